@@ -1,0 +1,232 @@
+package driver
+
+import "context"
+
+// Store is one client's handle on a key-value store.
+//
+// All methods may be called concurrently. Every method returns promptly, well
+// within 100 ms, once its ctx is done; ctx always carries the engine's own
+// limit for one attempt. A driver does not retry (the engine does) and starts
+// no goroutine that outlives Close.
+//
+// Byte slices that a driver returns are never modified by the engine or by
+// callers, so a driver may hand out memory that it shares; slices that it
+// receives must not be modified, and may be retained.
+//
+// Keys are opaque bytes in a Go string: 1 to 512 bytes of valid UTF-8 obeying
+// rule K1 of package kv when the engine writes them. A store may hold other
+// keys, put there by other tools: return them as they are, the engine skips
+// and counts them.
+//
+// Errors are returned raw, wrapped with %w if at all; the engine adds the
+// operation, backend and key. It retries every error except those that match
+// one of this package's sentinels or [Permanent].
+type Store interface {
+	// Get reads one key. An absent key is an Entry with Version 0 and a nil
+	// error. With a Guard in req, it returns ErrFenced if the guard does not
+	// hold at the same moment that key is read.
+	Get(ctx context.Context, req GetRequest) (Entry, error)
+
+	// Scan reads one page of the keys that begin with a prefix, in ascending
+	// byte order. Pages that share a Snapshot show the store at one moment
+	// where the store can do that; ErrSnapshotLost says that it no longer can
+	// and that the scan must start again.
+	Scan(ctx context.Context, req ScanRequest) (Page, error)
+
+	// Swap replaces, creates or removes one key in one attempt, atomically,
+	// if the key is at Prev.Version and the guard, if any, holds. It sends at
+	// most one write and never repeats it.
+	//
+	// The Result's Outcome is authoritative whether or not err is nil:
+	//
+	//	Applied      err is nil
+	//	Conflict     err is nil; nothing was written
+	//	GuardBroken  err is nil; nothing was written; takes precedence over Conflict
+	//	NotApplied   err says why; nothing was written, nothing will be
+	//	Unknown      err says why; the write may have happened or happen later
+	Swap(ctx context.Context, s Swap) (Result, error)
+
+	// Watch runs one watch session and returns when ctx is done, when it lost
+	// track of the store, or failed; it always returns a non-nil error.
+	//
+	// It emits the entries of r that exist (read linearizably, all of one
+	// revision where the store can, in ascending key order) as Put events,
+	// then one Synced event, then every later Put and Delete in the order of
+	// the store, with no gap between the snapshot and the changes. Changes of
+	// one key may be conflated to the newest. A driver that can only read the
+	// whole range again emits Restart and then a complete new snapshot up to
+	// Synced; the engine works out what changed and what was deleted.
+	//
+	// The engine restarts a session that returned, with backoff, and compares
+	// the new snapshot with what it had: a driver never needs to remember
+	// anything across sessions. emit never blocks on the consumer, may be
+	// called from one goroutine at a time only, and not after Watch returned.
+	Watch(ctx context.Context, r Range, emit func(Event)) error
+
+	// Limits tells the sizes the store accepts. It does no I/O.
+	Limits() Limits
+
+	// Close releases this handle and everything it started, never the shared
+	// data. The engine calls it once, after every other call returned.
+	Close() error
+}
+
+// Version identifies one state of one key. Zero means that the key is absent.
+// Versions are compared for equality only: a restored snapshot may lower them.
+type Version uint64
+
+// Entry is one key as the store had it at some moment.
+type Entry struct {
+	Key     string
+	Value   []byte  // nil if the key is absent, or if only keys were asked for
+	Version Version // 0: the key is absent
+
+	// Meta is the driver's own word about this state, for example etcd's
+	// per-key write counter, which Resolver may need. The engine only hands
+	// it back.
+	Meta any
+
+	// Generation identifies the store's history. It changes when the store
+	// was replaced or set back (its cluster id is another, its index fell), after which versions seen
+	// before mean nothing. A store to which that can't happen leaves it 0.
+	Generation uint64
+}
+
+// Exists reports whether the key was present.
+func (e Entry) Exists() bool { return e.Version != 0 }
+
+// Guard is a condition on another key: an operation that carries it holds only
+// while Key is at exactly Version, judged in the same atomic step. Version is
+// never 0: absence is no valid guard.
+type Guard struct {
+	Key     string
+	Version Version
+}
+
+// GetRequest asks for one key.
+type GetRequest struct {
+	Key   string
+	Guard *Guard
+
+	// AllowStale lets the driver use the weaker, cheaper consistency it was
+	// configured for. False means linearizable, always.
+	AllowStale bool
+}
+
+// ScanRequest asks for one page of a listing.
+type ScanRequest struct {
+	Prefix string // a byte prefix; empty means every key
+	After  string // only keys greater than this one; empty on the first page
+	Limit  int    // at most so many entries, if the store can page; 0: the driver's choice
+
+	KeysOnly   bool // leave the values out if that is cheaper
+	AllowStale bool // as in GetRequest
+
+	// Snapshot is that of the page before, nil on the first page.
+	Snapshot any
+}
+
+// Page is one page of a listing.
+type Page struct {
+	Entries    []Entry // ascending by key; each belongs to the engine
+	More       bool    // there may be entries after the last one
+	Snapshot   any     // handed back for the next page
+	Generation uint64  // as in Entry
+}
+
+// Swap is one conditional write.
+type Swap struct {
+	// Prev is the entry the writer saw. Prev.Version 0: the key must be
+	// absent. Prev may come from an earlier Swap's Result, in which case
+	// Prev.Value is the value that swap wrote.
+	Prev Entry
+
+	Key    string
+	Value  []byte // what to write; may be empty
+	Remove bool   // remove the key instead; Prev.Version is then never 0
+	Guard  *Guard
+
+	// ID names this write. It is the same on every repeat of it and random
+	// otherwise, never 0, so that a store that can keep it beside the value
+	// can tell later whose write it was (see Resolver).
+	ID uint64
+}
+
+// Outcome says what became of a Swap.
+type Outcome uint8
+
+// The outcomes of a Swap. The zero value is the safe one.
+const (
+	Unknown     Outcome = iota // it may have been applied, or may be later
+	Applied                    // it was applied, exactly once
+	Conflict                   // not applied: the key is not at Prev.Version
+	GuardBroken                // not applied: the guard does not hold
+	NotApplied                 // not applied, for another reason
+)
+
+// String returns the outcome's name, for logs and metric labels.
+func (o Outcome) String() string {
+	switch o {
+	case Applied:
+		return "applied"
+	case Conflict:
+		return "conflict"
+	case GuardBroken:
+		return "guard_broken"
+	case NotApplied:
+		return "not_applied"
+	default:
+		return "unknown"
+	}
+}
+
+// Result is the store's answer to a Swap.
+type Result struct {
+	Outcome Outcome
+
+	// Entry is set when Known is true. After Applied it is the entry as
+	// written (Version, Meta and Generation suffice; the engine knows the
+	// value; Version 0 after a removal), after Conflict the current entry, complete, if the store's
+	// answer carried it. Set Known false rather than make another request.
+	Entry Entry
+	Known bool
+}
+
+// Range selects what a watch follows: exactly one key, or every key with a
+// byte prefix.
+type Range struct {
+	Key      string // the key, or the prefix
+	IsPrefix bool
+}
+
+// Contains reports whether key is in r.
+func (r Range) Contains(key string) bool {
+	if !r.IsPrefix {
+		return key == r.Key
+	}
+	return len(key) >= len(r.Key) && key[:len(r.Key)] == r.Key
+}
+
+// EventType tells what an Event is.
+type EventType uint8
+
+// The types of Event that a watch session emits.
+const (
+	Put     EventType = iota + 1 // Entry is the key's state
+	Delete                       // Entry.Key is absent now
+	Synced                       // the snapshot is complete
+	Restart                      // a complete new snapshot begins here
+)
+
+// Event is one thing that a watch session saw.
+type Event struct {
+	Type  EventType
+	Entry Entry
+}
+
+// Limits are sizes in bytes; 0 means no limit known.
+type Limits struct {
+	Key          int // of a key
+	Value        int // of a value written without a guard
+	GuardedValue int // of a value written with a guard
+}
