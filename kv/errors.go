@@ -1,0 +1,81 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// Sentinel errors, to be matched with errors.Is. Those that drivers return
+// too are the same values as in package driver.
+var (
+	// ErrInvalidKey: the key or prefix breaks rule K1 or K3 of [Client].
+	ErrInvalidKey = errors.New("invalid key")
+
+	// ErrTooLarge: a key or value is over a size limit; nothing was written.
+	ErrTooLarge = driver.ErrTooLarge
+
+	// ErrClosed: the client was closed, before the call or during it.
+	ErrClosed = driver.ErrClosed
+
+	// ErrIndeterminate: a write was sent and its outcome can't be learned. It
+	// was applied once or not at all, or may still be applied once.
+	ErrIndeterminate = errors.New("indeterminate: the write may or may not have been applied")
+
+	// ErrConflict: others kept writing the key for Options.ContentionTimeout,
+	// or a versioned swap found another version. Nothing was written.
+	ErrConflict = errors.New("conflict")
+
+	// ErrFenced: the guard of a guarded operation does not hold; nothing was
+	// written.
+	ErrFenced = driver.ErrFenced
+
+	// ErrPermission: the store refuses the caller.
+	ErrPermission = driver.ErrPermission
+
+	// ErrUnavailable: the store could not be reached or could not answer
+	// within Options.RetryTimeout. Nothing was written.
+	ErrUnavailable = errors.New("unavailable")
+
+	// ErrNotSupported: this client or store can't do that.
+	ErrNotSupported = driver.ErrNotSupported
+)
+
+// Error is the type of every error that a client returns.
+type Error struct {
+	Op      string // the operation: "CAS", "Get", ...
+	Backend string // the name of the backend, "etcd" for example
+	Key     string // the key or prefix; may be empty
+	Err     error  // what went wrong; never nil
+}
+
+// Error returns a line such as `polykv: etcd: CAS "a/b": conflict`.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("polykv: ")
+	if e.Backend != "" {
+		b.WriteString(e.Backend + ": ")
+	}
+	b.WriteString(e.Op)
+	if e.Key != "" {
+		fmt.Fprintf(&b, " %q", e.Key)
+	}
+	b.WriteString(": " + e.Err.Error())
+	return b.String()
+}
+
+// Unwrap returns e.Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// because joins a sentinel with its cause into one line; both match.
+func because(sentinel, cause error) error {
+	if cause == nil || errors.Is(cause, sentinel) {
+		if cause != nil {
+			return cause
+		}
+		return sentinel
+	}
+	return fmt.Errorf("%w: %w", sentinel, cause)
+}

@@ -1,0 +1,230 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// Version identifies one state of one key; 0 means that it is absent.
+type Version = driver.Version
+
+// Guard is a condition on another key, see [GuardedClient].
+type Guard = driver.Guard
+
+// Range selects what a watch follows. Make one with [KeyRange] or
+// [PrefixRange].
+type Range = driver.Range
+
+// Limits are the sizes a client accepts, in bytes; 0 means no limit known.
+type Limits = driver.Limits
+
+// KeyRange is the range of exactly one key.
+func KeyRange(key string) Range { return Range{Key: key} }
+
+// PrefixRange is the range of every key that begins with prefix, a byte
+// prefix that may be empty.
+func PrefixRange(prefix string) Range { return Range{Key: prefix, IsPrefix: true} }
+
+// Entry is one key with its value.
+type Entry struct {
+	Key     string
+	Value   any // shared: read, don't modify
+	Version Version
+}
+
+// EventType tells what an [Event] is.
+type EventType uint8
+
+// The types of Event.
+const (
+	// Put: Key has the new value Value.
+	Put EventType = iota + 1
+	// Delete: Key was deleted.
+	Delete
+	// Synced: everything that existed when the watch started, or when it
+	// found back after an interruption, has been delivered.
+	Synced
+	// Interrupted: the watch lost the store for the reason Err and is trying
+	// again by itself; Synced follows once it has caught up.
+	Interrupted
+	// Undecodable: the new value of Key can't be decoded, for the reason Err.
+	Undecodable
+)
+
+// String returns the type's name in lower case.
+func (t EventType) String() string {
+	switch t {
+	case Put:
+		return "put"
+	case Delete:
+		return "delete"
+	case Synced:
+		return "synced"
+	case Interrupted:
+		return "interrupted"
+	case Undecodable:
+		return "undecodable"
+	default:
+		return "invalid"
+	}
+}
+
+// Event is one event of a watch.
+type Event struct {
+	Type  EventType
+	Key   string // of Put, Delete and Undecodable
+	Value any    // of Put; shared: read, don't modify
+	Err   error  // of Interrupted and Undecodable
+}
+
+// Watcher is the optional interface behind [Watch].
+type Watcher interface {
+	Watch(ctx context.Context, r Range, f func(Event) bool) error
+}
+
+// Watch is the watch beneath WatchKey and WatchPrefix, under the same rules:
+// it calls f with events until f returns false, and then returns nil. It
+// returns ctx's error when ctx is done, ErrClosed when the client is closed,
+// and ErrInvalidKey; everything else it retries for ever, with backoff,
+// telling f by Interrupted.
+func Watch(ctx context.Context, c Client, r Range, f func(Event) bool) error {
+	if w, ok := c.(Watcher); ok {
+		return w.Watch(ctx, r, f)
+	}
+	return notSupported("Watch", r.Key)
+}
+
+// EntryReader is the optional interface behind [Entries].
+type EntryReader interface {
+	Entries(ctx context.Context, prefix string) iter.Seq2[Entry, error]
+}
+
+// Entries iterates over every key that begins with prefix, with its value, in
+// ascending order of keys, reading linearizably and a page at a time, so that
+// memory doesn't grow with the prefix. Pages show one moment where the
+// store can do that for long enough.
+//
+// A value that can't be decoded yields its Key with an error, and the
+// iteration may go on. Any other error is the last thing that it yields.
+// A client without this interface is listed and read key by key; versions are
+// then 0.
+func Entries(ctx context.Context, c Client, prefix string) iter.Seq2[Entry, error] {
+	if r, ok := c.(EntryReader); ok {
+		return r.Entries(ctx, prefix)
+	}
+	return func(yield func(Entry, error) bool) {
+		keys, err := c.List(ctx, prefix)
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		for _, key := range keys {
+			value, err := c.Get(ctx, key)
+			if err == nil && value == nil {
+				continue // deleted since it was listed
+			}
+			if !yield(Entry{Key: key, Value: value}, err) {
+				return
+			}
+		}
+	}
+}
+
+// Pinger is the optional interface behind [Ping].
+type Pinger interface {
+	Ping(ctx context.Context) error
+}
+
+// Ping makes one linearizable read and returns its error: nil means that the
+// store was reached, accepted the credentials and could answer. It doesn't
+// retry. Bound it by ctx.
+func Ping(ctx context.Context, c Client) error {
+	if p, ok := c.(Pinger); ok {
+		return p.Ping(ctx)
+	}
+	return notSupported("Ping", "")
+}
+
+// GuardedClient is the optional interface of clients whose operations can
+// depend on another key: each holds only if guard.Key is at guard.Version in
+// the same atomic step, and otherwise fails with ErrFenced, with nothing
+// written. A nil guard always holds. What they read is always linearizable.
+//
+// A guard's key is relative to the client, like any other key, except that it
+// may have the segment [ReservedSegment].
+type GuardedClient interface {
+	GetGuarded(ctx context.Context, key string, guard *Guard) (any, error)
+	CASGuarded(ctx context.Context, key string, guard *Guard, f func(in any) (out any, retry bool, err error)) error
+	DeleteGuarded(ctx context.Context, key string, guard *Guard) error
+}
+
+// Guarded returns c as a GuardedClient, or ErrNotSupported. Whether the store
+// beneath has guards shows in the first guarded call.
+func Guarded(c Client) (GuardedClient, error) {
+	if g, ok := c.(GuardedClient); ok {
+		return g, nil
+	}
+	return nil, notSupported("Guarded", "")
+}
+
+// VersionedClient is the optional interface of clients that show versions.
+// It is the single compare-and-swap beneath CAS, for protocols that decide
+// by the exact version that they read.
+type VersionedClient interface {
+	// GetVersion reads linearizably. An absent key is nil at version 0.
+	GetVersion(ctx context.Context, key string, guard *Guard) (value any, version Version, err error)
+
+	// SwapVersion writes value, or deletes key if value is Remove, if key is
+	// at exactly the version prev (0: absent), and returns the new version (0
+	// after a deletion). Another version is ErrConflict. Its version is never
+	// that of a write carried together with another caller's.
+	SwapVersion(ctx context.Context, key string, prev Version, value any, guard *Guard) (Version, error)
+}
+
+// Versioned returns c as a VersionedClient, or ErrNotSupported.
+func Versioned(c Client) (VersionedClient, error) {
+	if v, ok := c.(VersionedClient); ok {
+		return v, nil
+	}
+	return nil, notSupported("Versioned", "")
+}
+
+// RawViewer is the optional interface behind [Raw].
+type RawViewer interface {
+	Raw() (Client, error)
+}
+
+// Raw returns a view of c whose values are the stored bytes, as []byte, and
+// which may read and write keys with the segment [ReservedSegment]. List,
+// Entries and watches hide those from it too, unless the prefix or key asked
+// for has that segment itself. The view shares c's connection, engine and
+// Close.
+func Raw(c Client) (Client, error) {
+	if r, ok := c.(RawViewer); ok {
+		return r.Raw()
+	}
+	return nil, notSupported("Raw", "")
+}
+
+// Limiter is the optional interface behind [LimitsOf].
+type Limiter interface {
+	Limits() (Limits, error)
+}
+
+// LimitsOf returns the sizes that c accepts, prefixes taken into account,
+// without contacting the store.
+func LimitsOf(c Client) (Limits, error) {
+	if l, ok := c.(Limiter); ok {
+		return l.Limits()
+	}
+	return Limits{}, notSupported("Limits", "")
+}
+
+var errNoExtra = errors.New("this client has no such interface")
+
+func notSupported(op, key string) error {
+	return &Error{Op: op, Key: key, Err: because(ErrNotSupported, errNoExtra)}
+}

@@ -1,0 +1,89 @@
+package kv
+
+import (
+	"context"
+	"iter"
+)
+
+// Forward is for wrappers to embed: it forwards Client and every optional
+// interface of this package to the client inside, whose lack of one becomes
+// ErrNotSupported. A wrapper overrides what it changes; nothing ever unwraps
+// it, so it can't be bypassed.
+//
+// A wrapper that changes keys or values must override all of them.
+type Forward struct{ Client }
+
+var _ interface {
+	Client
+	Watcher
+	EntryReader
+	Pinger
+	GuardedClient
+	VersionedClient
+	RawViewer
+	Limiter
+} = Forward{}
+
+// Watch forwards to [Watch].
+func (w Forward) Watch(ctx context.Context, r Range, f func(Event) bool) error {
+	return Watch(ctx, w.Client, r, f)
+}
+
+// Entries forwards to [Entries].
+func (w Forward) Entries(ctx context.Context, prefix string) iter.Seq2[Entry, error] {
+	return Entries(ctx, w.Client, prefix)
+}
+
+// Ping forwards to [Ping].
+func (w Forward) Ping(ctx context.Context) error { return Ping(ctx, w.Client) }
+
+// GetGuarded forwards to the [GuardedClient] inside.
+func (w Forward) GetGuarded(ctx context.Context, key string, guard *Guard) (any, error) {
+	g, err := Guarded(w.Client)
+	if err != nil {
+		return nil, err
+	}
+	return g.GetGuarded(ctx, key, guard)
+}
+
+// CASGuarded forwards to the [GuardedClient] inside.
+func (w Forward) CASGuarded(ctx context.Context, key string, guard *Guard, f func(any) (any, bool, error)) error {
+	g, err := Guarded(w.Client)
+	if err != nil {
+		return err
+	}
+	return g.CASGuarded(ctx, key, guard, f)
+}
+
+// DeleteGuarded forwards to the [GuardedClient] inside.
+func (w Forward) DeleteGuarded(ctx context.Context, key string, guard *Guard) error {
+	g, err := Guarded(w.Client)
+	if err != nil {
+		return err
+	}
+	return g.DeleteGuarded(ctx, key, guard)
+}
+
+// GetVersion forwards to the [VersionedClient] inside.
+func (w Forward) GetVersion(ctx context.Context, key string, guard *Guard) (any, Version, error) {
+	v, err := Versioned(w.Client)
+	if err != nil {
+		return nil, 0, err
+	}
+	return v.GetVersion(ctx, key, guard)
+}
+
+// SwapVersion forwards to the [VersionedClient] inside.
+func (w Forward) SwapVersion(ctx context.Context, key string, prev Version, value any, guard *Guard) (Version, error) {
+	v, err := Versioned(w.Client)
+	if err != nil {
+		return 0, err
+	}
+	return v.SwapVersion(ctx, key, prev, value, guard)
+}
+
+// Raw forwards to [Raw].
+func (w Forward) Raw() (Client, error) { return Raw(w.Client) }
+
+// Limits forwards to [LimitsOf].
+func (w Forward) Limits() (Limits, error) { return LimitsOf(w.Client) }

@@ -1,0 +1,92 @@
+package kv
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	// MaxKeyLen is the length of the longest key, in bytes: Consul's own limit
+	// for keys in memory-mapped indexes, met by every backend.
+	MaxKeyLen = 512
+
+	// ReservedSegment is the path segment that marks polykv's own keys.
+	ReservedSegment = ".polykv"
+)
+
+// CheckKey reports whether key obeys rules K1 and K3 of [Client]. The error
+// matches ErrInvalidKey, quotes the key and says what is allowed.
+func CheckKey(key string) error {
+	if err := checkForm(key); err != nil {
+		return err
+	}
+	if isReserved(key) {
+		return fmt.Errorf("%w: %q has the segment %q, which is polykv's own", ErrInvalidKey, key, ReservedSegment)
+	}
+	return nil
+}
+
+// CheckNamespace reports whether prefix can be put before the keys of a client
+// with [Prefix]: it is empty, or ends in "/" and is a valid key without it.
+func CheckNamespace(prefix string) error {
+	if prefix == "" {
+		return nil
+	}
+	bare, ok := strings.CutSuffix(prefix, "/")
+	if !ok {
+		return fmt.Errorf("%w: the prefix %q must be empty or end in \"/\"", ErrInvalidKey, prefix)
+	}
+	return CheckKey(bare)
+}
+
+// checkForm is rule K1 alone.
+func checkForm(key string) error {
+	switch {
+	case key == "":
+		return fmt.Errorf("%w: the key is empty; a key is 1 to %d bytes", ErrInvalidKey, MaxKeyLen)
+	case len(key) > MaxKeyLen:
+		return fmt.Errorf("%w: the key is %d bytes long, at most %d are allowed: %q...", ErrInvalidKey, len(key), MaxKeyLen, key[:32])
+	case !printable(key):
+		return fmt.Errorf("%w: %q is not valid UTF-8 without control characters", ErrInvalidKey, key)
+	}
+	for rest, more := key, true; more; {
+		var segment string
+		segment, rest, more = strings.Cut(rest, "/")
+		if segment == "" || segment == "." || segment == ".." {
+			return fmt.Errorf("%w: %q has an empty, \".\" or \"..\" segment", ErrInvalidKey, key)
+		}
+	}
+	return nil
+}
+
+func printable(key string) bool {
+	ascii := true
+	for i := range len(key) {
+		c := key[i]
+		if c < 0x20 || c == 0x7f {
+			return false
+		}
+		ascii = ascii && c < utf8.RuneSelf
+	}
+	if ascii {
+		return true
+	}
+	return utf8.ValidString(key) && !strings.ContainsFunc(key, unicode.IsControl)
+}
+
+func isReserved(key string) bool {
+	for i := strings.Index(key, ReservedSegment); i >= 0; {
+		end := i + len(ReservedSegment)
+		if (i == 0 || key[i-1] == '/') && (end == len(key) || key[end] == '/') {
+			return true
+		}
+		next := strings.Index(key[end:], ReservedSegment)
+		if next < 0 {
+			return false
+		}
+		i = end + next
+	}
+	return false
+}

@@ -1,0 +1,151 @@
+package kv
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Options tunes a client made by [New]. The zero value of a field means its
+// default; see [DefaultOptions].
+type Options struct {
+	// Backend names the backend in errors, logs and metrics.
+	Backend string
+
+	// RetryTimeout bounds how long a call is retried while the store can't be
+	// reached or can't answer (A1). Default 10 s.
+	RetryTimeout time.Duration
+
+	// AttemptTimeout bounds one request to the store, so that a lost answer
+	// is noticed. Default 3 s.
+	AttemptTimeout time.Duration
+
+	// ContentionTimeout bounds how long a CAS goes on after its first
+	// conflict (C5), time inside callbacks left out. Default 30 s.
+	ContentionTimeout time.Duration
+
+	// SlowCallback is how long a CAS callback may hold up the other callers
+	// of its key before they go on without it; it then runs again. It doubles
+	// with each such eviction of one call, up to 100 times its value. Default
+	// 100 ms.
+	SlowCallback time.Duration
+
+	// MaxAttempts bounds how often a CAS callback that asks for a retry is
+	// called (C4). Default 10.
+	MaxAttempts int
+
+	// MinBackoff and MaxBackoff bound the jittered exponential pause before a
+	// retry. Defaults 10 ms and 1 s.
+	MinBackoff, MaxBackoff time.Duration
+
+	// MaxValueSize lowers the store's limit for an encoded value, in bytes.
+	// Default: the store's own.
+	MaxValueSize int
+
+	// RememberEntries, RememberBytes and RememberFor bound what the client
+	// remembers of the entries it last saw or wrote, by which an uncontended
+	// CAS is one round trip and not two: their number, the bytes of their
+	// values, and their age. Defaults 4096, 16 MiB and 5 min. A negative
+	// RememberEntries turns it off. Remembered entries are only ever a guess
+	// that the swap confirms; they are never returned by Get.
+	RememberEntries int
+	RememberBytes   int
+	RememberFor     time.Duration
+
+	// ScanPage is the number of entries asked for at once when a prefix is
+	// read. Default 1000.
+	ScanPage int
+
+	// Logger gets what has no caller to be told. Default slog.Default().
+	Logger *slog.Logger
+
+	// Observer is told what the engine does. Default: none.
+	Observer Observer
+}
+
+// DefaultOptions returns the defaults, field by field as documented.
+func DefaultOptions() Options {
+	return Options{
+		RetryTimeout:      10 * time.Second,
+		AttemptTimeout:    3 * time.Second,
+		ContentionTimeout: 30 * time.Second,
+		SlowCallback:      100 * time.Millisecond,
+		MaxAttempts:       10,
+		MinBackoff:        10 * time.Millisecond,
+		MaxBackoff:        time.Second,
+		RememberEntries:   4096,
+		RememberBytes:     16 << 20,
+		RememberFor:       5 * time.Minute,
+		ScanPage:          1000,
+	}
+}
+
+// Validate reports the first field that has no meaning, by name.
+func (o Options) Validate() error {
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"RetryTimeout", o.RetryTimeout},
+		{"AttemptTimeout", o.AttemptTimeout},
+		{"ContentionTimeout", o.ContentionTimeout},
+		{"SlowCallback", o.SlowCallback},
+		{"MinBackoff", o.MinBackoff},
+		{"MaxBackoff", o.MaxBackoff},
+		{"RememberFor", o.RememberFor},
+	} {
+		if d.value < 0 {
+			return fmt.Errorf("kv.Options.%s is %v; it must not be negative", d.name, d.value)
+		}
+	}
+	for _, n := range []struct {
+		name  string
+		value int
+	}{
+		{"MaxAttempts", o.MaxAttempts},
+		{"MaxValueSize", o.MaxValueSize},
+		{"RememberBytes", o.RememberBytes},
+		{"ScanPage", o.ScanPage},
+	} {
+		if n.value < 0 {
+			return fmt.Errorf("kv.Options.%s is %d; it must not be negative", n.name, n.value)
+		}
+	}
+	if o.MinBackoff > 0 && o.MaxBackoff > 0 && o.MinBackoff > o.MaxBackoff {
+		return fmt.Errorf("kv.Options.MinBackoff (%v) is longer than MaxBackoff (%v)", o.MinBackoff, o.MaxBackoff)
+	}
+	return nil
+}
+
+// withDefaults fills what is zero.
+func (o Options) withDefaults() Options {
+	d := DefaultOptions()
+	orDefault(&o.RetryTimeout, d.RetryTimeout)
+	orDefault(&o.AttemptTimeout, d.AttemptTimeout)
+	orDefault(&o.ContentionTimeout, d.ContentionTimeout)
+	orDefault(&o.SlowCallback, d.SlowCallback)
+	orDefault(&o.MaxAttempts, d.MaxAttempts)
+	orDefault(&o.MinBackoff, d.MinBackoff)
+	orDefault(&o.MaxBackoff, max(d.MaxBackoff, o.MinBackoff))
+	orDefault(&o.RememberEntries, d.RememberEntries)
+	orDefault(&o.RememberBytes, d.RememberBytes)
+	orDefault(&o.RememberFor, d.RememberFor)
+	orDefault(&o.ScanPage, d.ScanPage)
+	if o.Backend == "" {
+		o.Backend = "kv"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Observer == nil {
+		o.Observer = NopObserver{}
+	}
+	return o
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
