@@ -1,0 +1,76 @@
+package inmemory
+
+import (
+	"strings"
+
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// maxPage bounds the entries of a page, and with it the time that a page takes
+// (well below a millisecond) and its memory.
+const maxPage = 4096
+
+// snapshot is the store at one moment. It needs no release.
+type snapshot struct {
+	store *Store
+	tree  *iradix.Tree[*cell]
+}
+
+// snapshot returns the store as it is now.
+func (s *Store) snapshot() *snapshot {
+	if snap := s.snap.Load(); snap != nil {
+		return snap // no write came after it
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.snapshotLocked()
+}
+
+// snapshotLocked is snapshot for a caller that holds s.mu.
+func (s *Store) snapshotLocked() *snapshot {
+	snap := s.snap.Load()
+	if snap == nil {
+		snap = &snapshot{store: s, tree: s.tree.Load()}
+		s.epoch++
+		s.snap.Store(snap)
+	}
+	return snap
+}
+
+// from returns an iterator over the keys that have prefix and are greater than
+// after, if after isn't empty. It goes on beyond the prefix.
+func (sn *snapshot) from(prefix, after string) *iradix.Iterator[*cell] {
+	it := sn.tree.Root().Iterator()
+	it.SeekLowerBound([]byte(max(prefix, after)))
+	return it
+}
+
+// page returns one page of a listing.
+func (sn *snapshot) page(req *driver.ScanRequest) driver.Page {
+	limit := maxPage
+	if req.Limit > 0 {
+		limit = min(limit, req.Limit)
+	}
+	p := driver.Page{Snapshot: sn}
+	it := sn.from(req.Prefix, req.After)
+	for {
+		_, c, ok := it.Next()
+		if !ok || !strings.HasPrefix(c.key, req.Prefix) {
+			return p
+		}
+		if req.After != "" && c.key <= req.After {
+			continue
+		}
+		if len(p.Entries) == limit {
+			p.More = true
+			return p
+		}
+		e := c.rec.Load().entry(c.key)
+		if req.KeysOnly {
+			e.Value = nil
+		}
+		p.Entries = append(p.Entries, e)
+	}
+}
