@@ -118,9 +118,7 @@ func (h *handle) Watch(ctx context.Context, r driver.Range, emit func(driver.Eve
 	if err := h.check(ctx); err != nil {
 		return err
 	}
-	w, snap := h.store.subscribe(r)
-	defer h.store.watches.remove(w)
-	return w.run(ctx, h.done, snap, emit)
+	return h.store.watch(r, emit, &stop{ctx: ctx, closed: h.done})
 }
 
 func (h *handle) Limits() driver.Limits { return h.store.cfg.limits() }

@@ -2,6 +2,7 @@ package inmemory
 
 import (
 	"sync"
+	"sync/atomic"
 
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
 
@@ -12,6 +13,8 @@ import (
 // them alone: a key's watches are found by its name, those of prefixes by
 // walking the watched prefixes of the key.
 type registry struct {
+	size atomic.Int64 // number of watches; raised only under the store's lock
+
 	mu       sync.Mutex
 	keys     map[string]*topic
 	prefixes *iradix.Tree[*topic] // nil: none yet
@@ -22,26 +25,23 @@ type topic struct {
 	watches []*watch
 }
 
-func (t *topic) publish(e driver.Entry) {
-	for _, w := range t.watches {
-		w.add(e)
+// appendTo appends the watches of key to dst.
+func (g *registry) appendTo(dst []*watch, key string) []*watch {
+	if g.size.Load() == 0 {
+		return dst
 	}
-}
-
-// publish gives e to the watches of its key. The caller holds the store's lock,
-// which makes the order of the writes the order of the events.
-func (g *registry) publish(e driver.Entry) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if t := g.keys[e.Key]; t != nil {
-		t.publish(e)
+	if t := g.keys[key]; t != nil {
+		dst = append(dst, t.watches...)
 	}
 	if g.prefixes != nil && g.prefixes.Len() > 0 {
-		g.prefixes.Root().WalkPath([]byte(e.Key), func(_ []byte, t *topic) bool {
-			t.publish(e)
+		g.prefixes.Root().WalkPath([]byte(key), func(_ []byte, t *topic) bool {
+			dst = append(dst, t.watches...)
 			return false
 		})
 	}
+	return dst
 }
 
 // add registers w.
@@ -54,9 +54,10 @@ func (g *registry) add(w *watch) {
 	}
 	w.pos = len(t.watches)
 	t.watches = append(t.watches, w)
+	g.size.Add(1)
 }
 
-// remove undoes add: when it returned, w gets no more events.
+// remove undoes add.
 func (g *registry) remove(w *watch) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -70,6 +71,7 @@ func (g *registry) remove(w *watch) {
 	if last == 0 {
 		g.dropTopic(w.rng)
 	}
+	g.size.Add(-1)
 }
 
 func (g *registry) topic(r driver.Range) *topic {
@@ -85,18 +87,17 @@ func (g *registry) topic(r driver.Range) *topic {
 
 func (g *registry) newTopic(r driver.Range) *topic {
 	t := &topic{}
-	switch {
-	case r.IsPrefix:
-		if g.prefixes == nil {
-			g.prefixes = iradix.New[*topic]()
-		}
-		g.prefixes, _, _ = g.prefixes.Insert([]byte(r.Key), t)
-	default:
+	if !r.IsPrefix {
 		if g.keys == nil {
 			g.keys = map[string]*topic{}
 		}
 		g.keys[r.Key] = t
+		return t
 	}
+	if g.prefixes == nil {
+		g.prefixes = iradix.New[*topic]()
+	}
+	g.prefixes, _, _ = g.prefixes.Insert([]byte(r.Key), t)
 	return t
 }
 

@@ -55,22 +55,47 @@ func (sn *snapshot) page(req *driver.ScanRequest) driver.Page {
 	}
 	p := driver.Page{Snapshot: sn}
 	it := sn.from(req.Prefix, req.After)
+
+	// Cells wait in a small buffer, so that a short page is allocated once and
+	// in its size.
+	var buf [256]*cell
+	n := 0
 	for {
 		_, c, ok := it.Next()
 		if !ok || !strings.HasPrefix(c.key, req.Prefix) {
-			return p
+			break
 		}
 		if req.After != "" && c.key <= req.After {
 			continue
 		}
-		if len(p.Entries) == limit {
+		if len(p.Entries)+n == limit {
 			p.More = true
-			return p
+			break
 		}
+		if n == len(buf) {
+			room := min(limit, sn.tree.Len(), max(1024, 4*len(p.Entries)))
+			p.Entries = appendCells(p.Entries, buf[:], room, req.KeysOnly)
+			n = 0
+		}
+		buf[n] = c
+		n++
+	}
+	p.Entries = appendCells(p.Entries, buf[:n], len(p.Entries)+n, req.KeysOnly)
+	return p
+}
+
+// appendCells appends the entries of cells to es, which gets room for so many
+// if it has to grow.
+func appendCells(es []driver.Entry, cells []*cell, room int, keysOnly bool) []driver.Entry {
+	if need := len(es) + len(cells); need > cap(es) {
+		es = append(make([]driver.Entry, 0, max(room, need)), es...)
+	}
+	for _, c := range cells {
 		e := c.rec.Load().entry(c.key)
-		if req.KeysOnly {
+		if keysOnly {
 			e.Value = nil
 		}
-		p.Entries = append(p.Entries, e)
+		es = append(es, e)
 	}
+	return es
 }

@@ -38,6 +38,7 @@ type Store struct {
 	epoch uint64     // number of snapshots taken
 
 	watches registry
+	told    []*watch // the watches that the current write concerns
 }
 
 // cell is one key of the tree.
@@ -144,7 +145,7 @@ func (s *Store) swap(sw *driver.Swap) driver.Result {
 		s.put(tree, c, sw.Key, rec)
 	}
 	entry := rec.entry(sw.Key)
-	s.watches.publish(entry)
+	s.tell(entry)
 	return driver.Result{Outcome: driver.Applied, Entry: entry, Known: true}
 }
 
@@ -161,4 +162,14 @@ func (s *Store) put(tree *iradix.Tree[*cell], c *cell, key string, rec *record) 
 	c.rec.Store(rec)
 	tree, _, _ = tree.Insert([]byte(key), c)
 	s.tree.Store(tree)
+}
+
+// tell gives e, the new state of a key, to the watches of the key. It is called
+// under the store's lock, so the order of the writes is that of the events.
+func (s *Store) tell(e driver.Entry) {
+	s.told = s.watches.appendTo(s.told[:0], e.Key)
+	for _, w := range s.told {
+		w.notify(e)
+	}
+	clear(s.told) // don't keep watches that have ended
 }

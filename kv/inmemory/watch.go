@@ -8,120 +8,165 @@ import (
 	"github.com/polykv/polykv/kv/driver"
 )
 
-const (
-	// minPending is how many changes of a watch may wait before those that
-	// newer ones of the same key replace are dropped.
-	minPending = 1024
+// minPending is how many changes may wait for a watch that is catching up
+// before those that newer ones of the same key replace are dropped.
+const minPending = 1024
 
-	// checkEvery is after how many events a watch looks whether it should end.
-	checkEvery = 1024
-)
-
-// watch is one watch session: a queue between the writers and the goroutine
-// that called Watch.
+// watch is one watch session.
+//
+// While it emits its snapshot, changes wait in pending. Once it has caught up
+// it is live: the writer itself emits the change. That is possible because
+// emit never blocks, and it was measured against a queue of every watch,
+// emptied by the goroutine that called Watch: what the writer pays is the same
+// (about 0.1 µs a watch with 100 of them: a queue, too, has a lock and somebody
+// to wake), while a consumer has the change after 1 instead of 3 µs, as one
+// goroutine less has to be woken, and no memory is used. The price is that
+// emit runs under the store's lock, so it must not write to the store.
+//
+// A writer emits under mu alone among the locks that a watch needs to end, so
+// Watch returns and handles close whatever other watches do.
 type watch struct {
 	rng  driver.Range
-	pos  int           // in its topic; the registry's
-	wake chan struct{} // holds a token if pending became non-empty
+	emit func(driver.Event)
+	pos  int // among the watches of its range; the registry's
 
 	mu      sync.Mutex
-	pending []driver.Entry // changes in the order of the store
+	state   watchState
+	pending []driver.Entry // in the order of the store
 	limit   int            // len(pending) at which it is conflated
 }
 
-// subscribe returns a watch of r and the snapshot that its changes follow.
-func (s *Store) subscribe(r driver.Range) (*watch, *snapshot) {
-	w := &watch{rng: r, wake: make(chan struct{}, 1), limit: minPending}
+type watchState uint8
+
+const (
+	catchingUp watchState = iota // the goroutine of Watch emits
+	live                         // writers emit
+	ended                        // nobody emits
+)
+
+// watch runs a watch session until stop says why it must end.
+func (s *Store) watch(r driver.Range, emit func(driver.Event), stop *stop) error {
+	w := &watch{rng: r, emit: emit, limit: minPending}
+	initial := s.subscribe(w)
+	defer func() {
+		w.end()
+		s.watches.remove(w)
+	}()
+	if err := initial(stop); err != nil {
+		return err
+	}
+	emit(driver.Event{Type: driver.Synced})
+	if err := w.catchUp(stop); err != nil {
+		return err
+	}
+	return stop.wait()
+}
+
+// subscribe registers w, and returns a function that emits what w's range
+// holds at that moment.
+func (s *Store) subscribe(w *watch) func(*stop) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	snap := s.snapshotLocked()
 	s.watches.add(w)
-	return w, snap
+	if w.rng.IsPrefix {
+		snap := s.snapshotLocked()
+		return func(stop *stop) error { return snap.emit(w, stop) }
+	}
+	rec := s.read(w.rng.Key)
+	return func(*stop) error {
+		if rec != nil {
+			w.emit(change(rec.entry(w.rng.Key)))
+		}
+		return nil
+	}
 }
 
-// add queues a change. It never blocks: the only other user of mu is take.
-func (w *watch) add(e driver.Entry) {
+// emit emits the entries under the prefix of w.
+func (sn *snapshot) emit(w *watch, stop *stop) error {
+	it := sn.from(w.rng.Key, "")
+	for {
+		_, c, ok := it.Next()
+		if !ok || !strings.HasPrefix(c.key, w.rng.Key) {
+			return nil
+		}
+		if err := stop.poll(); err != nil {
+			return err
+		}
+		w.emit(change(c.rec.Load().entry(c.key)))
+	}
+}
+
+// notify emits a change, or keeps it while w is catching up. The caller holds
+// the store's lock.
+func (w *watch) notify(e driver.Entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.pending) >= w.limit {
-		w.conflate()
-	}
-	w.pending = append(w.pending, e)
-	if len(w.pending) == 1 {
-		w.wake <- struct{}{}
+	switch w.state {
+	case live:
+		w.emit(change(e))
+	case catchingUp:
+		if len(w.pending) >= w.limit {
+			w.conflate()
+		}
+		w.pending = append(w.pending, e)
 	}
 }
 
-// conflate keeps the newest change of each key. Doing it when the queue has
-// doubled since makes it O(1) for a change, and bounds the queue by twice the
+// conflate keeps the newest change of each key. As it is done each time the
+// queue has doubled, it costs O(1) a change and bounds the queue by twice the
 // number of distinct keys.
 func (w *watch) conflate() {
 	seen := make(map[string]struct{}, len(w.pending))
-	keep := len(w.pending)
+	first := len(w.pending)
 	for i := len(w.pending) - 1; i >= 0; i-- {
 		e := w.pending[i]
 		if _, newer := seen[e.Key]; !newer {
 			seen[e.Key] = struct{}{}
-			keep--
-			w.pending[keep] = e
+			first--
+			w.pending[first] = e
 		}
 	}
-	n := copy(w.pending, w.pending[keep:])
+	n := copy(w.pending, w.pending[first:])
 	clear(w.pending[n:])
 	w.pending = w.pending[:n]
 	w.limit = max(minPending, 2*n)
 }
 
-// take returns the queue and leaves spare, emptied, in its place.
-func (w *watch) take(spare []driver.Entry) []driver.Entry {
+// catchUp emits what is pending until nothing is, and makes w live.
+func (w *watch) catchUp(stop *stop) error {
+	for {
+		batch := w.take()
+		if len(batch) == 0 {
+			return nil
+		}
+		for _, e := range batch {
+			if err := stop.poll(); err != nil {
+				return err
+			}
+			w.emit(change(e))
+		}
+	}
+}
+
+// take returns what is pending; if that is nothing, w is live.
+func (w *watch) take() []driver.Entry {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	batch := w.pending
-	w.pending = spare
+	w.pending = nil
 	w.limit = minPending
+	if len(batch) == 0 {
+		w.state = live
+	}
 	return batch
 }
 
-// run emits the snapshot and then the changes until ctx or done ends.
-func (w *watch) run(ctx context.Context, done <-chan struct{}, snap *snapshot, emit func(driver.Event)) error {
-	ended := func() error {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-done:
-			return driver.ErrClosed
-		default:
-			return nil
-		}
-	}
-	if err := snap.emit(w.rng, ended, emit); err != nil {
-		return err
-	}
-	emit(driver.Event{Type: driver.Synced})
-	var spare []driver.Entry
-	for {
-		select {
-		case <-w.wake:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-done:
-			return driver.ErrClosed
-		}
-		batch := w.take(spare)
-		for i, e := range batch {
-			if i%checkEvery == checkEvery-1 {
-				if err := ended(); err != nil {
-					return err
-				}
-			}
-			emit(change(e))
-		}
-		clear(batch)
-		spare = batch[:0]
-		if cap(batch) > minPending {
-			spare = nil // don't keep the memory of a busy moment
-		}
-	}
+// end waits for an emit that a writer is in, and allows no other.
+func (w *watch) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state = ended
+	w.pending = nil
 }
 
 func change(e driver.Entry) driver.Event {
@@ -131,25 +176,34 @@ func change(e driver.Entry) driver.Event {
 	return driver.Event{Type: driver.Put, Entry: e}
 }
 
-// emit emits the entries of r, until ended says why not to go on.
-func (sn *snapshot) emit(r driver.Range, ended func() error, emit func(driver.Event)) error {
-	if !r.IsPrefix {
-		if c, ok := sn.tree.Get([]byte(r.Key)); ok {
-			emit(change(c.rec.Load().entry(c.key)))
-		}
+// stop tells when a watch must end, and why.
+type stop struct {
+	ctx    context.Context //nolint:containedctx // lives as long as the call it came with
+	closed <-chan struct{}
+	polls  uint
+}
+
+// wait waits for the end.
+func (s *stop) wait() error {
+	select {
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	case <-s.closed:
+		return driver.ErrClosed
+	}
+}
+
+// poll returns nil if the watch may go on. It looks at every 256th call only.
+func (s *stop) poll() error {
+	if s.polls++; s.polls%256 != 0 {
 		return nil
 	}
-	it := sn.from(r.Key, "")
-	for n := 1; ; n++ {
-		_, c, ok := it.Next()
-		if !ok || !strings.HasPrefix(c.key, r.Key) {
-			return nil
-		}
-		if n%checkEvery == 0 {
-			if err := ended(); err != nil {
-				return err
-			}
-		}
-		emit(change(c.rec.Load().entry(c.key)))
+	select {
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	case <-s.closed:
+		return driver.ErrClosed
+	default:
+		return nil
 	}
 }
