@@ -1,0 +1,119 @@
+package kv
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// engine is what all views of one client share: the driver's handle, what was
+// last seen of its entries, and the calls under way.
+type engine struct {
+	store    driver.Store
+	resolver driver.Resolver // nil if the driver has none
+	local    bool            // the store never waits, see driver.NonBlocking
+	opts     Options
+	limits   Limits
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	gate   gate // every goroutine of the engine, and every request under way
+
+	generation atomic.Uint64
+	memory     *memory
+	cells      cells
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+func newEngine(store driver.Store, opts Options) *engine {
+	e := &engine{store: store, opts: opts, limits: store.Limits()}
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	e.resolver, _ = store.(driver.Resolver)
+	if nb, ok := store.(driver.NonBlocking); ok {
+		e.local = nb.NonBlocking()
+	}
+	e.cells.init()
+	lower(&e.limits.Key, MaxKeyLen)
+	lower(&e.limits.Value, opts.MaxValueSize)
+	lower(&e.limits.GuardedValue, opts.MaxValueSize)
+	if !e.local && opts.RememberEntries > 0 { // a local read costs less than remembering
+		e.memory = newMemory(opts)
+	}
+	return e
+}
+
+// lower sets *limit to limit2 if that is set and lower.
+func lower(limit *int, limit2 int) {
+	if limit2 > 0 && (*limit == 0 || limit2 < *limit) {
+		*limit = limit2
+	}
+}
+
+func (e *engine) close() error {
+	e.closeOnce.Do(func() {
+		e.cancel()
+		e.gate.shut()
+		e.closeErr = e.store.Close()
+	})
+	return e.closeErr
+}
+
+// sawGeneration drops everything remembered when the store's history is
+// another than it was.
+func (e *engine) sawGeneration(g uint64) {
+	if e.generation.Load() != g && e.generation.Swap(g) != g && e.memory != nil {
+		e.memory.purge()
+	}
+}
+
+// remember keeps what a read or swap that began at asOf showed of a key.
+func (e *engine) remember(entry driver.Entry, asOf time.Time) {
+	if e.memory != nil && entry.Generation == e.generation.Load() {
+		e.memory.put(entry, asOf)
+	}
+}
+
+func (e *engine) recall(key string) (recollection, bool) {
+	if e.memory == nil {
+		return recollection{}, false
+	}
+	return e.memory.get(key)
+}
+
+func (e *engine) forget(key string) {
+	if e.memory != nil {
+		e.memory.drop(key)
+	}
+}
+
+// gate counts what Close must wait for and refuses more once it is shut.
+type gate struct {
+	mu     sync.RWMutex
+	closed bool
+	inside sync.WaitGroup
+}
+
+// enter reports whether the gate is open; then leave must follow.
+func (g *gate) enter() bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if !g.closed {
+		g.inside.Add(1)
+	}
+	return !g.closed
+}
+
+func (g *gate) leave() { g.inside.Done() }
+
+// shut closes the gate and waits until everybody left.
+func (g *gate) shut() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.inside.Wait()
+}

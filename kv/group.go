@@ -1,0 +1,242 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// group runs the calls that meet in one cell: round after round it lets every
+// waiting call's callback decide on the result of the one before, and carries
+// the outcome to the store in one swap (group commit).
+type group struct {
+	e     *engine
+	cl    *cell
+	timer *time.Timer // of the turn under way
+
+	conflicts *pauses // between conflicts in a row
+	failures  *pauses // between failures in a row
+}
+
+func newGroup(e *engine, cl *cell) *group {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	return &group{e: e, cl: cl, timer: timer}
+}
+
+func (g *group) run() {
+	defer g.timer.Stop()
+	if !g.takeOver() {
+		return
+	}
+	for g.e.ctx.Err() == nil {
+		members := g.cl.take()
+		if members == nil {
+			return
+		}
+		g.round(members)
+	}
+	// Closed: every member sees that by itself and leaves.
+}
+
+// takeOver waits until the call that was alone lets go of the cell, or takes
+// it away when its callback is too slow.
+func (g *group) takeOver() bool {
+	tick := time.NewTicker(g.e.opts.SlowCallback)
+	defer tick.Stop()
+	for {
+		select {
+		case <-g.cl.handover:
+			return true
+		case <-tick.C:
+			if g.cl.evict() {
+				return true
+			}
+		case <-g.e.ctx.Done():
+			return false
+		}
+	}
+}
+
+// round lets members decide and settles their results; those that have to
+// decide again are back in the queue afterwards.
+func (g *group) round(members []*casCall) {
+	base, err := g.base(members)
+	if err != nil {
+		g.failed(members, err)
+		return
+	}
+	present, decisions, final := g.consult(members, base)
+	if len(present) == 0 {
+		return
+	}
+	writes := false
+	for _, d := range decisions {
+		writes = writes || d.writes()
+	}
+	if writes && (final.exists || base.entry.Exists()) {
+		g.commit(present, decisions, base, final)
+	} else {
+		g.decline(present, decisions, base)
+	}
+}
+
+func (g *group) base(members []*casCall) (recollection, error) {
+	var fresh time.Time
+	for _, c := range members {
+		if c.fresh.After(fresh) {
+			fresh = c.fresh
+		}
+	}
+	return g.e.base(g.e.ctx, g.cl.id.key, members[0].guard, fresh)
+}
+
+// consult gives each member its turn, one after another.
+func (g *group) consult(members []*casCall, base recollection) (present []*casCall, decisions []decision, final state) {
+	final = state{base.entry.Value, base.entry.Exists()}
+	pure := true
+	for _, c := range members {
+		d, ok := g.turn(c, turn{final, base, pure})
+		if !ok {
+			continue
+		}
+		present, decisions = append(present, c), append(decisions, d)
+		final = final.after(d)
+		pure = pure && !d.writes()
+	}
+	return present, decisions, final
+}
+
+// turn runs one member's callback, on that member's goroutine. ok is false if
+// it left or took too long.
+func (g *group) turn(c *casCall, t turn) (d decision, ok bool) {
+	if !g.cl.beginTurn(c) {
+		return decision{}, false
+	}
+	c.turns <- t
+	g.timer.Reset(c.patience)
+	defer g.timer.Stop()
+	late := false
+	for {
+		select {
+		case <-g.cl.responded:
+		case <-g.timer.C:
+			late = true
+		case <-g.e.ctx.Done():
+			return decision{}, false
+		}
+		d, ok, waiting := g.cl.collect(c, late)
+		if !waiting {
+			return d, ok
+		}
+	}
+}
+
+// decline ends a round that needs no write.
+func (g *group) decline(members []*casCall, decisions []decision, base recollection) {
+	since := members[0].begun
+	for _, c := range members {
+		if c.begun.After(since) {
+			since = c.begun
+		}
+	}
+	same, err := g.e.confirm(g.e.ctx, g.cl.id.key, members[0].guard, base, since)
+	switch {
+	case err != nil:
+		g.failed(members, err)
+	case !same:
+		g.conflicted(members)
+	default:
+		g.succeeded(members, decisions)
+	}
+}
+
+// commit carries a round to the store.
+func (g *group) commit(members []*casCall, decisions []decision, base recollection, final state) {
+	if !g.cl.seal(members, decisions) {
+		g.cl.putBack(members)
+		return
+	}
+	s := members[0].swap(base.entry, final)
+	result, err := g.e.settle(g.e.ctx, s, len(members))
+	switch {
+	case err == nil && result.Outcome == driver.Applied:
+		g.succeeded(members, decisions)
+	case err == nil:
+		g.conflicted(members)
+	case errors.Is(err, ErrIndeterminate):
+		g.unknown(members, decisions, err)
+	default:
+		g.failed(members, err)
+	}
+}
+
+func (g *group) succeeded(members []*casCall, decisions []decision) {
+	g.conflicts, g.failures = nil, nil
+	for i, c := range members {
+		g.cl.settle(c, decisions[i].result())
+	}
+}
+
+// conflicted sends members around again, after a pause that grows while others
+// keep winning.
+func (g *group) conflicted(members []*casCall) {
+	var rest []*casCall
+	for _, c := range members {
+		c.conflicted()
+		if g.e.overdue(c) {
+			g.cl.settle(c, ErrConflict)
+			continue
+		}
+		rest = append(rest, c)
+	}
+	g.failures = nil
+	g.cl.putBack(rest)
+	if g.conflicts == nil { // the first time, the new value is at hand: go on at once
+		g.conflicts = newPauses(max(g.e.opts.MinBackoff/10, time.Microsecond), max(g.e.opts.MaxBackoff/10, time.Microsecond))
+		return
+	}
+	g.conflicts.sleep(g.e.ctx, g.e.ctx)
+}
+
+// unknown ends a round whose swap has no known outcome. Members that wrote
+// nothing can decide again; a deletion that finds its key gone is done.
+func (g *group) unknown(members []*casCall, decisions []decision, err error) {
+	var rest []*casCall
+	for i, c := range members {
+		switch {
+		case !decisions[i].writes():
+			rest = append(rest, c)
+		case c.f == nil && gone(err):
+			g.cl.settle(c, nil)
+		default:
+			g.cl.settle(c, err)
+		}
+	}
+	g.cl.putBack(rest)
+}
+
+// failed ends a round that wrote nothing for the reason err.
+func (g *group) failed(members []*casCall, err error) {
+	if g.e.final(context.Background(), err) {
+		for _, c := range members {
+			g.cl.settle(c, err)
+		}
+		return
+	}
+	var rest []*casCall
+	for _, c := range members {
+		if g.e.unavailable(c) {
+			g.cl.settle(c, because(ErrUnavailable, err))
+			continue
+		}
+		rest = append(rest, c)
+	}
+	g.cl.putBack(rest)
+	if g.failures == nil {
+		g.failures = g.e.pauses()
+	}
+	g.failures.sleep(g.e.ctx, g.e.ctx)
+}

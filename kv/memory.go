@@ -1,0 +1,81 @@
+package kv
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// recollection is an entry and the moment at or after which it was current.
+type recollection struct {
+	entry   driver.Entry
+	asOf    time.Time
+	guarded bool // it was read under the guard of whoever holds it; never remembered
+}
+
+// memory is what the engine last saw of some keys, bounded in number, bytes
+// and age. It only ever serves as the first guess of a swap.
+type memory struct {
+	mu       sync.Mutex
+	lru      *simplelru.LRU[string, recollection]
+	bytes    int // of all keys and values
+	maxBytes int
+	maxAge   time.Duration
+}
+
+func newMemory(opts Options) *memory {
+	m := &memory{maxBytes: opts.RememberBytes, maxAge: opts.RememberFor}
+	lru, err := simplelru.NewLRU(opts.RememberEntries, func(key string, r recollection) {
+		m.bytes -= weight(key, r)
+	})
+	if err != nil { // only for a size below 1, which the caller excluded
+		panic(err)
+	}
+	m.lru = lru
+	return m
+}
+
+func weight(key string, r recollection) int { return len(key) + len(r.entry.Value) }
+
+func (m *memory) get(key string) (recollection, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.lru.Get(key)
+	if ok && time.Since(r.asOf) > m.maxAge {
+		m.lru.Remove(key)
+		return recollection{}, false
+	}
+	return r, ok
+}
+
+func (m *memory) put(entry driver.Entry, asOf time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if old, ok := m.lru.Peek(entry.Key); ok {
+		if old.asOf.After(asOf) {
+			return // somebody saw it later
+		}
+		m.lru.Remove(entry.Key) // an overwritten value would not be counted off
+	}
+	r := recollection{entry: entry, asOf: asOf}
+	m.bytes += weight(entry.Key, r)
+	m.lru.Add(entry.Key, r)
+	for m.bytes > m.maxBytes {
+		m.lru.RemoveOldest()
+	}
+}
+
+func (m *memory) drop(key string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lru.Remove(key)
+}
+
+func (m *memory) purge() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lru.Purge()
+}

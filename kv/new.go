@@ -1,0 +1,131 @@
+package kv
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// New makes a Client of a driver's handle and a codec. The client owns store
+// and closes it. opts may be nil. Nothing is contacted.
+//
+// New panics if store or cdc is nil or opts.Validate fails, which are mistakes
+// in the program; check options that come from outside beforehand.
+func New(store driver.Store, cdc codec.Codec, opts *Options) Client {
+	if store == nil || cdc == nil {
+		panic("kv.New: the store and the codec must not be nil")
+	}
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if err := o.Validate(); err != nil {
+		panic("kv.New: " + err.Error())
+	}
+	return &client{engine: newEngine(store, o.withDefaults()), codec: cdc}
+}
+
+// client is a view of an engine: a codec, and whether reserved keys are open.
+type client struct {
+	engine *engine
+	codec  codec.Codec
+	raw    bool
+}
+
+var _ interface {
+	Client
+	Watcher
+	EntryReader
+	Pinger
+	GuardedClient
+	VersionedClient
+	RawViewer
+	Limiter
+} = (*client)(nil)
+
+// Raw implements RawViewer.
+func (c *client) Raw() (Client, error) {
+	return &client{engine: c.engine, codec: codec.Bytes{}, raw: true}, nil
+}
+
+// Limits implements Limiter.
+func (c *client) Limits() (Limits, error) { return c.engine.limits, nil }
+
+// Close implements Client.
+func (c *client) Close() error {
+	if err := c.engine.close(); err != nil {
+		return c.fail("Close", "", err)
+	}
+	return nil
+}
+
+// fail gives err the client's context.
+func (c *client) fail(op, key string, err error) error {
+	return &Error{Op: op, Backend: c.engine.opts.Backend, Key: key, Err: err}
+}
+
+// admit is what every operation on a key checks before anything else.
+func (c *client) admit(ctx context.Context, key string, guard *Guard) error {
+	if c.engine.ctx.Err() != nil {
+		return ErrClosed
+	}
+	check := CheckKey
+	if c.raw {
+		check = checkForm
+	}
+	if err := check(key); err != nil {
+		return err
+	}
+	if guard != nil {
+		if err := checkForm(guard.Key); err != nil {
+			return fmt.Errorf("guard: %w", err)
+		}
+		if guard.Version == 0 {
+			return fmt.Errorf("guard on %q: %w: version 0: absence is no valid guard", guard.Key, ErrFenced)
+		}
+	}
+	if ctx.Err() != nil {
+		return ctxError(ctx, nil)
+	}
+	return nil
+}
+
+// visible reports whether a key found in the store, in a listing or watch of
+// wanted, is shown to this client's user (K3).
+func (c *client) visible(wanted, key string) bool {
+	if checkForm(key) != nil {
+		c.engine.opts.Observer.Skipped(key)
+		return false
+	}
+	return !isReserved(key) || c.raw && isReserved(wanted)
+}
+
+// decode turns stored bytes into a value, never nil.
+func (c *client) decode(stored []byte) (any, error) {
+	value, err := c.codec.Decode(stored)
+	if err != nil {
+		return nil, fmt.Errorf("the stored value can't be decoded with codec %q: %w", c.codec.CodecID(), err)
+	}
+	if value == nil {
+		return nil, fmt.Errorf("the stored value decodes to nil with codec %q", c.codec.CodecID())
+	}
+	return value, nil
+}
+
+// encode turns a value into bytes within the limit.
+func (c *client) encode(value any, guarded bool) ([]byte, error) {
+	encoded, err := c.codec.Encode(value)
+	if err != nil {
+		return nil, fmt.Errorf("the value can't be encoded with codec %q: %w", c.codec.CodecID(), err)
+	}
+	limit := c.engine.limits.Value
+	if guarded {
+		limit = c.engine.limits.GuardedValue
+	}
+	if limit > 0 && len(encoded) > limit {
+		return nil, fmt.Errorf("%w: the encoded value is %d bytes, at most %d are allowed", ErrTooLarge, len(encoded), limit)
+	}
+	return encoded, nil
+}

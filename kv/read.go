@@ -1,0 +1,199 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// Get implements Client.
+func (c *client) Get(ctx context.Context, key string) (any, error) {
+	_, value, err := c.get(ctx, "Get", driver.GetRequest{Key: key, AllowStale: true})
+	return value, err
+}
+
+// GetGuarded implements GuardedClient.
+func (c *client) GetGuarded(ctx context.Context, key string, guard *Guard) (any, error) {
+	_, value, err := c.get(ctx, "GetGuarded", driver.GetRequest{Key: key, Guard: guard})
+	return value, err
+}
+
+// GetVersion implements VersionedClient.
+func (c *client) GetVersion(ctx context.Context, key string, guard *Guard) (any, Version, error) {
+	entry, value, err := c.get(ctx, "GetVersion", driver.GetRequest{Key: key, Guard: guard})
+	return value, entry.Version, err
+}
+
+func (c *client) get(ctx context.Context, op string, req driver.GetRequest) (driver.Entry, any, error) {
+	if err := c.admit(ctx, req.Key, req.Guard); err != nil {
+		return driver.Entry{}, nil, c.fail(op, req.Key, err)
+	}
+	var entry driver.Entry
+	err := c.engine.read(ctx, "get", func(ctx context.Context) (err error) {
+		entry, err = c.engine.store.Get(ctx, req)
+		return err
+	})
+	if err != nil {
+		return driver.Entry{}, nil, c.fail(op, req.Key, err)
+	}
+	c.engine.sawGeneration(entry.Generation)
+	if !entry.Exists() {
+		return entry, nil, nil
+	}
+	value, err := c.decode(entry.Value)
+	if err != nil {
+		return entry, nil, c.fail(op, req.Key, err)
+	}
+	return entry, value, nil
+}
+
+// Ping implements Pinger.
+func (c *client) Ping(ctx context.Context) error {
+	return c.pingKey(ctx, ReservedSegment+"/ping")
+}
+
+// keyPinger is how Prefix pings: with permissions that end at a prefix, only
+// a key below it tells whether the store is usable.
+type keyPinger interface {
+	pingKey(ctx context.Context, key string) error
+}
+
+func (c *client) pingKey(ctx context.Context, key string) error {
+	if c.engine.ctx.Err() != nil {
+		return c.fail("Ping", "", ErrClosed)
+	}
+	err := c.engine.attempt(ctx, "get", c.engine.opts.RetryTimeout, func(ctx context.Context) error {
+		_, err := c.engine.store.Get(ctx, driver.GetRequest{Key: key})
+		return err
+	})
+	switch {
+	case err == nil:
+		return nil
+	case !c.engine.final(ctx, err):
+		err = because(ErrUnavailable, err)
+	}
+	return c.fail("Ping", "", err)
+}
+
+// List implements Client.
+func (c *client) List(ctx context.Context, prefix string) ([]string, error) {
+	if c.engine.ctx.Err() != nil {
+		return nil, c.fail("List", prefix, ErrClosed)
+	}
+	keys := []string{}
+	req := driver.ScanRequest{Prefix: prefix, KeysOnly: true, AllowStale: true}
+	for page, err := range c.engine.pages(ctx, req) {
+		switch {
+		case errors.Is(err, driver.ErrSnapshotLost):
+			keys = keys[:0] // the pages start again
+			continue
+		case err != nil:
+			return nil, c.fail("List", prefix, err)
+		}
+		for _, entry := range page.Entries {
+			if c.visible(prefix, entry.Key) {
+				keys = append(keys, entry.Key)
+			}
+		}
+	}
+	return keys, nil
+}
+
+// Entries implements EntryReader.
+func (c *client) Entries(ctx context.Context, prefix string) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		if c.engine.ctx.Err() != nil {
+			yield(Entry{}, c.fail("Entries", prefix, ErrClosed))
+			return
+		}
+		last := ""
+		for page, err := range c.engine.pages(ctx, driver.ScanRequest{Prefix: prefix}) {
+			switch {
+			case errors.Is(err, driver.ErrSnapshotLost):
+				continue // what was yielded stays; the rest is read at a newer moment
+			case err != nil:
+				yield(Entry{}, c.fail("Entries", prefix, err))
+				return
+			}
+			for _, stored := range page.Entries {
+				if stored.Key <= last || !c.visible(prefix, stored.Key) {
+					continue
+				}
+				last = stored.Key
+				value, err := c.decode(stored.Value)
+				if err != nil {
+					err = c.fail("Entries", stored.Key, err)
+				}
+				if !yield(Entry{Key: stored.Key, Value: value, Version: stored.Version}, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// pages reads a prefix page by page. Each page is retried by itself. When the
+// store can no longer show the moment of the first page, it yields
+// ErrSnapshotLost and goes on at a newer moment: keys only, from the start
+// again; entries, behind the last one, since who asks for
+// values may want more than a store keeps history for. Any other error is the
+// last thing it yields.
+func (e *engine) pages(ctx context.Context, first driver.ScanRequest) iter.Seq2[driver.Page, error] {
+	return func(yield func(driver.Page, error) bool) {
+		if ctx.Err() != nil {
+			yield(driver.Page{}, ctxError(ctx, nil))
+			return
+		}
+		first.Limit = e.opts.ScanPage
+		req := first
+		for restarts := 0; ; {
+			page, err := e.page(ctx, req)
+			switch {
+			case errors.Is(err, driver.ErrSnapshotLost) && restarts < e.opts.MaxAttempts:
+				restarts++
+				req.Snapshot = nil
+				if first.KeysOnly { // a listing shows one moment, so it starts again
+					req.After = ""
+				}
+				if !yield(driver.Page{}, driver.ErrSnapshotLost) {
+					return
+				}
+				continue
+			case errors.Is(err, driver.ErrSnapshotLost):
+				// As plain text, for the loop above it would be a restart.
+				yield(driver.Page{}, fmt.Errorf("%w: the listing was overtaken %d times: %s", ErrUnavailable, restarts, err))
+				return
+			case err != nil:
+				yield(driver.Page{}, err)
+				return
+			}
+			if !yield(page, nil) || !page.More || len(page.Entries) == 0 {
+				return
+			}
+			req.Snapshot, req.After = page.Snapshot, page.Entries[len(page.Entries)-1].Key
+		}
+	}
+}
+
+func (e *engine) page(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
+	var page driver.Page
+	var lost error
+	err := e.read(ctx, "scan", func(ctx context.Context) (err error) {
+		page, err = e.store.Scan(ctx, req)
+		if errors.Is(err, driver.ErrSnapshotLost) {
+			lost = err // asking again for the same page is no use
+			return nil
+		}
+		return err
+	})
+	if err == nil {
+		err = lost
+	}
+	if err == nil {
+		e.sawGeneration(page.Generation)
+	}
+	return page, err
+}

@@ -1,0 +1,159 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// ctxError is the error of a call whose ctx is done: ctx's own error, its
+// cause if somebody gave one, and what the store said last, all matchable.
+func ctxError(ctx context.Context, last error) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = because(err, cause)
+	}
+	if last == nil || errors.Is(last, ctx.Err()) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, last)
+}
+
+// attempt makes one request to the store, within limit. Its error is
+// ErrClosed if the client closed meanwhile, ctx's error if ctx ended, else
+// the store's; a request that took too long never matches ctx's errors.
+func (e *engine) attempt(ctx context.Context, op string, limit time.Duration, do func(ctx context.Context) error) error {
+	if e.local {
+		return e.attemptLocal(ctx, op, do)
+	}
+	if !e.gate.enter() {
+		return ErrClosed
+	}
+	defer e.gate.leave()
+	bounded, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	defer context.AfterFunc(e.ctx, cancel)()
+
+	start := time.Now()
+	err := do(bounded)
+	switch {
+	case err == nil:
+	case e.ctx.Err() != nil: // first, since ctx may be the engine's own
+		err = because(ErrClosed, flat(err))
+	case ctx.Err() != nil:
+		err = ctxError(ctx, err)
+	case bounded.Err() != nil:
+		err = fmt.Errorf("no answer within %v: %w", limit, flat(err))
+	}
+	e.opts.Observer.Request(op, time.Since(start), err)
+	return err
+}
+
+// attemptLocal is attempt without timers, for a store that never waits.
+func (e *engine) attemptLocal(ctx context.Context, op string, do func(ctx context.Context) error) error {
+	if e.ctx.Err() != nil {
+		return ErrClosed
+	}
+	if _, unobserved := e.opts.Observer.(NopObserver); unobserved {
+		return do(ctx)
+	}
+	start := time.Now()
+	err := do(ctx)
+	e.opts.Observer.Request(op, time.Since(start), err)
+	return err
+}
+
+// flat keeps the text of an error that came of our own deadline or cancel,
+// so that no caller takes it for the end of its own ctx.
+func flat(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return errors.New(err.Error())
+	}
+	return err
+}
+
+// read makes one request again and again, see retry.
+func (e *engine) read(ctx context.Context, op string, do func(ctx context.Context) error) error {
+	return e.retry(ctx, func(limit time.Duration) error { return e.attempt(ctx, op, limit, do) })
+}
+
+// retry calls once until it succeeds, ctx ends, the client closes, the error
+// is final, or RetryTimeout has passed (A1). once gets the limit of its time.
+func (e *engine) retry(ctx context.Context, once func(limit time.Duration) error) error {
+	var pause *pauses // made late: most requests succeed at once
+	var deadline time.Time
+	limit := e.opts.AttemptTimeout
+	for {
+		err := once(limit)
+		if err == nil || e.final(ctx, err) {
+			return err
+		}
+		if pause == nil {
+			pause = e.pauses()
+			deadline = time.Now().Add(e.opts.RetryTimeout)
+		}
+		if !pause.fits(deadline) {
+			return because(ErrUnavailable, err)
+		}
+		if !pause.sleep(ctx, e.ctx) {
+			return e.ended(ctx, err)
+		}
+		limit = min(limit, max(time.Until(deadline), e.opts.MinBackoff))
+	}
+}
+
+// ended is the error of a call whose ctx is done or whose client is closed.
+func (e *engine) ended(ctx context.Context, last error) error {
+	if e.ctx.Err() != nil { // first, since ctx may be the engine's own
+		return because(ErrClosed, last)
+	}
+	return ctxError(ctx, last)
+}
+
+// final reports whether trying again after err makes no sense or is not
+// allowed.
+func (e *engine) final(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || e.ctx.Err() != nil || driver.IsPermanent(err) || errors.Is(err, ErrIndeterminate)
+}
+
+// pauses are the jittered, growing waits between attempts.
+type pauses struct {
+	backoff *backoff.ExponentialBackOff
+	next    time.Duration
+}
+
+func (e *engine) pauses() *pauses { return newPauses(e.opts.MinBackoff, e.opts.MaxBackoff) }
+
+func newPauses(first, longest time.Duration) *pauses {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = first, longest
+	b.Multiplier, b.RandomizationFactor = 2, 0.5
+	b.Reset()
+	return &pauses{backoff: b, next: b.NextBackOff()}
+}
+
+// fits reports whether the next pause ends before deadline.
+func (p *pauses) fits(deadline time.Time) bool {
+	return time.Now().Add(p.next).Before(deadline)
+}
+
+// sleep waits for the next pause, or returns false as soon as one of the
+// contexts is done.
+func (p *pauses) sleep(a, b context.Context) bool {
+	timer := time.NewTimer(p.next)
+	defer timer.Stop()
+	p.next = p.backoff.NextBackOff()
+	select {
+	case <-timer.C:
+		return true
+	case <-a.Done():
+		return false
+	case <-b.Done():
+		return false
+	}
+}

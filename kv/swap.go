@@ -1,0 +1,233 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// SwapVersion implements VersionedClient.
+func (c *client) SwapVersion(ctx context.Context, key string, prev Version, value any, guard *Guard) (Version, error) {
+	version, err := c.swapVersion(ctx, key, prev, value, guard)
+	if err != nil {
+		return 0, c.fail("SwapVersion", key, err)
+	}
+	return version, nil
+}
+
+func (c *client) swapVersion(ctx context.Context, key string, prev Version, value any, guard *Guard) (Version, error) {
+	if err := c.admit(ctx, key, guard); err != nil {
+		return 0, err
+	}
+	s := driver.Swap{Key: key, Prev: driver.Entry{Key: key, Version: prev}, Guard: guard, ID: swapID()}
+	if seen, ok := c.engine.recall(key); ok && seen.entry.Version == prev {
+		s.Prev = seen.entry // with what the driver may need to resolve it
+	}
+	switch {
+	case value != Remove:
+		encoded, err := c.encode(value, guard != nil)
+		if err != nil {
+			return 0, err
+		}
+		s.Value = encoded
+	case prev == 0:
+		return 0, fmt.Errorf("removing %q at version 0: %w: a removal needs the version of what it removes", key, ErrConflict)
+	default:
+		s.Remove = true
+	}
+	var result driver.Result
+	err := c.engine.retry(ctx, func(time.Duration) (err error) {
+		result, err = c.engine.settle(ctx, s, 1) // an error that isn't final proves "not applied"
+		return err
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case result.Outcome == driver.Conflict:
+		return 0, fmt.Errorf("%w: the key is not at version %d", ErrConflict, prev)
+	}
+	return result.Entry.Version, nil
+}
+
+// swapID names a write.
+func swapID() uint64 {
+	for {
+		if id := rand.Uint64(); id != 0 {
+			return id
+		}
+	}
+}
+
+// indeterminate is a swap whose outcome could not be learned. It is final.
+type indeterminate struct {
+	cause error
+	now   *driver.Entry // what a linearizable read found last, if one succeeded
+}
+
+func (i *indeterminate) Error() string {
+	return because(ErrIndeterminate, i.cause).Error()
+}
+
+func (i *indeterminate) Unwrap() []error { return []error{ErrIndeterminate, i.cause} }
+
+// settle makes one swap and, should its outcome be unknown, finds out what
+// became of it. It returns Applied or Conflict with a nil error, or
+// an error: ErrFenced, one that proves that nothing was written, or an
+// *indeterminate. The memory is brought up to date.
+func (e *engine) settle(ctx context.Context, s driver.Swap, callers int) (driver.Result, error) {
+	asOf := time.Now()
+	result, err := e.swapOnce(ctx, s, callers)
+	if result.Outcome == driver.Unknown {
+		e.forget(s.Key)
+		asOf = time.Now()
+		result, err = e.resolve(ctx, s, callers, err)
+	}
+	switch result.Outcome {
+	case driver.Applied:
+		if result.Known {
+			entry := result.Entry
+			entry.Key, entry.Value = s.Key, s.Value
+			e.sawGeneration(entry.Generation)
+			e.remember(entry, asOf)
+			result.Entry = entry
+		} else {
+			e.forget(s.Key)
+		}
+		return result, nil
+	case driver.Conflict:
+		e.forget(s.Key)
+		if result.Known {
+			e.sawGeneration(result.Entry.Generation)
+			e.remember(result.Entry, asOf)
+		}
+		return result, nil
+	case driver.GuardBroken:
+		return result, ErrFenced
+	default:
+		return result, err
+	}
+}
+
+// swapOnce makes one attempt. Its error is nil for Applied, Conflict and
+// GuardBroken.
+func (e *engine) swapOnce(ctx context.Context, s driver.Swap, callers int) (driver.Result, error) {
+	result := driver.Result{Outcome: driver.NotApplied} // for the attempt that Close forbids
+	err := e.attempt(ctx, "swap", e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
+		result, err = e.store.Swap(ctx, s)
+		return err
+	})
+	switch {
+	case err == nil && (result.Outcome == driver.Unknown || result.Outcome == driver.NotApplied):
+		err = errors.New("the driver gave no reason")
+	case result.Outcome == driver.Applied || result.Outcome == driver.Conflict || result.Outcome == driver.GuardBroken:
+		err = nil
+	}
+	e.opts.Observer.Swap(result.Outcome.String(), callers)
+	return result, err
+}
+
+// resolve finds out what became of a swap that was Unknown for the reason
+// cause.
+//
+// With Prev.Version > 0 the very same swap can be repeated: versions never
+// return, so it is applied at most once however often it is sent. A conflict
+// is then no answer yet, since an earlier attempt may have caused it: a
+// linearizable read decides. With Prev.Version 0 a repeat could create the key
+// again after another deleted it, so only reading is left. After a broken
+// guard nothing can land any more, which makes that read final.
+func (e *engine) resolve(ctx context.Context, s driver.Swap, callers int, cause error) (driver.Result, error) {
+	deadline := time.Now().Add(e.opts.RetryTimeout)
+	pause := e.pauses()
+	fenced := false
+	giveUp := func(now *driver.Entry) (driver.Result, error) {
+		return driver.Result{}, &indeterminate{cause, now}
+	}
+	for {
+		if ctx.Err() != nil || e.ctx.Err() != nil {
+			cause = e.ended(ctx, cause)
+			return giveUp(nil)
+		}
+		answered := s.Prev.Version == 0 || fenced
+		if !answered {
+			result, err := e.swapOnce(ctx, s, callers)
+			switch result.Outcome {
+			case driver.Applied:
+				return result, nil
+			case driver.GuardBroken:
+				fenced, answered = true, true
+			case driver.Conflict:
+				answered = true
+			default:
+				cause = err
+				answered = driver.IsPermanent(err) // the repeat is refused; a read may still tell
+			}
+		}
+		if answered {
+			now, err := e.getOnce(ctx, s.Key)
+			if err != nil {
+				cause = because(cause, flat(err))
+			} else if verdict, done := e.judge(s, now, fenced); done {
+				if verdict == driver.Unknown {
+					return giveUp(&now)
+				}
+				return driver.Result{Outcome: verdict, Entry: now, Known: true}, nil
+			}
+		}
+		if !pause.fits(deadline) {
+			return giveUp(nil)
+		}
+		pause.sleep(ctx, e.ctx)
+	}
+}
+
+// judge says what a linearizable read tells about a swap of unknown outcome.
+// done is false if the same swap must be repeated first.
+func (e *engine) judge(s driver.Swap, now driver.Entry, fenced bool) (verdict driver.Outcome, done bool) {
+	if s.Prev.Generation != 0 && now.Generation != s.Prev.Generation {
+		return driver.Unknown, true // versions of another history prove nothing
+	}
+	if now.Version == s.Prev.Version && s.Prev.Version != 0 {
+		// Not applied so far, but a late attempt may still land, unless the
+		// guard forbids it.
+		return driver.GuardBroken, fenced
+	}
+	if e.resolver == nil {
+		return driver.Unknown, true
+	}
+	verdict = e.resolver.Resolve(s, now)
+	switch {
+	case verdict == driver.Applied:
+		return driver.Applied, true
+	case verdict == driver.NotApplied && s.Prev.Version != 0:
+		if fenced {
+			return driver.GuardBroken, true
+		}
+		return driver.Conflict, true
+	}
+	return driver.Unknown, true
+}
+
+// getOnce makes one linearizable read.
+func (e *engine) getOnce(ctx context.Context, key string) (driver.Entry, error) {
+	return e.getGuarded(ctx, key, nil)
+}
+
+// getGuarded makes one linearizable read under a guard and remembers it.
+func (e *engine) getGuarded(ctx context.Context, key string, guard *Guard) (driver.Entry, error) {
+	var entry driver.Entry
+	asOf := time.Now()
+	err := e.attempt(ctx, "get", e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
+		entry, err = e.store.Get(ctx, driver.GetRequest{Key: key, Guard: guard})
+		return err
+	})
+	if err == nil {
+		entry.Key = key
+		e.sawGeneration(entry.Generation)
+		e.remember(entry, asOf)
+	}
+	return entry, err
+}

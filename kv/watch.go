@@ -1,0 +1,151 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// WatchKey implements Client.
+func (c *client) WatchKey(ctx context.Context, key string, f func(any) bool) {
+	c.watchValues(ctx, "WatchKey", KeyRange(key), func(_ string, value any) bool { return f(value) })
+}
+
+// WatchPrefix implements Client.
+func (c *client) WatchPrefix(ctx context.Context, prefix string, f func(key string, value any) bool) {
+	c.watchValues(ctx, "WatchPrefix", PrefixRange(prefix), f)
+}
+
+func (c *client) watchValues(ctx context.Context, op string, r Range, f func(key string, value any) bool) {
+	err := c.watch(ctx, r, func(ev Event) bool {
+		switch ev.Type {
+		case Put:
+			return f(ev.Key, ev.Value)
+		case Delete:
+			return f(ev.Key, nil)
+		default:
+			return true
+		}
+	})
+	if errors.Is(err, ErrInvalidKey) || errors.Is(err, ErrClosed) {
+		c.engine.opts.Logger.Warn("polykv: a watch ended", "error", c.fail(op, r.Key, err))
+	}
+}
+
+// Watch implements Watcher.
+func (c *client) Watch(ctx context.Context, r Range, f func(Event) bool) error {
+	if err := c.watch(ctx, r, f); err != nil {
+		return c.fail("Watch", r.Key, err)
+	}
+	return nil
+}
+
+// watch drains on the caller's goroutine what a session goroutine puts into a
+// table.
+func (c *client) watch(ctx context.Context, r Range, f func(Event) bool) error {
+	e := c.engine
+	if r.IsPrefix {
+		if e.ctx.Err() != nil {
+			return ErrClosed
+		}
+	} else if err := c.admit(ctx, r.Key, nil); err != nil {
+		return err
+	}
+	if !e.gate.enter() {
+		return ErrClosed
+	}
+	t := newWatchTable(func(key string) bool { return r.Contains(key) && c.visible(r.Key, key) })
+	sessionCtx, cancel := context.WithCancel(ctx)
+	unhook := context.AfterFunc(e.ctx, cancel)
+	ended := make(chan struct{})
+	go func() {
+		defer e.gate.leave()
+		defer close(ended)
+		e.sessions(sessionCtx, r, t)
+	}()
+	defer func() { // also when f panics
+		unhook()
+		cancel()
+		<-ended
+	}()
+	for {
+		switch {
+		case e.ctx.Err() != nil:
+			return ErrClosed
+		case ctx.Err() != nil:
+			return ctxError(ctx, nil)
+		}
+		pending, ok := t.next()
+		if ok {
+			if !c.deliver(t, pending, f) {
+				return nil
+			}
+			continue
+		}
+		select {
+		case <-t.wake:
+		case <-ctx.Done():
+		case <-e.ctx.Done():
+		}
+	}
+}
+
+// deliver calls f with one pending event, if it is still news.
+func (c *client) deliver(t *watchTable, p pendingEvent, f func(Event) bool) bool {
+	ev := p.event
+	if ev.Type == Put {
+		value, err := c.decode(p.stored)
+		if err != nil {
+			t.undelivered(p)
+			ev.Type, ev.Err = Undecodable, err
+			c.engine.opts.Logger.Warn("polykv: a watched value was skipped", "backend", c.engine.opts.Backend, "key", ev.Key, "error", err)
+		}
+		ev.Value = value
+	}
+	c.engine.opts.Observer.WatchEvent(ev.Type.String(), time.Since(p.arrived))
+	return f(ev)
+}
+
+// sessions runs one watch session after another until ctx is done.
+func (e *engine) sessions(ctx context.Context, r Range, t *watchTable) {
+	pause := e.pauses()
+	for ctx.Err() == nil {
+		t.begin()
+		err := e.store.Watch(ctx, r, t.emit)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errors.New("the watch session ended without a reason")
+		}
+		if since, ok := t.interrupted(err); ok && time.Since(since) > e.opts.MaxBackoff {
+			pause = e.pauses() // it had worked for a while: not the same trouble going on
+		}
+		e.opts.Observer.WatchResync(err)
+		e.opts.Logger.Info("polykv: a watch lost the store and starts again",
+			"backend", e.opts.Backend, "key", r.Key, "prefix", r.IsPrefix, "after", pause.next, "error", err)
+		pause.sleep(ctx, ctx)
+	}
+}
+
+// emitted is what a driver's event does to the table.
+func (t *watchTable) emit(ev driver.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch ev.Type {
+	case driver.Put:
+		t.put(ev.Entry)
+	case driver.Delete:
+		t.remove(ev.Entry.Key)
+	case driver.Synced:
+		t.synced()
+	case driver.Restart:
+		t.restart()
+	}
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
