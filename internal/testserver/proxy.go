@@ -1,0 +1,288 @@
+package testserver
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Proxy stands between a client and one server, and misbehaves as a network does when told to. Its methods may be
+// called concurrently.
+//
+// It is our own since toxiproxy, the known one, comes with a HTTP API, a router, a logger and a metrics library when
+// used as a Go package, and can't drop responses and then mend the link without handing on a stream with a hole in it.
+type Proxy struct {
+	target string
+	ports  *portBlock
+	wg     sync.WaitGroup // of every goroutine below
+
+	accepted, toServer, toClient, swallowed atomic.Int64
+
+	mu       sync.Mutex
+	mode     proxyMode
+	changed  chan struct{} // closed, and replaced, when mode changes
+	listener net.Listener  // nil while connections are refused
+	conns    map[*proxyConn]struct{}
+	closed   bool
+}
+
+type proxyMode int
+
+const (
+	proxyPass proxyMode = iota
+	proxySwallow
+	proxyHang
+	proxyCut
+)
+
+// ProxyStats counts what happened since the proxy was started.
+type ProxyStats struct {
+	Accepted  int64 // connections
+	ToServer  int64 // bytes handed on
+	ToClient  int64 // bytes handed on
+	Swallowed int64 // bytes of responses dropped
+}
+
+// NewProxy starts a proxy in front of an address ("127.0.0.1:2379"); it passes everything.
+func NewProxy(target string) (*Proxy, error) {
+	ports, err := reservePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{target: target, ports: ports, changed: make(chan struct{}), conns: map[*proxyConn]struct{}{}}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.listen(); err != nil {
+		ports.release()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Addr returns the address ("127.0.0.1:port") that clients use instead of the server's. It never changes.
+func (p *Proxy) Addr() string { return address(p.ports.ports[0]) }
+
+// Stats returns the counts so far.
+func (p *Proxy) Stats() ProxyStats {
+	return ProxyStats{
+		Accepted: p.accepted.Load(),
+		ToServer: p.toServer.Load(), ToClient: p.toClient.Load(), Swallowed: p.swallowed.Load(),
+	}
+}
+
+// SwallowResponses hands on requests and drops whatever the server says from now on, the end of a connection
+// included: the client can't tell it from an answer that is late.
+func (p *Proxy) SwallowResponses() { p.set(proxySwallow) }
+
+// Hang goes on accepting connections and hands on nothing in either direction; Heal hands on what was held back.
+func (p *Proxy) Hang() { p.set(proxyHang) }
+
+// Cut closes every connection and refuses new ones.
+func (p *Proxy) Cut() { p.set(proxyCut) }
+
+// Heal passes everything again. Connections that lost bytes are closed, as nothing true can be said on them any more.
+func (p *Proxy) Heal() error {
+	p.set(proxyPass)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listener != nil || p.closed {
+		return nil
+	}
+	return p.listen()
+}
+
+// Close ends the proxy and its connections.
+func (p *Proxy) Close() {
+	p.set(proxyCut)
+	p.mu.Lock()
+	if !p.closed {
+		p.closed = true
+		p.ports.release()
+	}
+	p.mu.Unlock()
+	p.wg.Wait()
+}
+
+func (p *Proxy) set(mode proxyMode) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mode = mode
+	close(p.changed)
+	p.changed = make(chan struct{})
+	if mode == proxyCut && p.listener != nil {
+		_ = p.listener.Close()
+		p.listener = nil
+	}
+	for c := range p.conns {
+		if mode == proxyCut || mode == proxyPass && c.lossy {
+			c.close()
+		}
+	}
+}
+
+// listen is called with mu held.
+func (p *Proxy) listen() error {
+	l, err := net.Listen("tcp", p.Addr())
+	if err != nil {
+		return fmt.Errorf("testserver: proxy: %w", err)
+	}
+	p.listener = l
+	p.wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // it was closed
+			}
+			p.accepted.Add(1)
+			p.wg.Go(func() { p.serve(conn) })
+		}
+	})
+	return nil
+}
+
+// A proxyConn is a client's connection and the one to the server that belongs to it.
+type proxyConn struct {
+	client, server net.Conn // server is nil until dialled
+	once           sync.Once
+	done           chan struct{} // closed by close
+	lossy          bool          // bytes were dropped; guarded by Proxy.mu
+}
+
+func (c *proxyConn) close() {
+	c.once.Do(func() {
+		close(c.done)
+		_ = c.client.Close()
+		if c.server != nil {
+			_ = c.server.Close()
+		}
+	})
+}
+
+func (p *Proxy) serve(client net.Conn) {
+	c := &proxyConn{client: client, done: make(chan struct{})}
+	defer c.close()
+	if !p.add(c) {
+		return
+	}
+	defer p.remove(c)
+	if p.await(c, proxyPass, proxySwallow) != nil {
+		return
+	}
+	server, err := net.DialTimeout("tcp", p.target, 5*time.Second)
+	if err != nil {
+		return
+	}
+	if !p.attach(c, server) {
+		_ = server.Close()
+		return
+	}
+	var pumps sync.WaitGroup
+	pumps.Go(func() { p.requests(c) })
+	pumps.Go(func() { p.responses(c) })
+	pumps.Wait()
+}
+
+func (p *Proxy) add(c *proxyConn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mode == proxyCut {
+		return false // accepted just before
+	}
+	p.conns[c] = struct{}{}
+	return true
+}
+
+func (p *Proxy) remove(c *proxyConn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, c)
+}
+
+// attach makes the server's connection part of c, unless c was closed meanwhile.
+func (p *Proxy) attach(c *proxyConn, server net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-c.done:
+		return false
+	default:
+		c.server = server
+		return true
+	}
+}
+
+// await waits until the proxy is in one of the modes; it fails if c is closed before.
+func (p *Proxy) await(c *proxyConn, modes ...proxyMode) error {
+	for {
+		p.mu.Lock()
+		mode, changed := p.mode, p.changed
+		p.mu.Unlock()
+		for _, m := range modes {
+			if m == mode {
+				return nil
+			}
+		}
+		select {
+		case <-changed:
+		case <-c.done:
+			return net.ErrClosed
+		}
+	}
+}
+
+// requests hands on what the client says.
+func (p *Proxy) requests(c *proxyConn) {
+	defer c.close()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := c.client.Read(buf)
+		if n > 0 {
+			if p.await(c, proxyPass, proxySwallow) != nil {
+				return
+			}
+			if _, err := c.server.Write(buf[:n]); err != nil {
+				return
+			}
+			p.toServer.Add(int64(n))
+		}
+		if err != nil {
+			_ = p.await(c, proxyPass, proxySwallow) // a client's end is news to the server as its bytes are
+			return
+		}
+	}
+}
+
+// responses hands on what the server says, or drops it.
+func (p *Proxy) responses(c *proxyConn) {
+	defer c.close()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := c.server.Read(buf)
+		if n > 0 {
+			if p.await(c, proxyPass, proxySwallow) != nil {
+				return
+			}
+			if p.drops(c) {
+				p.swallowed.Add(int64(n))
+			} else if _, err := c.client.Write(buf[:n]); err != nil {
+				return
+			} else {
+				p.toClient.Add(int64(n))
+			}
+		}
+		if err != nil {
+			_ = p.await(c, proxyPass)
+			return
+		}
+	}
+}
+
+// drops tells whether a response on c is to be dropped, and notes on c that it was.
+func (p *Proxy) drops(c *proxyConn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.lossy = c.lossy || p.mode == proxySwallow
+	return c.lossy
+}
