@@ -27,6 +27,10 @@ func (cs *cells) init() {
 	}
 }
 
+func (cs *cells) shard(key string) *shard {
+	return &cs.shards[maphash.String(cs.seed, key)%uint64(len(cs.shards))]
+}
+
 type shard struct {
 	mu    sync.Mutex
 	cells map[cellID]*cell
@@ -80,7 +84,7 @@ type turn struct {
 // join finds or makes the cell of c. If c is alone it holds the cell;
 // otherwise it is in the queue. The cell is nil if the client is closed.
 func (cs *cells) join(e *engine, c *casCall) (cl *cell, alone bool) {
-	sh := &cs.shards[maphash.String(cs.seed, c.id.key)%uint64(len(cs.shards))]
+	sh := cs.shard(c.id.key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	cl = sh.cells[c.id]

@@ -63,6 +63,9 @@ func (h *hooked) Limits() driver.Limits {
 	return h.Store.Limits()
 }
 
+// stringCodec is that of every client in these tests.
+var stringCodec = codec.String{}
+
 // errLost is what a driver says when an answer did not come.
 var errLost = errors.New("the answer was lost")
 
@@ -91,8 +94,8 @@ func newRig(t *testing.T, opts kv.Options) *rig {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	r.client = kv.New(r.store, codec.String{}, &opts)
-	r.other = kv.New(data.Open(), codec.String{}, nil)
+	r.client = kv.New(r.store, stringCodec, &opts)
+	r.other = kv.New(data.Open(), stringCodec, nil)
 	t.Cleanup(func() {
 		if err := errors.Join(r.client.Close(), r.other.Close()); err != nil {
 			t.Error(err)

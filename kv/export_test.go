@@ -1,0 +1,17 @@
+package kv
+
+// QueueLen tells tests how many calls wait for their turn on key.
+func QueueLen(c Client, key string) int {
+	cl, ok := c.(*client)
+	if !ok {
+		return -1
+	}
+	id := cellID{key: key}
+	sh := cl.engine.cells.shard(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.cells[id] == nil {
+		return 0
+	}
+	return len(sh.cells[id].queue)
+}
