@@ -1,0 +1,155 @@
+package etcd
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// Config says how to reach an etcd cluster. Start from [DefaultConfig]; the
+// zero value is not valid.
+type Config struct {
+	// Endpoints are the client URLs of the cluster's members: host:port,
+	// http://host:port, https://host:port, unix:///path or unixs:///path. Calls
+	// are spread over those in reach. Either all or none use TLS.
+	Endpoints []string `yaml:"endpoints"`
+
+	// Username and Password log in to a cluster with authentication enabled.
+	// Both or neither are set.
+	Username string `yaml:"username"`
+	Password string `yaml:"password"`
+
+	// DialTimeout bounds one attempt to connect to one endpoint, the TLS
+	// handshake included.
+	DialTimeout time.Duration `yaml:"dial_timeout"`
+
+	// KeepAliveTime is how long a connection may be silent while a call or
+	// watch is running on it before the server is pinged, and KeepAliveTimeout
+	// how long the answer may take before the connection is given up: a server
+	// that stopped without a word is noticed after the sum of both. gRPC pings
+	// no more often than every 10 seconds, and a default etcd closes
+	// connections that ping more often than every 5 (--grpc-keepalive-min-time).
+	KeepAliveTime    time.Duration `yaml:"keepalive_time"`
+	KeepAliveTimeout time.Duration `yaml:"keepalive_timeout"`
+
+	// SerializableReads serves those reads that may be stale from the member
+	// that receives them, without asking its leader. They are cheaper, and
+	// possible without a quorum, but may lag.
+	SerializableReads bool `yaml:"serializable_reads"`
+
+	// MaxRequestBytes is the servers' --max-request-bytes, from which the
+	// largest allowed value follows: this minus what surrounds a value in a
+	// request, at most 3 KiB (see driver.Limits).
+	MaxRequestBytes int `yaml:"max_request_bytes"`
+
+	// ScanPageSize is how many keys one request of a listing may return. A
+	// page of values ends earlier, at about 8 MiB.
+	ScanPageSize int `yaml:"scan_page_size"`
+}
+
+const (
+	// maxKey is the longest key that package kv allows (rule K1), in bytes.
+	maxKey = 512
+
+	minKeepAliveTime   = 10 * time.Second // google.golang.org/grpc raises less to this
+	minRequestBytes    = 8 << 10          // leaves room for a value beside two keys
+	maxRequestBytes    = 1 << 30          // gRPC's limit is near 2 GiB
+	maxCommonName      = 64               // a user named by a client certificate (RFC 5280, ub-common-name)
+	defaultRequestSize = 1536 << 10       // etcd's own default
+)
+
+// DefaultConfig returns the defaults: one server on this machine.
+func DefaultConfig() Config {
+	return Config{
+		Endpoints:        []string{"127.0.0.1:2379"},
+		DialTimeout:      5 * time.Second,
+		KeepAliveTime:    minKeepAliveTime,
+		KeepAliveTimeout: 3 * time.Second,
+		MaxRequestBytes:  defaultRequestSize,
+		ScanPageSize:     10_000,
+	}
+}
+
+// RegisterFlags adds a flag for every field to fs, named prefix plus the
+// field's name in YAML with dashes. The defaults are c's present values.
+func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
+	fs.StringSliceVar(&c.Endpoints, prefix+"endpoints", c.Endpoints, "client endpoints of the etcd members: "+endpointForms)
+	fs.StringVar(&c.Username, prefix+"username", c.Username, "user to log in as; empty: no authentication")
+	fs.StringVar(&c.Password, prefix+"password", c.Password, "password of the user")
+	fs.DurationVar(&c.DialTimeout, prefix+"dial-timeout", c.DialTimeout, "limit for one attempt to connect")
+	fs.DurationVar(&c.KeepAliveTime, prefix+"keepalive-time", c.KeepAliveTime, "silence on a busy connection before the server is pinged; at least 10s")
+	fs.DurationVar(&c.KeepAliveTimeout, prefix+"keepalive-timeout", c.KeepAliveTimeout, "wait for the answer to a ping before the connection is given up")
+	fs.BoolVar(&c.SerializableReads, prefix+"serializable-reads", c.SerializableReads, "let reads that may be stale be served by any member")
+	fs.IntVar(&c.MaxRequestBytes, prefix+"max-request-bytes", c.MaxRequestBytes, "the servers' --max-request-bytes, which limits the size of values")
+	fs.IntVar(&c.ScanPageSize, prefix+"scan-page-size", c.ScanPageSize, "most keys in one page of a listing")
+}
+
+// Validate reports the first wrong field, by its name in YAML, and what is
+// allowed. It does no I/O.
+func (c Config) Validate() error {
+	if _, err := checkEndpoints(c.Endpoints); err != nil {
+		return err
+	}
+	if (c.Username == "") != (c.Password == "") {
+		return errors.New("username and password: set both, or neither")
+	}
+	switch {
+	case c.DialTimeout <= 0:
+		return fmt.Errorf("dial_timeout: %v is not allowed; it must be more than 0", c.DialTimeout)
+	case c.KeepAliveTime < minKeepAliveTime:
+		return fmt.Errorf("keepalive_time: %v is not allowed; it must be at least %v", c.KeepAliveTime, minKeepAliveTime)
+	case c.KeepAliveTimeout <= 0:
+		return fmt.Errorf("keepalive_timeout: %v is not allowed; it must be more than 0", c.KeepAliveTimeout)
+	case c.MaxRequestBytes < minRequestBytes || c.MaxRequestBytes > maxRequestBytes:
+		return fmt.Errorf("max_request_bytes: %d is not allowed; it must be %d to %d", c.MaxRequestBytes, minRequestBytes, maxRequestBytes)
+	case c.ScanPageSize <= 0:
+		return fmt.Errorf("scan_page_size: %d is not allowed; it must be more than 0", c.ScanPageSize)
+	}
+	return nil
+}
+
+func (c Config) password() string { return c.Password }
+
+// tlsConfig returns nil for a plain connection.
+func (c Config) tlsConfig() (*tls.Config, error) {
+	secure, err := checkEndpoints(c.Endpoints)
+	if err != nil || secure == nil || !*secure {
+		return nil, err
+	}
+	return &tls.Config{}, nil
+}
+
+// limits follow from etcd's check that a proposal is not larger than
+// --max-request-bytes: the transaction and its header, encoded. The keys are
+// taken to be of full length, so that a value's limit does not depend on its
+// key.
+func (c Config) limits() driver.Limits {
+	w := driver.Swap{Key: strings.Repeat("k", maxKey), Value: make([]byte, c.MaxRequestBytes)}
+	w.Prev.Version = math.MaxInt64
+	room := func() int { return 2*c.MaxRequestBytes - c.proposalSize(w) }
+	limits := driver.Limits{Key: maxKey, Value: room()}
+	w.Guard = &driver.Guard{Key: w.Key, Version: w.Prev.Version}
+	limits.GuardedValue = room()
+	return limits
+}
+
+// proposalSize returns how large the server's proposal of w can become.
+func (c Config) proposalSize(w driver.Swap) int {
+	return proto.Size(&pb.InternalRaftRequest{
+		Header: &pb.RequestHeader{
+			ID:           math.MaxUint64,
+			Username:     strings.Repeat("u", max(maxCommonName, len(c.Username))),
+			AuthRevision: math.MaxUint64,
+		},
+		Txn: swapRequest(w),
+	})
+}

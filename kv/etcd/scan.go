@@ -1,0 +1,95 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+const (
+	// etcd limits a page by keys only, and values may be 1.5 MiB each: the
+	// first page of values is small and the others aim at so many bytes.
+	firstPage = 256
+	pageBytes = 8 << 20
+)
+
+// snapshot is what driver.Page.Snapshot holds.
+type snapshot struct {
+	rev   int64
+	gen   uint64
+	limit int // a good size for the next page of values
+}
+
+// Scan implements driver.Store. All pages show the store at the revision of
+// the first one.
+func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
+	snap, later := req.Snapshot.(*snapshot)
+	if !later {
+		snap = &snapshot{limit: firstPage}
+	}
+	limit := s.cfg.ScanPageSize
+	if !req.KeysOnly {
+		limit = min(limit, snap.limit)
+	}
+	if req.Limit > 0 {
+		limit = min(limit, req.Limit)
+	}
+	from, end := interval(req.Prefix, req.After)
+	resp, gen, err := s.rangeKeys(ctx, &pb.RangeRequest{
+		Key:          from,
+		RangeEnd:     end,
+		Revision:     snap.rev,
+		Limit:        int64(limit),
+		KeysOnly:     req.KeysOnly,
+		Serializable: req.AllowStale && s.cfg.SerializableReads,
+	})
+	if anyOf(err, rpctypes.ErrCompacted, rpctypes.ErrFutureRev) {
+		return driver.Page{}, fmt.Errorf("%w: %w", driver.ErrSnapshotLost, err)
+	}
+	if err != nil {
+		return driver.Page{}, err
+	}
+	if later && gen != snap.gen {
+		return driver.Page{}, fmt.Errorf("%w: %w", driver.ErrSnapshotLost, errHistoryChanged)
+	}
+	return page(resp, snap, gen, req.KeysOnly), nil
+}
+
+func page(resp *pb.RangeResponse, snap *snapshot, gen uint64, keysOnly bool) driver.Page {
+	next := &snapshot{rev: snap.rev, gen: gen, limit: snap.limit}
+	if next.rev == 0 {
+		next.rev = resp.Header.Revision
+	}
+	p := driver.Page{Entries: make([]driver.Entry, len(resp.Kvs)), More: resp.More, Snapshot: next, Generation: gen}
+	size := 1
+	for i, kv := range resp.Kvs {
+		p.Entries[i] = existing(kv, gen)
+		if keysOnly {
+			p.Entries[i].Value = nil
+		}
+		size += len(kv.Key) + len(kv.Value)
+	}
+	if !keysOnly && len(resp.Kvs) > 0 {
+		next.limit = max(1, int(int64(pageBytes)*int64(len(resp.Kvs))/int64(size)))
+	}
+	return p
+}
+
+// interval returns the first key after after that begins with prefix, and the
+// end of the prefix in etcd's form, where a zero byte is the end of all keys.
+func interval(prefix, after string) (from, end []byte) {
+	end = []byte(clientv3.GetPrefixRangeEnd(prefix))
+	switch {
+	case after != "" && after >= prefix:
+		return []byte(after + "\x00"), end
+	case prefix == "":
+		return []byte{0}, end
+	default:
+		return []byte(prefix), end
+	}
+}
