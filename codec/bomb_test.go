@@ -149,7 +149,7 @@ func (b bomb) check(t *testing.T, c codec.Codec, limit int) {
 func TestDecodeAllocatesWhatTheValueTakes(t *testing.T) {
 	for _, algorithm := range algorithms {
 		c := mustCompress(t, codec.Bytes{}, algorithm, nil)
-		for _, size := range []int{10, 500, 5000, 100 * kib, 4 * mib} {
+		for _, size := range []int{10, 200, 500, 5000, 100 * kib, 4 * mib} {
 			data := mustEncode(t, c, bytes.Repeat([]byte("abcdefghij"), size/10))
 			for range 2 * runtime.GOMAXPROCS(0) { // the first use of each decoder allocates its tables
 				mustDecode(t, c, data)

@@ -206,6 +206,7 @@ func TestZstdRefusesWhatIsNotOneFrame(t *testing.T) {
 		"skippable":       {skippable, "a skippable frame holds no value"},
 		"skippable first": {append(bytes.Clone(skippable), good...), "a skippable frame holds no value"},
 		"skippable last":  {append(bytes.Clone(good), skippable...), "data after the end of the frame"},
+		"cut checksum":    {good[:len(good)-2], "the frame is cut off"},
 		"dictionary":      {dictionary.EncodeAll([]byte("dictionary dictionary"), nil), "dictionary"},
 		"reserved block":  {[]byte("\x28\xb5\x2f\xfd\x00\x58\x07\x00\x00"), "invalid block"},
 	} {
