@@ -11,8 +11,6 @@ import (
 	"github.com/polykv/polykv/kv/driver"
 )
 
-var ctx = context.Background()
-
 func benchKey(i int) string { return fmt.Sprintf("bench/ring/%07d", i) }
 
 // filled returns a store with n keys, and the keys.
