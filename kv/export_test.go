@@ -15,3 +15,22 @@ func QueueLen(c Client, key string) int {
 	}
 	return len(sh.cells[id].queue)
 }
+
+// SawGeneration has the client see an answer of another history.
+func SawGeneration(c Client, g uint64) {
+	if cl, ok := c.(*client); ok {
+		cl.engine.sawGeneration(g)
+	}
+}
+
+// Remembered tells how many entries of how many bytes the client remembers.
+func Remembered(c Client) (entries, bytes int) {
+	cl, ok := c.(*client)
+	if !ok {
+		return -1, -1
+	}
+	m := cl.engine.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lru.Len(), m.bytes
+}

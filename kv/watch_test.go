@@ -1,0 +1,360 @@
+package kv_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// call is one call of a watch callback.
+type call struct {
+	key   string
+	value any
+}
+
+// watchPrefix runs a watch until the test ends and returns what it delivers.
+// With a gate, each call waits for it first.
+func watchPrefix(t *testing.T, c kv.Client, prefix string, gate <-chan struct{}) <-chan call {
+	t.Helper()
+	calls := make(chan call, 1000)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		c.WatchPrefix(ctx, prefix, func(key string, value any) bool {
+			if gate != nil {
+				<-gate
+			}
+			calls <- call{key, value}
+			return true
+		})
+	}()
+	t.Cleanup(func() { cancel(); receive(t, "end of the watch", ended) })
+	return calls
+}
+
+func wantCalls(t *testing.T, calls <-chan call, want ...call) {
+	t.Helper()
+	for _, w := range want {
+		if got := receive(t, fmt.Sprint("call ", w), calls); got != w {
+			t.Fatalf("got the call %v, want %v", got, w)
+		}
+	}
+}
+
+func TestWatchPrefixDeliversCurrentThenChanges(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	for _, key := range []string{"a/2", "a/1", "b", "a/3"} {
+		r.put(r.client, key, "v")
+	}
+	calls := watchPrefix(t, r.client, "a/", nil)
+	wantCalls(t, calls, call{"a/1", "v"}, call{"a/2", "v"}, call{"a/3", "v"})
+	r.put(r.other, "a/2", "w")
+	if err := r.other.Delete(t.Context(), "a/1"); err != nil {
+		t.Fatal(err)
+	}
+	r.put(r.other, "a/4", "new")
+	wantCalls(t, calls, call{"a/2", "w"}, call{"a/1", nil}, call{"a/4", "new"})
+}
+
+// The same bytes written again are the same state (W4).
+func TestWatchNothingTwiceInARow(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	calls := watchPrefix(t, r.client, "", nil)
+	r.put(r.other, "k", "v")
+	wantCalls(t, calls, call{"k", "v"})
+	r.put(r.other, "k", "v")
+	r.put(r.other, "marker", "m")
+	wantCalls(t, calls, call{"marker", "m"})
+}
+
+func TestWatchConflatesForASlowCallback(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	gate := make(chan struct{})
+	calls := watchPrefix(t, r.client, "", gate)
+	r.put(r.other, "first", "1")
+	gate <- struct{}{} // the callback is inside with "first"
+	wantCalls(t, calls, call{"first", "1"})
+	r.put(r.other, "hold", "1") // taken by the callback, which waits
+	for i := range 1000 {
+		r.put(r.other, "k", strconv.Itoa(i))
+		r.put(r.other, "short-lived", strconv.Itoa(i))
+		if err := r.other.Delete(t.Context(), "short-lived"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(gate)
+	wantCalls(t, calls, call{"hold", "1"})
+	var got []call
+	for len(got) == 0 || got[len(got)-1] != (call{"k", "999"}) {
+		got = append(got, receive(t, "final state", calls))
+	}
+	if len(got) > 10 {
+		t.Errorf("1000 changes of a key under a blocked callback made %d calls", len(got))
+	}
+}
+
+// sessions makes watch sessions end when the test says so.
+func breakable(r *rig) (breakNow chan error) {
+	breakNow = make(chan error)
+	r.store.onWatch = func(ctx context.Context, _ driver.Range, emit func(driver.Event), _ func() error) error {
+		sessionCtx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		ended := make(chan error, 1)
+		rng := driver.Range{IsPrefix: true}
+		go func() { ended <- r.store.Store.Watch(sessionCtx, rng, emit) }()
+		select {
+		case err := <-breakNow:
+			cancel()
+			<-ended
+			return err
+		case err := <-ended:
+			return err
+		}
+	}
+	return breakNow
+}
+
+func TestWatchResynchronises(t *testing.T) {
+	r := newRig(t, kv.Options{MinBackoff: 200 * time.Millisecond})
+	breakNow := breakable(r)
+	for _, key := range []string{"changed", "deleted", "recreated", "same"} {
+		r.put(r.other, key, "1")
+	}
+	calls := watchPrefix(t, r.client, "", nil)
+	wantCalls(t, calls, call{"changed", "1"}, call{"deleted", "1"}, call{"recreated", "1"}, call{"same", "1"})
+	breakNow <- errors.New("compacted")
+	// No session runs until the backoff has passed, so all of this is missed.
+	r.put(r.other, "changed", "2")
+	for _, key := range []string{"deleted", "recreated"} {
+		if err := r.other.Delete(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.put(r.other, "recreated", "1")
+	r.put(r.other, "created", "1")
+	r.put(r.other, "short-lived", "1")
+	if err := r.other.Delete(t.Context(), "short-lived"); err != nil {
+		t.Fatal(err)
+	}
+	got := map[call]int{}
+	for range 3 {
+		got[receive(t, "call", calls)]++
+	}
+	r.put(r.other, "marker", "m")
+	wantCalls(t, calls, call{"marker", "m"})
+	for _, want := range []call{{"changed", "2"}, {"deleted", nil}, {"created", "1"}} {
+		if got[want] != 1 {
+			t.Errorf("after the gap the watch delivered %v, %v is missing", got, want)
+		}
+	}
+}
+
+func TestWatchBacksOffWhileTheStoreIsAway(t *testing.T) {
+	r := newRig(t, kv.Options{MinBackoff: 5 * time.Millisecond, MaxBackoff: 20 * time.Millisecond})
+	var away atomic.Bool
+	away.Store(true)
+	r.store.onWatch = func(_ context.Context, _ driver.Range, _ func(driver.Event), do func() error) error {
+		if away.Load() {
+			return errors.New("away")
+		}
+		return do()
+	}
+	start := time.Now()
+	calls := watchPrefix(t, r.client, "", nil)
+	eventually(t, "it tries again and again", func() bool { return r.store.watches.Load() >= 5 })
+	most := 1 + time.Since(start).Milliseconds()*2/5 // half of the first pause is the least there is
+	if n := r.store.watches.Load(); n > most {
+		t.Errorf("%d sessions in %v", n, time.Since(start))
+	}
+	r.put(r.other, "k", "v")
+	away.Store(false)
+	wantCalls(t, calls, call{"k", "v"})
+}
+
+// Keys read by a first session that broke off are delivered sorted with those
+// of the second.
+func TestWatchFirstSnapshotIsSortedThroughAnInterruption(t *testing.T) {
+	r := newRig(t, kv.Options{MinBackoff: time.Millisecond})
+	r.put(r.other, "b", "1")
+	r.store.onWatch = func(_ context.Context, _ driver.Range, emit func(driver.Event), do func() error) error {
+		if r.store.watches.Load() == 1 {
+			emit(driver.Event{Type: driver.Put, Entry: driver.Entry{Key: "b", Value: []byte("0"), Version: 1}})
+			emit(driver.Event{Type: driver.Put, Entry: driver.Entry{Key: "c", Value: []byte("0"), Version: 2}})
+			return errors.New("broke off")
+		}
+		return do()
+	}
+	r.put(r.other, "a", "1")
+	calls := watchPrefix(t, r.client, "", nil)
+	r.put(r.other, "z", "1")
+	wantCalls(t, calls, call{"a", "1"}, call{"b", "1"})
+}
+
+func TestWatchRestartWithinASession(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	next := make(chan []driver.Entry)
+	r.store.onWatch = func(ctx context.Context, _ driver.Range, emit func(driver.Event), _ func() error) error {
+		for {
+			select {
+			case entries := <-next:
+				emit(driver.Event{Type: driver.Restart})
+				for _, entry := range entries {
+					emit(driver.Event{Type: driver.Put, Entry: entry})
+				}
+				emit(driver.Event{Type: driver.Synced})
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	calls := watchPrefix(t, r.client, "", nil)
+	next <- []driver.Entry{{Key: "a", Value: []byte("1"), Version: 1}, {Key: "b", Value: []byte("1"), Version: 2}}
+	wantCalls(t, calls, call{"a", "1"}, call{"b", "1"})
+	next <- []driver.Entry{{Key: "b", Value: []byte("2"), Version: 3}}
+	got := []call{receive(t, "call", calls), receive(t, "call", calls)}
+	if !slices.Contains(got, call{"a", nil}) || !slices.Contains(got, call{"b", "2"}) {
+		t.Errorf("a rescan without a and with a new b made %v", got)
+	}
+}
+
+func TestWatchEvents(t *testing.T) {
+	r := newRig(t, kv.Options{MinBackoff: time.Millisecond})
+	breakNow := breakable(r)
+	r.put(r.other, "k", "1")
+	events := make(chan kv.Event, 100)
+	stop := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- kv.Watch(t.Context(), r.client, kv.PrefixRange(""), func(ev kv.Event) bool {
+			events <- ev
+			return ev.Type != kv.Delete
+		})
+	}()
+	next := func(want kv.EventType) kv.Event {
+		t.Helper()
+		ev := receive(t, "event", events)
+		if ev.Type != want {
+			t.Fatalf("event %+v, want %v", ev, want)
+		}
+		return ev
+	}
+	next(kv.Put)
+	next(kv.Synced)
+	lostTrack := errors.New("lost track")
+	breakNow <- lostTrack
+	if ev := next(kv.Interrupted); !errors.Is(ev.Err, lostTrack) {
+		t.Errorf("interrupted by %v", ev.Err)
+	}
+	next(kv.Synced) // nothing changed
+	if err := r.other.Delete(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	next(kv.Delete)
+	if err := receive(t, "end", ended); err != nil {
+		t.Errorf("a watch that its callback ended returned %v", err)
+	}
+	close(stop)
+}
+
+func TestWatchSkipsTheUndecodable(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	raw, err := kv.Raw(r.other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := kv.New(r.store, pickyCodec{}, nil)
+	events := make(chan kv.Event, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- kv.Watch(ctx, client, kv.KeyRange("k"), func(ev kv.Event) bool { events <- ev; return true })
+	}()
+	put := func(value string) {
+		t.Helper()
+		if err := raw.CAS(t.Context(), "k", func(any) (any, bool, error) { return []byte(value), false, nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(want kv.EventType, value any) {
+		t.Helper()
+		if ev := receive(t, "event", events); ev.Type != want || ev.Value != value {
+			t.Fatalf("event %+v, want %v %v", ev, want, value)
+		}
+	}
+	want(kv.Synced, nil)
+	put("bad")
+	want(kv.Undecodable, nil)
+	if err := raw.Delete(t.Context(), "k"); err != nil { // nobody was told of it: no event
+		t.Fatal(err)
+	}
+	put("good")
+	want(kv.Put, "good")
+	put("bad")
+	want(kv.Undecodable, nil)
+	put("good") // the state delivered last: no event
+	put("bad again")
+	want(kv.Undecodable, nil)
+	if err := raw.Delete(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	want(kv.Delete, nil)
+	cancel()
+	if err := receive(t, "end", ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("Watch = %v", err)
+	}
+}
+
+// pickyCodec can't decode what begins with "bad".
+type pickyCodec struct{}
+
+func (pickyCodec) CodecID() string              { return "picky" }
+func (pickyCodec) Encode(v any) ([]byte, error) { return stringCodec.Encode(v) }
+func (pickyCodec) Decode(stored []byte) (any, error) {
+	if len(stored) >= 3 && string(stored[:3]) == "bad" {
+		return nil, errors.New("bad bytes")
+	}
+	return stringCodec.Decode(stored)
+}
+
+func TestWatchEndsWithItsContextAndClient(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 2)
+	synced := make(chan struct{}, 2)
+	watch := func(ctx context.Context) {
+		ended <- kv.Watch(ctx, r.client, kv.KeyRange("k"), func(kv.Event) bool { synced <- struct{}{}; return true })
+	}
+	go watch(ctx)
+	receive(t, "synced", synced)
+	cancel()
+	if err := receive(t, "end", ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("Watch = %v", err)
+	}
+	go watch(t.Context())
+	receive(t, "synced", synced)
+	if err := r.client.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := receive(t, "end", ended); !errors.Is(err, kv.ErrClosed) {
+		t.Errorf("Watch = %v", err)
+	}
+}
+
+func TestWatchPanicLeavesNothingBehind(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	r.put(r.client, "k", "v")
+	func() {
+		defer func() { _ = recover() }()
+		r.client.WatchKey(t.Context(), "k", func(any) bool { panic("mine") })
+	}() // goleak sees a session that stays
+	r.put(r.client, "k", "usable")
+}
