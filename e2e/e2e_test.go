@@ -1,0 +1,150 @@
+// Package e2e tests clients against real servers that break: the promises of
+// kv.Client from end to end, through the driver and the engine.
+package e2e
+
+import (
+	"log/slog"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/internal/testserver"
+	"github.com/polykv/polykv/internal/testserver/servertest"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/etcd"
+)
+
+// sharedEtcd serves the tests that don't break their server.
+var sharedEtcd = servertest.SharedEtcd(testserver.Options{NoFsync: true})
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(servertest.Main(m, sharedEtcd)) }
+
+// etcdClient opens a client of its own, with string values.
+func etcdClient(t testing.TB, opts *kv.Options, endpoints ...string) kv.Client {
+	t.Helper()
+	cfg := etcd.DefaultConfig()
+	cfg.Endpoints = endpoints
+	logger := slog.New(slog.DiscardHandler)
+	store, err := etcd.Open(cfg, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := kv.Options{Backend: "etcd", Logger: logger}
+	if opts != nil {
+		o = *opts
+		o.Backend, o.Logger = "etcd", logger
+	}
+	c := kv.New(store, codec.String{}, &o)
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// under returns a view of c below a prefix of the test's own.
+func under(t testing.TB, c kv.Client) kv.Client {
+	t.Helper()
+	p, err := kv.Prefix(c, strconv.FormatInt(time.Now().UnixNano(), 36)+"/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func increment(in any) (any, bool, error) {
+	n := 0
+	if in != nil {
+		s, _ := in.(string)
+		var err error
+		if n, err = strconv.Atoi(s); err != nil {
+			return nil, false, err
+		}
+	}
+	return strconv.Itoa(n + 1), false, nil
+}
+
+func set(value string) func(any) (any, bool, error) {
+	return func(any) (any, bool, error) { return value, false, nil }
+}
+
+func mustCAS(t testing.TB, c kv.Client, key, value string) {
+	t.Helper()
+	if err := c.CAS(t.Context(), key, set(value)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustDelete(t testing.TB, c kv.Client, key string) {
+	t.Helper()
+	if err := c.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// picture is what a watcher has seen last of each key.
+type picture struct {
+	mu    sync.Mutex
+	state map[string]any
+	calls int
+}
+
+func watchPicture(t testing.TB, c kv.Client, prefix string) *picture {
+	t.Helper()
+	p := &picture{state: map[string]any{}}
+	ctx := t.Context()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		c.WatchPrefix(ctx, prefix, func(key string, value any) bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.calls++
+			if value == nil {
+				delete(p.state, key)
+			} else {
+				p.state[key] = value
+			}
+			return true
+		})
+	}()
+	t.Cleanup(func() { <-ended }) // t.Context is done by now
+	return p
+}
+
+func (p *picture) get(key string) any {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state[key]
+}
+
+func (p *picture) equals(want map[string]any) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.state) != len(want) {
+		return false
+	}
+	for key, value := range want {
+		if p.state[key] != value {
+			return false
+		}
+	}
+	return true
+}
+
+// eventually waits until what holds, and fails the test after two minutes.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(2 * time.Minute)
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("after two minutes it still does not hold that %s", what)
+		}
+		time.Sleep(5 * time.Millisecond) // between two looks at the condition
+	}
+}
