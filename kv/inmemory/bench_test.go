@@ -87,6 +87,21 @@ func BenchmarkSwapOneKey(b *testing.B) {
 	swapLoop(b, s.Open(), benchKey(0))
 }
 
+func BenchmarkSwap64Goroutines(b *testing.B) {
+	s, keys := filled(b, 64)
+	h := s.Open()
+	var next atomic.Int64
+	b.ReportAllocs()
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		key := keys[int(next.Add(1))%len(keys)]
+		for pb.Next() {
+			prev, _ := h.Get(ctx, driver.GetRequest{Key: key})
+			h.Swap(ctx, driver.Swap{Key: key, Value: []byte("v"), Prev: prev, ID: 1})
+		}
+	})
+}
+
 func swapLoop(b *testing.B, h driver.Store, key string) {
 	prev, _ := h.Get(ctx, driver.GetRequest{Key: key})
 	v := []byte("value")
@@ -258,5 +273,46 @@ func BenchmarkSwapWatched(b *testing.B) {
 			follow(b, h, n, func(int) driver.Range { return driver.Range{Key: keys[0]} })
 			swapLoop(b, h, keys[0])
 		})
+	}
+}
+
+// BenchmarkPrefixWatch is one change of a watched prefix as the prefix grows.
+func BenchmarkPrefixWatch(b *testing.B) {
+	sizes(b, func(b *testing.B, n int) {
+		s, keys := filled(b, n)
+		h := s.Open()
+		follow(b, h, 1, func(int) driver.Range { return driver.Range{Key: "bench/", IsPrefix: true} })
+		put(b, h, keys[n/2], "v") // the first after the watch's snapshot copies a path
+		swapLoop(b, h, keys[n/2])
+	})
+}
+
+// BenchmarkMemory reports what keys and idle watches take, goroutines included.
+func BenchmarkMemory(b *testing.B) {
+	inUse := func() float64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc + m.StackInuse)
+	}
+	const n = 100_000
+	for b.Loop() {
+		before := inUse()
+		s, keys := filled(b, n)
+		b.ReportMetric((inUse()-before)/n, "bytes/key")
+
+		ctx, cancel := context.WithCancel(ctx)
+		h := s.Open()
+		var synced, ended sync.WaitGroup
+		before = inUse()
+		for _, key := range keys[:n/10] {
+			synced.Add(1)
+			ended.Go(func() { h.Watch(ctx, driver.Range{Key: key}, func(driver.Event) { synced.Done() }) })
+			synced.Add(1) // the entry, and Synced
+		}
+		synced.Wait()
+		b.ReportMetric((inUse()-before)/(n/10), "bytes/watch")
+		cancel()
+		ended.Wait()
 	}
 }

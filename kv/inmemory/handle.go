@@ -33,7 +33,8 @@ var (
 // the data nor other handles.
 //
 // A value that is over the limit, or a key of more than 512 bytes, is refused
-// with driver.ErrTooLarge. No method but Watch ever waits.
+// with driver.ErrTooLarge. Get never waits; Scan and Swap wait for no more than
+// the writes under way, with what the watches of their keys do when told.
 func (s *Store) Open() driver.Store {
 	return s.open(func() {})
 }

@@ -48,6 +48,14 @@ type cell struct {
 	rec   atomic.Pointer[record]
 }
 
+// current returns the record of c, nil if the key is absent.
+func (c *cell) current() *record {
+	if c == nil {
+		return nil
+	}
+	return c.rec.Load()
+}
+
 // record is one state of one key. It never changes.
 type record struct {
 	value   []byte
@@ -61,7 +69,7 @@ func (r *record) entry(key string) driver.Entry {
 	return driver.Entry{Key: key, Value: r.value, Version: r.version}
 }
 
-func (r *record) currentVersion() driver.Version {
+func (r *record) versionOrZero() driver.Version {
 	if r == nil {
 		return 0
 	}
@@ -89,16 +97,13 @@ func newStore(cfg Config) *Store {
 // the tree. It was then current at some moment after the tree was loaded,
 // which is all that a linearizable read promises.
 func (s *Store) read(key string) *record {
-	c, ok := s.tree.Load().Get([]byte(key))
-	if !ok {
-		return nil
-	}
-	return c.rec.Load()
+	c, _ := s.tree.Load().Get([]byte(key))
+	return c.current()
 }
 
 // holds reports whether g holds now.
 func (s *Store) holds(g *driver.Guard) bool {
-	return g.Version != 0 && s.read(g.Key).currentVersion() == g.Version
+	return g.Version != 0 && s.read(g.Key).versionOrZero() == g.Version
 }
 
 // readGuarded reads key at a moment when g holds; false means that g doesn't.
@@ -120,12 +125,9 @@ func (s *Store) swap(sw *driver.Swap) driver.Result {
 		return driver.Result{Outcome: driver.GuardBroken}
 	}
 	tree := s.tree.Load()
-	c, exists := tree.Get([]byte(sw.Key))
-	var rec *record
-	if exists {
-		rec = c.rec.Load()
-	}
-	if rec.currentVersion() != sw.Prev.Version {
+	c, _ := tree.Get([]byte(sw.Key))
+	rec := c.current()
+	if rec.versionOrZero() != sw.Prev.Version {
 		return driver.Result{Outcome: driver.Conflict, Entry: rec.entry(sw.Key), Known: true}
 	}
 
@@ -134,9 +136,9 @@ func (s *Store) swap(sw *driver.Swap) driver.Result {
 	}
 	s.index++
 	if sw.Remove {
+		rec = nil
 		tree, _, _ = tree.Delete([]byte(sw.Key))
 		s.tree.Store(tree)
-		rec = nil
 	} else {
 		rec = &record{value: sw.Value, version: driver.Version(s.index)}
 		if rec.value == nil {
