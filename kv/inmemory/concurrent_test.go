@@ -156,8 +156,10 @@ func TestGuardedGetIsAtomic(t *testing.T) {
 			// Between these two writes the data is the predecessor's.
 			put(t, h, "data", strconv.FormatUint(uint64(lock.Version), 10))
 			held := &driver.Guard{Key: "lock", Version: lock.Version}
-			swap(t, h, driver.Swap{Key: "data", Prev: get(t, h, "data"), Guard: held, ID: 1,
-				Value: []byte(strconv.FormatUint(uint64(lock.Version), 10))}, driver.Applied)
+			swap(t, h, driver.Swap{
+				Key: "data", Prev: get(t, h, "data"), Guard: held, ID: 1,
+				Value: []byte(strconv.FormatUint(uint64(lock.Version), 10)),
+			}, driver.Applied)
 		}
 	})
 	for range 2 {

@@ -35,6 +35,8 @@ var (
 // A value that is over the limit, or a key of more than 512 bytes, is refused
 // with driver.ErrTooLarge. Get never waits; Scan and Swap wait for no more than
 // the writes under way, with what the watches of their keys do when told.
+// Watch calls emit from the goroutines of writers, which it holds up: emit must
+// not use the store.
 func (s *Store) Open() driver.Store {
 	return s.open(func() {})
 }

@@ -23,7 +23,8 @@ import (
 // first write to a cell of an older epoch copies the path as a change of the
 // key set does. Between snapshots a write costs one small allocation, where
 // the path copy costs 16 of them with one key in the store and 41 with
-// 100,000 (0.1 µs against 1.2 and 4.4 µs).
+// 100,000: a whole Swap then takes 0.2 µs with one key, the copy alone 1.2 µs,
+// and 4.4 with 100,000.
 type Store struct {
 	cfg Config
 

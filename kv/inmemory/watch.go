@@ -21,7 +21,7 @@ const minPending = 1024
 // (about 0.1 µs a watch with 100 of them: a queue, too, has a lock and somebody
 // to wake), while a consumer has the change after 1 instead of 3 µs, as one
 // goroutine less has to be woken, and no memory is used. The price is that
-// emit runs under the store's lock, so it must not write to the store.
+// emit runs under the store's lock, so it must not use the store.
 //
 // A writer emits under mu alone among the locks that a watch needs to end, so
 // Watch returns and handles close whatever other watches do.
