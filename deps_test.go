@@ -1,6 +1,11 @@
+// Package polykv_test holds the arrows between packages, as docs/design.md
+// draws them.
 package polykv_test
 
 import (
+	"encoding/json"
+	"errors"
+	"io"
 	"os/exec"
 	"slices"
 	"strings"
@@ -9,10 +14,10 @@ import (
 
 const module = "github.com/polykv/polykv/"
 
-// mayImport says which of our packages each of our packages may import,
-// directly or not. "..." allows everything below. Packages that are not named
-// here are programs, tools of tests, or examples.
-var mayImport = map[string][]string{
+// mayLink says which of our packages each of our packages may import,
+// directly or not. Packages that are not named here are programs, wiring, or
+// helpers of tests.
+var mayLink = map[string][]string{
 	"codec":       {},
 	"kv/driver":   {},
 	"kv/config":   {},
@@ -25,77 +30,71 @@ var mayImport = map[string][]string{
 	"conformance": {"codec", "kv", "kv/driver"},
 }
 
-// backends are the modules that only their own driver may link.
+// backends are libraries that, among the packages above, only one may link.
 var backends = map[string]string{
 	"go.etcd.io/":                       "kv/etcd",
 	"google.golang.org/grpc":            "kv/etcd",
 	"github.com/hashicorp/consul/":      "kv/consul",
 	"github.com/hashicorp/memberlist":   "kv/memberlist",
-	"github.com/hashicorp/serf":         "kv/consul",
-	"github.com/prometheus/":            "kv/metrics",
 	"github.com/hashicorp/go-immutable": "kv/inmemory",
+	"github.com/prometheus/client_":     "kv/metrics",
 }
 
+// mayLinkAll are those that bring drivers together.
+var mayLinkAll = []string{"kv/factory", "cli", "cmd/", "internal/", "e2e", "bench"}
+
 func TestDependencyRules(t *testing.T) {
-	for name, allowed := range mayImport {
-		if !exists(t, name) {
-			continue
-		}
-		for _, dep := range deps(t, module+name) {
+	packages := listPackages(t)
+	if len(packages["kv"]) == 0 || len(packages["kv/etcd"]) == 0 {
+		t.Fatalf("the list of packages is incomplete: %v", packages)
+	}
+	for name, deps := range packages {
+		allowed, ruled := mayLink[name]
+		drivers := 0
+		for _, dep := range deps {
 			ours, isOurs := strings.CutPrefix(dep, module)
-			if isOurs && ours != name && !slices.Contains(allowed, ours) {
-				t.Errorf("%s imports %s, which it may not; see docs/design.md", name, ours)
+			if ruled && isOurs && !slices.Contains(allowed, ours) {
+				t.Errorf("%s links %s, which it may not; see docs/design.md", name, ours)
+			}
+			if isOurs && slices.Contains([]string{"kv/inmemory", "kv/etcd", "kv/consul", "kv/memberlist"}, ours) {
+				drivers++
 			}
 			for backend, owner := range backends {
-				if strings.HasPrefix(dep, backend) && owner != name && !ownsToo(name, backend) {
+				if ruled && strings.HasPrefix(dep, backend) && name != owner && name != "kv/consul" {
 					t.Errorf("%s links %s, which belongs to %s", name, dep, owner)
 				}
 			}
 		}
-	}
-}
-
-// ownsToo tells of packages that share a library with its owner: memberlist
-// and Consul's client have much in common, and gossip is no part of this list.
-func ownsToo(name, backend string) bool {
-	return name == "kv/consul" && backend == "github.com/prometheus/"
-}
-
-// Only the named in-memory stores may be package-level state, and nothing
-// registers itself.
-func TestOnlyTheFactoryImportsEveryDriver(t *testing.T) {
-	for _, pkg := range list(t, "./...") {
-		name := strings.TrimPrefix(pkg, module)
-		if name == "kv/factory" || name == "cli" || strings.HasPrefix(name, "cmd/") ||
-			strings.HasPrefix(name, "internal/") || strings.HasPrefix(name, "e2e") || strings.HasPrefix(name, "bench") {
-			continue
-		}
-		drivers := 0
-		for _, dep := range deps(t, pkg) {
-			switch strings.TrimPrefix(dep, module) {
-			case "kv/etcd", "kv/consul", "kv/inmemory", "kv/memberlist":
-				drivers++
-			}
-		}
-		if drivers > 1 {
+		bringsTogether := slices.ContainsFunc(mayLinkAll, func(p string) bool { return strings.HasPrefix(name, p) })
+		if drivers > 1 && !bringsTogether {
 			t.Errorf("%s links %d drivers; only kv/factory and what uses it may", name, drivers)
 		}
 	}
-}
-
-func exists(t *testing.T, name string) bool {
-	return slices.Contains(list(t, "./..."), module+name)
-}
-
-func deps(t *testing.T, pkg string) []string {
-	return list(t, "-deps", pkg)
-}
-
-func list(t *testing.T, args ...string) []string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...).Output()
-	if err != nil {
-		t.Fatalf("go list %v: %v", args, err)
+	for _, dep := range packages["kv/consul"] { // whose library shares much with memberlist
+		if strings.HasPrefix(dep, "go.etcd.io/") || strings.HasPrefix(dep, "github.com/hashicorp/memberlist") {
+			t.Errorf("kv/consul links %s", dep)
+		}
 	}
-	return strings.Fields(string(out))
+}
+
+// listPackages returns our packages with everything that each links.
+func listPackages(t *testing.T) map[string][]string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Deps", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	packages := map[string][]string{}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Deps       []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages[strings.TrimPrefix(p.ImportPath, module)] = p.Deps
+	}
 }
