@@ -1,0 +1,61 @@
+package kv_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/inmemory"
+)
+
+func benchClient(b *testing.B) kv.Client {
+	b.Helper()
+	c := kv.New(inmemory.NewStore().Open(), stringCodec, nil)
+	b.Cleanup(func() { _ = c.Close() })
+	b.ReportAllocs()
+	return c
+}
+
+// toggle writes without the cost of parsing numbers.
+func toggle(in any) (any, bool, error) {
+	if in == "a" {
+		return "b", false, nil
+	}
+	return "a", false, nil
+}
+
+func BenchmarkCASOneAfterAnother(b *testing.B) {
+	c := benchClient(b)
+	for b.Loop() {
+		if err := c.CAS(b.Context(), "k", toggle); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkCASHotKey(b *testing.B) {
+	c := benchClient(b)
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := c.CAS(context.Background(), "k", toggle); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
+func BenchmarkGet(b *testing.B) {
+	c := benchClient(b)
+	if err := c.CAS(b.Context(), "k", toggle); err != nil {
+		b.Fatal(err)
+	}
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := c.Get(context.Background(), "k"); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
