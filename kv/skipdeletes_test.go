@@ -1,6 +1,7 @@
 package kv_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -62,5 +63,40 @@ func TestSkipDeletesForwardsTheRest(t *testing.T) {
 	}
 	if _, err := kv.Raw(kv.SkipDeletes(plain{inner})); !errors.Is(err, kv.ErrNotSupported) {
 		t.Errorf("Raw of a client without = %v, want ErrNotSupported", err)
+	}
+}
+
+// afterNil calls back each time that a watch delivered a deletion.
+type afterNil struct {
+	kv.Forward
+	then func()
+}
+
+func (c afterNil) WatchKey(ctx context.Context, key string, f func(any) bool) {
+	c.Forward.WatchKey(ctx, key, func(value any) bool {
+		more := f(value)
+		if value == nil {
+			c.then()
+		}
+		return more
+	})
+}
+
+func TestSkipDeletesOverTheEngine(t *testing.T) {
+	ctx := t.Context()
+	r := newRig(t, kv.Options{})
+	deletions := 0
+	c := kv.SkipDeletes(afterNil{kv.Forward{Client: r.client}, func() {
+		deletions++
+		r.put(r.client, "k", "2") // not before, or the deletion would be conflated away
+	}})
+	r.put(c, "k", "1")
+	var seen []any
+	c.WatchKey(ctx, "k", func(value any) bool {
+		seen = append(seen, value)
+		return value == "1" && c.Delete(ctx, "k") == nil
+	})
+	if !slices.Equal(seen, []any{"1", "2"}) || deletions != 1 {
+		t.Errorf("saw %v over %d deletions, want 1 and 2 over one", seen, deletions)
 	}
 }

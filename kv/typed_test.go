@@ -186,9 +186,9 @@ func TestTypedUpdateRefusesNil(t *testing.T) {
 	c := newFake()
 	var nobody *user
 	errs := map[string]error{
-		"pointer":   putting(ctx, c, nobody),
-		"interface": putting[proto.Message](ctx, c, nil),
-		"typed nil": putting[any](ctx, c, nobody),
+		"pointer":   putting(ctx, c, "k", nobody),
+		"interface": putting[proto.Message](ctx, c, "k", nil),
+		"typed nil": putting[any](ctx, c, "k", nobody),
 	}
 	for name, err := range errs {
 		if err == nil || !strings.Contains(err.Error(), "kv.Remove") {
@@ -198,13 +198,13 @@ func TestTypedUpdateRefusesNil(t *testing.T) {
 	if len(c.data) != 0 {
 		t.Errorf("wrote %v", c.data)
 	}
-	if err := putting(ctx, c, []byte(nil)); err != nil || len(c.data) != 1 {
+	if err := putting(ctx, c, "k", []byte(nil)); err != nil || len(c.data) != 1 {
 		t.Errorf("Put of an empty slice: %v, %d keys written", err, len(c.data))
 	}
 }
 
-func putting[T any](ctx context.Context, c kv.Client, value T) error {
-	return kv.Typed[T](c).Update(ctx, "k", func(T, bool) (T, kv.Action, error) { return value, kv.Put, nil })
+func putting[T any](ctx context.Context, c kv.Client, key string, value T) error {
+	return kv.Typed[T](c).Update(ctx, key, func(T, bool) (T, kv.Action, error) { return value, kv.Put, nil })
 }
 
 // answers calls a CAS callback once and keeps what it answered.
