@@ -157,7 +157,22 @@ func (p *prefixed) Entries(ctx context.Context, prefix string) iter.Seq2[Entry, 
 	}
 }
 
-func (p *prefixed) Ping(ctx context.Context) error { return p.in.Ping(ctx) }
+// Ping reads a key below the prefix where it can: the caller's permissions may
+// end there.
+func (p *prefixed) Ping(ctx context.Context) error {
+	key := ReservedSegment + "/ping"
+	if l, err := p.Limits(); err == nil && 0 < l.Key && l.Key < len(key) {
+		key = "~" // any key will do, and one byte always fits
+	}
+	return p.pingKey(ctx, key)
+}
+
+func (p *prefixed) pingKey(ctx context.Context, key string) error {
+	if inside, ok := p.in.Client.(keyPinger); ok {
+		return inside.pingKey(ctx, p.prefix+key)
+	}
+	return p.in.Ping(ctx)
+}
 
 func (p *prefixed) GetGuarded(ctx context.Context, key string, guard *Guard) (any, error) {
 	full, guard, err := p.guarded("GetGuarded", key, guard)
