@@ -61,6 +61,10 @@ func TestRenewedCertificateIsUsed(t *testing.T) {
 	}
 	check("at first", first)
 	check("unchanged", first)
+	before, _ := client.GetClientCertificate(nil)
+	if after, _ := client.GetClientCertificate(nil); after != before {
+		t.Error("unchanged files are parsed again")
+	}
 
 	second := r.install(t, time.Hour)
 	check("renewed", second)
@@ -126,8 +130,53 @@ func TestConcurrentHandshakes(t *testing.T) {
 			}
 		})
 	}
-	for range 10 {
-		r.install(t, time.Hour)
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+			r.install(t, time.Hour)
+		}
 	}
-	wg.Wait()
+}
+
+// Many tools renew only the certificate.
+func TestRenewedCertificateOfTheSameKey(t *testing.T) {
+	r := newRenewal(t)
+	key := newKey(t)
+	write(t, r.dir, "key.pem", keyPEM(t, key))
+	certText, _ := r.ca.issue(t, "client", &key.PublicKey, time.Hour)
+	write(t, r.dir, "cert.pem", certText)
+	client, err := r.config.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	certText, want := r.ca.issue(t, "client", &key.PublicKey, time.Hour)
+	write(t, r.dir, "cert.pem", certText)
+	if cert, err := client.GetClientCertificate(nil); err != nil || cert.Leaf.SerialNumber.Int64() != want {
+		t.Errorf("got %v, %v, want certificate %d", cert, err, want)
+	}
+}
+
+func TestIntermediateCertificatesAreSent(t *testing.T) {
+	r := newRenewal(t)
+	intermediate := &authority{key: newKey(t), next: 100}
+	intermediate.certify(t, r.ca)
+	key := newKey(t)
+	certText, serial := intermediate.issue(t, "client", &key.PublicKey, time.Hour)
+	write(t, r.dir, "cert.pem", certText+intermediate.pem())
+	write(t, r.dir, "key.pem", keyPEM(t, key))
+	client, err := r.config.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, serverErr, clientErr := handshake(t, newServer(t, r.ca), client)
+	if serverErr != nil || clientErr != nil || cert.SerialNumber.Int64() != serial {
+		t.Errorf("%v, %v, %v", cert, serverErr, clientErr)
+	}
 }

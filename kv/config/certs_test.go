@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -37,18 +38,28 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	a := &authority{key: newKey(t), next: 1}
+	a.certify(t, a)
+	return a
+}
+
+// certify gives a the certificate of an authority, signed by issuer, which may be a itself.
+func (a *authority) certify(t *testing.T, issuer *authority) {
+	t.Helper()
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber: big.NewInt(a.next), Subject: pkix.Name{CommonName: fmt.Sprint("authority ", a.next)},
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
+	parent := issuer.cert
+	if issuer == a {
+		parent = template
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &a.key.PublicKey, issuer.key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if a.cert, err = x509.ParseCertificate(der); err != nil {
 		t.Fatal(err)
 	}
-	return a
 }
 
 func (a *authority) pem() string { return toPEM("CERTIFICATE", a.cert.Raw) }
