@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/etcd/api/v3/version"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/polykv/polykv/kv/config"
 )
 
 // session is what calls present to the server. All calls of one session carry
@@ -38,7 +40,7 @@ type logins struct {
 	client   pb.AuthClient
 	opts     []grpc.CallOption
 	user     string
-	password func() string
+	password config.Secret
 
 	current atomic.Pointer[session]
 	turn    chan struct{} // holds one value while a login runs
@@ -46,7 +48,7 @@ type logins struct {
 	lastErr error // of the last login; owned by whoever has the turn
 }
 
-func newLogins(client pb.AuthClient, opts []grpc.CallOption, user string, password func() string) *logins {
+func newLogins(client pb.AuthClient, opts []grpc.CallOption, user string, password config.Secret) *logins {
 	l := &logins{client: client, opts: opts, user: user, password: password, turn: make(chan struct{}, 1)}
 	if user == "" {
 		l.current.Store(newSession(""))
@@ -94,7 +96,7 @@ func (l *logins) session(ctx context.Context, refused *session) (*session, error
 }
 
 func (l *logins) login(ctx context.Context) (*session, error) {
-	req := &pb.AuthenticateRequest{Name: l.user, Password: l.password()}
+	req := &pb.AuthenticateRequest{Name: l.user, Password: l.password.Reveal()}
 	resp, err := l.client.Authenticate(metadata.NewOutgoingContext(ctx, newSession("").md), req, l.opts...)
 	if err = rpctypes.Error(err); errors.Is(err, rpctypes.ErrAuthNotEnabled) {
 		return newSession(""), nil // as the etcd client does

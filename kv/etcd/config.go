@@ -12,6 +12,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/polykv/polykv/kv/config"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -25,8 +26,12 @@ type Config struct {
 
 	// Username and Password log in to a cluster with authentication enabled.
 	// Both or neither are set.
-	Username string `yaml:"username"`
-	Password string `yaml:"password"`
+	Username string        `yaml:"username"`
+	Password config.Secret `yaml:"password"`
+
+	// TLS is used if it is enabled or the endpoints begin with https:// or
+	// unixs://, and can't be combined with http://.
+	TLS config.TLS `yaml:"tls"`
 
 	// DialTimeout bounds one attempt to connect to one endpoint, the TLS
 	// handshake included.
@@ -84,7 +89,8 @@ func DefaultConfig() Config {
 func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	fs.StringSliceVar(&c.Endpoints, prefix+"endpoints", c.Endpoints, "client endpoints of the etcd members: "+endpointForms)
 	fs.StringVar(&c.Username, prefix+"username", c.Username, "user to log in as; empty: no authentication")
-	fs.StringVar(&c.Password, prefix+"password", c.Password, "password of the user")
+	fs.Var(&c.Password, prefix+"password", "password of the user")
+	c.TLS.RegisterFlags(fs, prefix)
 	fs.DurationVar(&c.DialTimeout, prefix+"dial-timeout", c.DialTimeout, "limit for one attempt to connect")
 	fs.DurationVar(&c.KeepAliveTime, prefix+"keepalive-time", c.KeepAliveTime, "silence on a busy connection before the server is pinged; at least 10s")
 	fs.DurationVar(&c.KeepAliveTimeout, prefix+"keepalive-timeout", c.KeepAliveTimeout, "wait for the answer to a ping before the connection is given up")
@@ -94,13 +100,16 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 }
 
 // Validate reports the first wrong field, by its name in YAML, and what is
-// allowed. It does no I/O.
+// allowed. It reads the files that TLS names and contacts no server.
 func (c Config) Validate() error {
-	if _, err := checkEndpoints(c.Endpoints); err != nil {
+	if _, err := c.tlsConfig(); err != nil {
 		return err
 	}
-	if (c.Username == "") != (c.Password == "") {
-		return errors.New("username and password: set both, or neither")
+	if c.Username == "" && c.Password.Reveal() != "" {
+		return errors.New("username: is empty, but password is set; set both, or neither")
+	}
+	if c.Username != "" && c.Password.Reveal() == "" {
+		return errors.New("password: is empty, but username is set; set both, or neither")
 	}
 	switch {
 	case c.DialTimeout <= 0:
@@ -117,15 +126,25 @@ func (c Config) Validate() error {
 	return nil
 }
 
-func (c Config) password() string { return c.Password }
-
-// tlsConfig returns nil for a plain connection.
+// tlsConfig reports what is wrong with the endpoints and with TLS. It returns
+// nil for a plain connection.
 func (c Config) tlsConfig() (*tls.Config, error) {
 	secure, err := checkEndpoints(c.Endpoints)
-	if err != nil || secure == nil || !*secure {
+	if err != nil {
 		return nil, err
 	}
-	return &tls.Config{}, nil
+	use := c.TLS
+	switch {
+	case secure == anyTransport:
+	case secure == overTLS:
+		if err := c.TLS.Validate("tls"); err != nil { // such as a file that is not enabled
+			return nil, err
+		}
+		use.Enabled = true
+	case c.TLS.Enabled:
+		return nil, errors.New("tls.enabled: is true, but the endpoints begin with http://; write https://")
+	}
+	return use.Load()
 }
 
 // limits follow from etcd's check that a proposal is not larger than

@@ -46,31 +46,40 @@ func checkHostPort(ep, hostport string) error {
 	return nil
 }
 
-// checkEndpoints reports the first wrong endpoint, and whether the scheme
-// asks for TLS (true), rules it out (false), or leaves it to the TLS settings
-// (nil). gRPC uses the same transport security for all of them.
-func checkEndpoints(endpoints []string) (secure *bool, err error) {
+// transport is what the endpoints' schemes say about TLS.
+type transport int
+
+const (
+	anyTransport transport = iota // up to Config.TLS
+	plainText
+	overTLS
+)
+
+var transports = map[string]transport{
+	"": anyTransport, "unix": anyTransport, "http": plainText, "https": overTLS, "unixs": overTLS,
+}
+
+// checkEndpoints reports the first wrong endpoint. They must agree on the
+// transport, since gRPC secures all connections of a client in one way.
+func checkEndpoints(endpoints []string) (transport, error) {
 	if len(endpoints) == 0 {
-		return nil, fmt.Errorf("endpoints: at least one is needed; write %s", endpointForms)
+		return 0, fmt.Errorf("endpoints: at least one is needed; write %s", endpointForms)
 	}
-	want := map[string]string{"": "bare", "unix": "bare", "http": "plain", "https": "TLS", "unixs": "TLS"}
-	kind := ""
+	var first transport
 	for i, ep := range endpoints {
 		scheme, err := checkEndpoint(ep)
 		if err != nil {
-			return nil, fmt.Errorf("endpoints[%d]: %w", i, err)
+			return 0, fmt.Errorf("endpoints[%d]: %w", i, err)
+		}
+		if i == 0 {
+			first = transports[scheme]
+		}
+		if transports[scheme] != first {
+			return 0, fmt.Errorf("endpoints[%d]: %q differs from %q in using TLS; all must begin with https://, or none", i, ep, endpoints[0])
 		}
 		if slices.Contains(endpoints[:i], ep) {
-			return nil, fmt.Errorf("endpoints[%d]: %q is listed twice", i, ep)
+			return 0, fmt.Errorf("endpoints[%d]: %q is listed twice", i, ep)
 		}
-		if kind != "" && want[scheme] != kind {
-			return nil, fmt.Errorf("endpoints[%d]: %q: all endpoints must agree on using TLS", i, ep)
-		}
-		kind = want[scheme]
 	}
-	if kind == "bare" {
-		return nil, nil
-	}
-	tls := kind == "TLS"
-	return &tls, nil
+	return first, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -87,9 +88,10 @@ func (s *store) wrap(ctx context.Context, err error) error {
 	case code == codes.DeadlineExceeded: // the server's clock was quicker
 		return joinContext(context.DeadlineExceeded, err)
 	case code == codes.Unavailable:
-		if refused := s.refused.all(); refused != nil {
+		if refused := s.refused.behind(err.Error()); refused != nil {
 			return driver.Permanent(refused)
 		}
+		return fmt.Errorf("%s: %w", strings.Join(s.cfg.Endpoints, ", "), err)
 	}
 	return err
 }
@@ -126,7 +128,16 @@ func plain(err error) error {
 // rpcError is a failure of gRPC itself, such as a refused connection.
 type rpcError struct{ err error }
 
-func (e rpcError) Error() string { return rpctypes.ErrorDesc(e.err) }
+// Error undoes gRPC's wrapping of the text, which quotes the reason.
+func (e rpcError) Error() string {
+	desc := rpctypes.ErrorDesc(e.err)
+	if quoted, ok := strings.CutPrefix(desc, "connection error: desc = "); ok {
+		if text, err := strconv.Unquote(quoted); err == nil {
+			desc = text
+		}
+	}
+	return strings.TrimPrefix(desc, "transport: ")
+}
 func (e rpcError) Unwrap() error { return e.err }
 
 func anyOf(err error, targets ...error) bool {

@@ -2,9 +2,12 @@ package etcd
 
 import (
 	"context"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/goleak"
 
 	"github.com/polykv/polykv/internal/testserver"
@@ -16,7 +19,7 @@ import (
 // a prefix of its own.
 var single = servertest.SharedEtcd(testserver.Options{NoFsync: true})
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(servertest.Main(m, single)) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(servertest.Main(m, single, secured, mutual)) }
 
 // open returns a store that ends with the test.
 func open(t testing.TB, cfg Config) *store {
@@ -39,10 +42,16 @@ func configFor(c *testserver.Cluster) Config {
 	return cfg
 }
 
+// unique returns a name that begins with the test's and that no other test,
+// and no repetition of this one, has.
+func unique(t testing.TB) string { return fmt.Sprintf("%s-%d", t.Name(), counter.Add(1)) }
+
+var counter atomic.Int64
+
 // openShared returns a store on the shared server, and a prefix for the test.
 func openShared(t testing.TB) (s *store, prefix string) {
 	t.Helper()
-	return open(t, configFor(single.Get(t))), t.Name() + "/"
+	return open(t, configFor(single.Get(t))), unique(t) + "/"
 }
 
 func withTimeout(t testing.TB, d time.Duration) context.Context {
@@ -80,3 +89,5 @@ func put(t testing.TB, s *store, key, value string) driver.Entry {
 	t.Helper()
 	return swap(t, s, driver.Swap{Key: key, Prev: get(t, s, key), Value: []byte(value)}, driver.Applied).Entry
 }
+
+func rangeOf(key string) *pb.RangeRequest { return &pb.RangeRequest{Key: []byte(key)} }

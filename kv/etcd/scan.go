@@ -14,7 +14,7 @@ import (
 const (
 	// etcd limits a page by keys only, and values may be 1.5 MiB each: the
 	// first page of values is small and the others aim at so many bytes.
-	firstPage = 256
+	firstPage = 64
 	pageBytes = 8 << 20
 )
 

@@ -70,7 +70,7 @@ func Open(cfg Config, logger *slog.Logger) (driver.Store, error) {
 	}
 	conn := s.client.ActiveConnection()
 	s.kv = pb.NewKVClient(conn)
-	s.logins = newLogins(pb.NewAuthClient(conn), s.opts, cfg.Username, cfg.password)
+	s.logins = newLogins(pb.NewAuthClient(conn), s.opts, cfg.Username, cfg.Password)
 	s.watcher = clientv3.NewWatchFromWatchClient(watchClient{pb.NewWatchClient(conn)}, s.client)
 	return s, nil
 }
@@ -97,7 +97,8 @@ func (s *store) dialOptions(tlsConfig *tls.Config) []grpc.DialOption {
 	}
 	if tlsConfig != nil {
 		s.refused = &refusedPeers{endpoints: len(s.cfg.Endpoints), by: map[string]error{}}
-		opts = append(opts, grpc.WithTransportCredentials(handshakes{credentials.NewTLS(tlsConfig), s.refused}))
+		creds := handshakes{credentials.NewTLS(tlsConfig), tlsConfig.ServerName, s.refused}
+		opts = append(opts, grpc.WithTransportCredentials(creds))
 	}
 	return opts
 }

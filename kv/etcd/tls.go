@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 )
@@ -17,35 +19,61 @@ import (
 // and tries again for ever; trying again cures neither.
 type handshakes struct {
 	credentials.TransportCredentials
-	refused *refusedPeers
+	serverName string // empty: the endpoint's host
+	refused    *refusedPeers
 }
 
 func (h handshakes) Clone() credentials.TransportCredentials {
-	return handshakes{h.TransportCredentials.Clone(), h.refused}
+	return handshakes{h.TransportCredentials.Clone(), h.serverName, h.refused}
 }
 
 func (h handshakes) ClientHandshake(ctx context.Context, endpoint string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := h.TransportCredentials.ClientHandshake(ctx, endpoint, raw)
+	// gRPC puts the endpoint over the ServerName of the tls.Config.
+	conn, info, err := h.TransportCredentials.ClientHandshake(ctx, cmp.Or(h.serverName, endpoint), raw)
 	if err != nil {
 		h.refused.note(endpoint, err)
 		return conn, info, err
 	}
-	return &firstRead{Conn: conn, note: func(err error) { h.refused.note(endpoint, err) }}, info, nil
+	note := func(err error) { h.refused.note(endpoint, err) }
+	return &newConn{Conn: conn, note: note, heard: make(chan struct{})}, info, nil
 }
 
-// firstRead reports how the first read ended: under TLS 1.3 a server refuses
+// newConn reports how its first read ended: under TLS 1.3 a server refuses
 // the client's certificate only after the client's side of the handshake is
 // done.
-type firstRead struct {
+type newConn struct {
 	net.Conn
-	note func(error) // nil after the first read; one goroutine reads
+	note  func(error)   // nil after the first read; one goroutine reads
+	heard chan struct{} // closed by the first read
+	err   error         // its error; read after heard is closed
 }
 
-func (c *firstRead) Read(b []byte) (int, error) {
+func (c *newConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if c.note != nil {
 		c.note(err)
-		c.note = nil
+		c.note, c.err = nil, err
+		close(c.heard)
+	}
+	return n, err
+}
+
+// lastWord is how long a new connection that can't be written to is listened to.
+const lastWord = 100 * time.Millisecond
+
+// Write fails if the server closed the connection, and its reason is then
+// still to be read. gRPC would not wait for it.
+func (c *newConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err == nil {
+		return n, nil
+	}
+	select {
+	case <-c.heard:
+		if certificateRefused(c.err) {
+			err = c.err
+		}
+	case <-time.After(lastWord):
 	}
 	return n, err
 }
@@ -70,9 +98,10 @@ func (r *refusedPeers) note(endpoint string, err error) {
 	}
 }
 
-// all returns a refusal if every endpoint's last word was one. As long as one
-// of them is merely out of reach, there is something to wait for.
-func (r *refusedPeers) all() error {
+// behind returns the refusal that the text of a failed call tells of, if every
+// endpoint's last word was one: as long as one of them is merely out of reach,
+// there is something to wait for.
+func (r *refusedPeers) behind(text string) error {
 	if r == nil {
 		return nil
 	}
@@ -82,7 +111,9 @@ func (r *refusedPeers) all() error {
 		return nil
 	}
 	for endpoint, err := range r.by {
-		return fmt.Errorf("%s: %w", endpoint, err)
+		if strings.Contains(text, err.Error()) {
+			return fmt.Errorf("%s: %w", endpoint, err)
+		}
 	}
 	return nil
 }
