@@ -1,0 +1,264 @@
+package conformance
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/polykv/polykv/kv"
+)
+
+func guardedCases() []testCase {
+	return []testCase{
+		{"Guarded", "fenced", "a guarded operation whose guard does not hold gets ErrFenced, with nothing written", needGuarded | needVersioned, guardBroken},
+		{"Guarded", "holds", "guarded operations work while the guard holds, and without one", needGuarded | needVersioned, guardHolds},
+		{"Guarded", "broken-meanwhile", "a guard that breaks between the callback and the swap fences it", needGuarded | needVersioned, guardBrokenMeanwhile},
+		{"Guarded", "same-bytes", "a guard is broken by a write of the same bytes, and by delete and re-create", needGuarded | needVersioned, guardSameBytes},
+		{"Guarded", "decline", "a decision not to write counts only while the guard holds", needGuarded | needVersioned, guardedDecline},
+		{"Guarded", "turns", "of writers with guards of different times, those of the past write nothing", needGuarded | needVersioned, guardedTurns},
+		{"Guarded", "reserved", "a guard may be a reserved key, and must be a valid one", needGuarded | needVersioned | needRaw, guardKeys},
+		{"Guarded", "too-large", "a guarded value is held to the limit for those", needGuarded | needVersioned | needLimits, guardedTooLarge},
+	}
+}
+
+// guarded returns c's guarded operations.
+func (t *trial) guarded(c kv.Client) kv.GuardedClient {
+	t.Helper()
+	g, err := kv.Guarded(c)
+	t.ok(err, "Guarded")
+	return g
+}
+
+// tryGuarded makes one guarded read, under no guard.
+func tryGuarded(t *trial, c kv.Client) (any, error) {
+	g, err := kv.Guarded(c)
+	if err != nil {
+		return nil, err
+	}
+	return g.GetGuarded(t.ctx(), "k", nil)
+}
+
+// guardOn returns a guard that holds until key is written.
+func (t *trial) guardOn(c kv.Client, key string) *kv.Guard {
+	t.Helper()
+	v, err := kv.Versioned(c)
+	t.ok(err, "Versioned")
+	_, version, err := v.GetVersion(t.ctx(), key, nil)
+	t.ok(err, "GetVersion of %q", key)
+	if version == 0 {
+		t.Fatalf("the guard %q is at version 0", key)
+	}
+	return &kv.Guard{Key: key, Version: version}
+}
+
+func write(value any) func(any) (any, bool, error) {
+	return func(any) (any, bool, error) { return value, false, nil }
+}
+
+func guardHolds(t *trial) {
+	a, b := t.open(), t.open()
+	t.put(a, "guard", "on")
+	for _, guard := range []*kv.Guard{t.guardOn(b, "guard"), nil} {
+		g := t.guarded(b)
+		t.ok(g.CASGuarded(t.ctx(), "k", guard, write("created")), "CASGuarded of an absent key")
+		t.wantGet(a, "k", "created")
+		t.ok(g.CASGuarded(t.ctx(), "k", guard, write("changed")), "CASGuarded")
+		value, err := g.GetGuarded(t.ctx(), "k", guard)
+		t.ok(err, "GetGuarded")
+		if value != "changed" {
+			t.Fatalf("GetGuarded returned %s", show(value))
+		}
+		t.put(a, "k", "theirs")
+		t.ok(g.CASGuarded(t.ctx(), "k", guard, func(in any) (any, bool, error) { return fmt.Sprint(in) + "!", false, nil }), "CASGuarded")
+		t.wantGet(a, "k", "theirs!")
+		t.ok(g.CASGuarded(t.ctx(), "k", guard, takeAway), "CASGuarded with kv.Remove")
+		t.put(a, "k", "again")
+		t.ok(g.DeleteGuarded(t.ctx(), "k", guard), "DeleteGuarded")
+		t.ok(g.DeleteGuarded(t.ctx(), "k", guard), "DeleteGuarded of an absent key")
+		t.wantGet(a, "k", nil)
+		value, err = g.GetGuarded(t.ctx(), "k", guard)
+		if t.ok(err, "GetGuarded"); value != nil {
+			t.Fatalf("GetGuarded of an absent key returned %s", show(value))
+		}
+	}
+}
+
+// wantFenced wants every guarded operation to fail, and the keys "k" and
+// "absent" to stay as they are.
+func (t *trial) wantFenced(c kv.Client, guard *kv.Guard, why string) {
+	t.Helper()
+	g := t.guarded(c)
+	for _, key := range []string{"k", "absent"} {
+		before := t.get(c, key)
+		_, err := g.GetGuarded(t.ctx(), key, guard)
+		t.wantErr(err, "GetGuarded under "+why, kv.ErrFenced)
+		t.wantErr(g.CASGuarded(t.ctx(), key, guard, write("fenced")), "CASGuarded under "+why, kv.ErrFenced)
+		t.wantErr(g.CASGuarded(t.ctx(), key, guard, takeAway), "CASGuarded with kv.Remove under "+why, kv.ErrFenced)
+		t.wantErr(g.DeleteGuarded(t.ctx(), key, guard), "DeleteGuarded under "+why, kv.ErrFenced)
+		t.wantGet(c, key, before)
+	}
+}
+
+func guardBroken(t *trial) {
+	a, b := t.open(), t.open()
+	t.put(a, "k", "v")
+	t.put(a, "guard", "on")
+	guard := t.guardOn(b, "guard")
+	t.ok(t.guarded(b).CASGuarded(t.ctx(), "k", guard, write("v")), "CASGuarded")
+	t.put(a, "guard", "off")
+	t.wantFenced(b, guard, "a guard that was changed")
+	t.wantFenced(a, guard, "a guard that was changed")
+	guard = t.guardOn(b, "guard")
+	t.delete(a, "guard")
+	t.wantFenced(b, guard, "a guard that was deleted")
+	t.wantFenced(b, &kv.Guard{Key: "never", Version: 1}, "a guard that never was")
+	t.wantFenced(b, &kv.Guard{Key: "never"}, "a guard at version 0")
+	t.wantGet(a, "k", "v")
+	t.wantGet(a, "absent", nil)
+}
+
+func guardBrokenMeanwhile(t *trial) {
+	a, b := t.open(), t.open()
+	for _, key := range []string{"k", "absent"} {
+		if key == "k" {
+			t.put(a, key, "v")
+		}
+		before := t.get(a, key)
+		for _, out := range []any{"new", kv.Remove} {
+			if key == "absent" && out == kv.Remove {
+				continue
+			}
+			t.put(a, "guard", "on")
+			guard := t.guardOn(b, "guard")
+			calls := 0
+			err := t.guarded(b).CASGuarded(t.ctx(), key, guard, func(any) (any, bool, error) {
+				if calls++; calls == 1 {
+					t.put(a, "guard", "off")
+				}
+				return out, false, nil
+			})
+			t.wantErr(err, "CASGuarded whose guard broke in its callback", kv.ErrFenced)
+			t.wantGet(a, key, before)
+		}
+	}
+	// A broken guard takes precedence over a conflict, which would call again.
+	t.put(a, "guard", "on")
+	guard := t.guardOn(b, "guard")
+	err := t.guarded(b).CASGuarded(t.ctx(), "k", guard, func(any) (any, bool, error) {
+		t.put(a, "k", "theirs")
+		t.put(a, "guard", "off")
+		return "mine", false, nil
+	})
+	t.wantErr(err, "CASGuarded that was overtaken and fenced", kv.ErrFenced)
+	t.wantGet(a, "k", "theirs")
+}
+
+func guardSameBytes(t *trial) {
+	a, b := t.open(), t.open()
+	t.put(a, "k", "v")
+	t.put(a, "guard", "on")
+	guard := t.guardOn(b, "guard")
+	t.put(a, "guard", "off")
+	t.put(a, "guard", "on")
+	t.wantFenced(b, guard, "a guard that was changed and changed back")
+	guard = t.guardOn(b, "guard")
+	t.delete(a, "guard")
+	t.put(a, "guard", "on")
+	t.wantFenced(b, guard, "a guard that was deleted and created again")
+}
+
+func guardedDecline(t *trial) {
+	a, b := t.open(), t.open()
+	t.put(a, "k", "v")
+	t.put(a, "guard", "on")
+	guard := t.guardOn(b, "guard")
+	g := t.guarded(b)
+	decline := func(any) (any, bool, error) { return nil, false, nil }
+	t.ok(g.CASGuarded(t.ctx(), "k", guard, decline), "CASGuarded that declines")
+	t.put(b, "k", "w") // what b may remember is newer than the guard
+	t.put(a, "guard", "off")
+	t.wantErr(g.CASGuarded(t.ctx(), "k", guard, decline), "CASGuarded that declines under a broken guard", kv.ErrFenced)
+	refuse := func(any) (any, bool, error) { return nil, false, errPicky }
+	t.wantErr(g.CASGuarded(t.ctx(), "k", guard, refuse), "CASGuarded that fails under a broken guard", kv.ErrFenced)
+}
+
+// guardedTurns has many write one key under a guard that somebody turns: a
+// value of an earlier turn is never found after a later turn was begun.
+func guardedTurns(t *trial) {
+	const turns = 15
+	clients := t.openN(4)
+	turner := t.open()
+	t.put(turner, "guard", "0")
+	var turn atomic.Int64
+	t.each(len(clients)+1, func(i int) {
+		if i == len(clients) {
+			for n := 1; n <= turns; n++ {
+				t.put(turner, "guard", strconv.Itoa(n))
+				before := t.get(turner, "k")
+				turn.Store(int64(n))
+				t.eventually("somebody writes in this turn", func() bool {
+					if got := number(t.get(turner, "k")); got != n && got != number(before) {
+						t.Fatalf("a write of turn %d was carried out in turn %d", got, n)
+					}
+					return n == turns || number(t.get(turner, "k")) == n
+				})
+			}
+			return
+		}
+		for turn.Load() < turns {
+			began := t.get(clients[i], "guard")
+			guard := t.guardOn(clients[i], "guard")
+			if t.get(clients[i], "guard") != began {
+				continue // turned meanwhile: whose version is it?
+			}
+			err := t.guarded(clients[i]).CASGuarded(t.ctx(), "k", guard, func(any) (any, bool, error) {
+				return began, false, nil
+			})
+			if err != nil {
+				t.wantErr(err, "CASGuarded", kv.ErrFenced)
+			}
+		}
+	})
+}
+
+func guardKeys(t *trial) {
+	c := t.open()
+	raw, err := kv.Raw(c)
+	t.ok(err, "Raw")
+	t.put(raw, ".polykv/guard", []byte("on"))
+	guard := t.guardOn(raw, ".polykv/guard")
+	g := t.guarded(c)
+	t.ok(g.CASGuarded(t.ctx(), "k", guard, write("v")), "CASGuarded under a reserved guard")
+	t.put(raw, ".polykv/guard", []byte("off"))
+	t.wantFenced(c, guard, "a reserved guard that was changed")
+	for _, key := range []string{"", "/guard", "a//b", "guard/"} {
+		bad := &kv.Guard{Key: key, Version: 1}
+		t.wantErr(g.CASGuarded(t.ctx(), "k", bad, write("w")), "CASGuarded under the guard "+show(key), kv.ErrInvalidKey)
+	}
+	for _, key := range []string{"", "a//b", ".polykv/x"} {
+		_, err := g.GetGuarded(t.ctx(), key, nil)
+		t.wantErr(err, "GetGuarded of "+show(key), kv.ErrInvalidKey)
+		t.wantErr(g.CASGuarded(t.ctx(), key, nil, write("w")), "CASGuarded of "+show(key), kv.ErrInvalidKey)
+		t.wantErr(g.DeleteGuarded(t.ctx(), key, nil), "DeleteGuarded of "+show(key), kv.ErrInvalidKey)
+	}
+	t.wantGet(c, "k", "v")
+}
+
+func guardedTooLarge(t *trial) {
+	c := t.open()
+	limits, err := kv.LimitsOf(c)
+	t.ok(err, "LimitsOf")
+	t.put(c, "guard", "on")
+	guard := t.guardOn(c, "guard")
+	if limits.GuardedValue <= 0 {
+		t.Logf("no limit known")
+		return
+	}
+	g := t.guarded(c)
+	largest := strings.Repeat("x", limits.GuardedValue)
+	t.ok(g.CASGuarded(t.ctx(), "k", guard, write(largest)), "CASGuarded of a value of the limit")
+	t.wantGet(c, "k", largest)
+	t.wantErr(g.CASGuarded(t.ctx(), "k", guard, write(largest+"x")), "CASGuarded of a value over the limit", kv.ErrTooLarge)
+	t.wantGet(c, "k", largest)
+}

@@ -1,0 +1,219 @@
+package conformance
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+)
+
+func unknownOutcomeCases() []testCase {
+	return []testCase{
+		{"C7", "deleted-after-create", "a create whose answer was lost is not repeated after another client deleted the key", needLine, lostCreateThenDelete},
+		{"C7", "changed-back-after-update", "an update whose answer was lost is not repeated after another client wrote the old value back", needLine | needOneStore, lostUpdateThenChangedBack},
+		{"C7", "created-after-delete", "a Delete whose answer was lost takes nothing that was created since", needLine, lostDeleteThenCreated},
+		{"C7", "lost-answers", "each write counts once when answers get lost", needLine, lostAnswers(true)},
+		{"C7", "lost-requests", "no write is reported that never arrived", needLine, lostAnswers(false)},
+		{"C7", "resolved-by-versions", "an update that never arrived is resolved by repeating it", needLine | needOneStore, lostUpdateIsRepeated},
+		{"C7", "delete-once", "a Delete whose answer was lost succeeds or says so", needLine, lostDelete},
+		{"C7", "history", "histories with lost requests and answers are linearizable", needLine | needOneStore, lossyHistory},
+		{"C7", "among-restarts", "each write counts once while the server restarts", needRestart, writesAmongRestarts},
+	}
+}
+
+// loseNext has the next write carried out, or not, and its answer lost, and
+// then does what happens meanwhile.
+func loseNext(line Line, arrives bool, meanwhile func()) {
+	var lost atomic.Bool
+	line.OnWrite(func(carryOut func()) bool {
+		if !lost.CompareAndSwap(false, true) {
+			carryOut()
+			return true
+		}
+		if arrives {
+			carryOut()
+		}
+		meanwhile()
+		return false
+	})
+}
+
+// wantOnce wants success, or ErrIndeterminate and nothing else.
+func (t *trial) wantOnce(err error, what string) {
+	t.Helper()
+	if err != nil {
+		t.wantErr(err, what+" whose answer was lost", kv.ErrIndeterminate)
+	}
+}
+
+func lostCreateThenDelete(t *trial) {
+	c, line := t.openLine()
+	other := t.open()
+	w := t.watchKey(other, "k")
+	loseNext(line, true, func() {
+		w.untilIs("k", "mine")
+		t.delete(other, "k")
+	})
+	t.wantOnce(tryPut(t.ctx(), c, "k", "mine"), "a CAS")
+	t.wantGet(other, "k", nil)
+	t.put(other, "k", "marker")
+	w.untilIs("k", "marker")
+	states := w.of("k")
+	if n := count(states, "mine"); n != 1 {
+		t.Fatalf("a value was written %d times: %s", n, showAll(states))
+	}
+}
+
+func count(values []any, want any) (n int) {
+	for _, v := range values {
+		if v == want {
+			n++
+		}
+	}
+	return n
+}
+
+func lostUpdateThenChangedBack(t *trial) {
+	c, line := t.openLine()
+	other := t.open()
+	t.put(c, "k", "old")
+	loseNext(line, true, func() { t.put(other, "k", "old") })
+	t.wantOnce(tryPut(t.ctx(), c, "k", "mine"), "a CAS")
+	t.wantGet(other, "k", "old")
+}
+
+func lostDeleteThenCreated(t *trial) {
+	c, line := t.openLine()
+	other := t.open()
+	for _, value := range []string{"old", "new"} {
+		t.put(other, "k", "old")
+		loseNext(line, true, func() { t.put(other, "k", value) })
+		t.wantOnce(c.Delete(t.ctx(), "k"), "a Delete")
+		t.wantGet(other, "k", value)
+		loseNext(line, true, func() { t.put(other, "k", value) })
+		t.wantOnce(t.cas(c, "k", takeAway), "a CAS that removes")
+		t.wantGet(other, "k", value)
+	}
+}
+
+// lostAnswers has several callers count over a line that loses every third
+// write or its answer.
+func lostAnswers(arrive bool) func(*trial) {
+	return func(t *trial) {
+		c, line := t.openLine(quick)
+		other := t.open(quick)
+		n := 0
+		line.OnWrite(func(carryOut func()) bool {
+			n++
+			if n%3 != 0 || arrive {
+				carryOut()
+			}
+			return n%3 != 0
+		})
+		var sure, perhaps atomic.Int64
+		t.each(6, func(i int) {
+			for range 12 {
+				key := "k"
+				if i%3 == 0 {
+					key = "l" + strconv.Itoa(i) // without company
+				}
+				by := c
+				if i%3 == 1 {
+					by = other
+				}
+				switch err := t.cas(by, key, increment); {
+				case err == nil:
+					sure.Add(1)
+				case errors.Is(err, kv.ErrIndeterminate):
+					perhaps.Add(1)
+				default:
+					t.Fatalf("CAS: %v", err)
+				}
+			}
+		})
+		sum := int64(0)
+		for _, key := range t.list(other, "") {
+			sum += int64(number(t.get(other, key)))
+		}
+		if sum < sure.Load() || sum > sure.Load()+perhaps.Load() {
+			t.Fatalf("the counters add up to %d after %d increments and %d of unknown outcome", sum, sure.Load(), perhaps.Load())
+		}
+	}
+}
+
+func lostUpdateIsRepeated(t *trial) {
+	c, line := t.openLine(quick)
+	other := t.open()
+	t.put(c, "k", "1")
+	loseNext(line, false, func() {})
+	t.ok(t.cas(c, "k", increment), "a CAS of an existing key whose request was lost")
+	t.wantGet(other, "k", "2")
+}
+
+func lostDelete(t *trial) {
+	c, line := t.openLine(quick)
+	other := t.open()
+	for _, arrives := range []bool{true, false} {
+		t.put(other, "k", "v")
+		loseNext(line, arrives, func() {})
+		err := c.Delete(t.ctx(), "k")
+		t.wantOnce(err, "a Delete")
+		if err == nil {
+			t.wantGet(other, "k", nil)
+		}
+	}
+}
+
+func lossyHistory(t *trial) {
+	clients := t.openN(3, quick)
+	for i := range 2 {
+		c, line := t.openLine(quick)
+		clients[i] = c
+		line.OnWrite(func(carryOut func()) bool {
+			switch rand.IntN(8) {
+			case 0:
+				return false
+			case 1:
+				carryOut()
+				return false
+			}
+			carryOut()
+			return true
+		})
+	}
+	t.runHistory(clients, mixAll(), 12)
+}
+
+func writesAmongRestarts(t *trial) {
+	clients := t.openN(3, t.patient)
+	var done atomic.Bool
+	var sure, perhaps atomic.Int64
+	restarts := t.start(func() {
+		defer done.Store(true)
+		for range 2 {
+			before := sure.Load()
+			t.ok(t.store.Restart(t.ctx()), "Restart")
+			t.eventually("writes succeed after a restart", func() bool { return sure.Load() >= before+10 })
+		}
+	})
+	t.each(6, func(i int) {
+		for !done.Load() {
+			switch err := t.cas(clients[i%3], "k", increment); {
+			case err == nil:
+				sure.Add(1)
+			case errors.Is(err, kv.ErrIndeterminate):
+				perhaps.Add(1)
+			default:
+				t.Fatalf("CAS while the server restarts: %v", err)
+			}
+		}
+	})
+	restarts.wait("the restarts end")
+	got := int64(number(t.get(t.openWith(codec.String{}, t.patient), "k")))
+	if got < sure.Load() || got > sure.Load()+perhaps.Load() {
+		t.Fatalf("the counter is %d after %d increments and %d of unknown outcome", got, sure.Load(), perhaps.Load())
+	}
+}

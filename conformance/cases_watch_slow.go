@@ -1,0 +1,145 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/polykv/polykv/kv"
+)
+
+func slowWatchCases() []testCase {
+	return []testCase{
+		{"W2", "final-state", "a callback that was slow sees the final state", 0, slowSeesFinal},
+		{"W2", "conflated", "changes during a slow callback are conflated, not queued", 0, slowIsConflated},
+		{"W2", "every-key", "a slow callback sees the final state of every key, however many changed", 0, slowSeesEveryKey},
+		{"W2", "short-lived", "keys that came and went during a slow callback leave nothing behind", 0, shortLivedKeys},
+		{"W2", "one-slow-watch", "a slow callback holds up neither writers nor other watches", 0, slowHoldsUpNobody},
+	}
+}
+
+// stuckPrefix starts a prefix watch, makes a key "a" below the prefix, and
+// leaves the watch in the callback for it until it is released.
+func (t *trial) stuckPrefix(c kv.Client, prefix string) *watcher {
+	t.Helper()
+	t.put(c, prefix+"a", "first")
+	w := t.watchBy(true, func(ctx context.Context, f func(string, any) bool) { c.WatchPrefix(ctx, prefix, f) })
+	w.until("its first call", func(calls []seen) bool { return len(calls) > 0 })
+	return w
+}
+
+func slowSeesFinal(t *trial) {
+	a, b := t.open(), t.open()
+	w := t.stuckPrefix(b, "k")
+	for i := range 50 {
+		t.put(a, "ka", strconv.Itoa(i))
+	}
+	w.release()
+	w.untilIs("ka", "49")
+	last := -1
+	for _, value := range w.of("ka")[1:] {
+		if n := number(value); n <= last {
+			t.Fatalf("the watch delivered %d after %d", n, last)
+		} else {
+			last = n
+		}
+	}
+}
+
+func slowIsConflated(t *trial) {
+	const changes = 400
+	a, b := t.open(), t.open()
+	quickWatch := t.watchPrefix(b, "k")
+	w := t.stuckPrefix(b, "k")
+	for i := range changes {
+		t.put(a, "ka", strconv.Itoa(i))
+	}
+	quickWatch.untilIs("ka", strconv.Itoa(changes-1))
+	w.release()
+	w.untilIs("ka", strconv.Itoa(changes-1))
+	if n := len(w.all()); n > changes/2 {
+		t.Fatalf("%d changes during one call were delivered in %d calls", changes, n)
+	}
+}
+
+// slowSeesEveryKey changes more keys than any buffer would hold.
+func slowSeesEveryKey(t *trial) {
+	a, b := t.open(), t.open()
+	w := t.stuckPrefix(b, "p/")
+	keys := t.fill(a, "p/", 600)
+	for i := 0; i < len(keys); i += 3 {
+		t.put(a, keys[i], "changed")
+	}
+	for i := 1; i < len(keys); i += 30 {
+		t.delete(a, keys[i])
+	}
+	t.delete(a, "p/a")
+	w.release()
+	for i, key := range keys {
+		switch {
+		case i%3 == 0:
+			w.untilIs(key, "changed")
+		case i%30 != 1:
+			w.untilIs(key, key)
+		}
+	}
+	w.untilGone("p/a")
+	t.put(a, "p/marker", "marker")
+	w.untilIs("p/marker", "marker")
+	for i := 1; i < len(keys); i += 30 {
+		if states := w.of(keys[i]); len(states) > 0 && states[len(states)-1] != nil && !t.features.HidesDeletes {
+			t.Fatalf("the last state delivered of %q is %s, but it was deleted", keys[i], show(states[len(states)-1]))
+		}
+	}
+}
+
+func shortLivedKeys(t *trial) {
+	a, b := t.open(), t.open()
+	w := t.stuckPrefix(b, "p/")
+	const short = 100
+	t.each(8, func(g int) {
+		for i := range short / 8 {
+			key := fmt.Sprintf("p/short/%d/%d", g, i)
+			t.put(a, key, "v")
+			t.delete(a, key)
+		}
+	})
+	t.put(a, "p/marker", "marker")
+	w.release()
+	w.untilIs("p/marker", "marker")
+	wantNoStrayDeletes(t, w)
+}
+
+// wantNoStrayDeletes wants every nil to come after a value of the same key.
+func wantNoStrayDeletes(t *trial, w *watcher) {
+	t.Helper()
+	present := map[string]bool{}
+	for _, call := range w.all() {
+		if call.value == nil && !present[call.key] {
+			t.Fatalf("the watch delivered a deletion of %q, which was not there as far as it had told", call.key)
+		}
+		present[call.key] = call.value != nil
+	}
+}
+
+func slowHoldsUpNobody(t *trial) {
+	a, b := t.open(), t.open()
+	slow := t.stuckPrefix(b, "p/")
+	quick := []*watcher{t.watchPrefix(a, "p/"), t.watchPrefix(b, "p/"), t.watchKey(b, "p/k")}
+	var wrote atomic.Int64
+	t.each(2, func(i int) {
+		for range 20 {
+			t.ok(t.cas([]kv.Client{a, b}[i], "p/k", increment), "CAS")
+			wrote.Add(1)
+		}
+	})
+	for _, w := range quick {
+		w.untilIs("p/k", strconv.FormatInt(wrote.Load(), 10))
+	}
+	if n := len(slow.all()); n != 1 {
+		t.Fatalf("the callback of a watch was called again while it was running")
+	}
+	slow.release()
+	slow.untilIs("p/k", "40")
+}

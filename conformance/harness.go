@@ -1,0 +1,237 @@
+package conformance
+
+import (
+	"context"
+	"time"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// Harness tells the suite how to get at what it tests.
+type Harness struct {
+	// New returns an empty store that no other case uses. It is called once
+	// per case, from several goroutines at once, and may wait for a free
+	// server. What it starts is stopped by t.Cleanup, after the case closed
+	// its clients.
+	New func(t T) Store
+
+	// Features declares what the clients can't do.
+	Features Features
+
+	// Parallel is how many cases run at once. Default 8.
+	Parallel int
+
+	// Brief runs one case for each rule only.
+	Brief bool
+
+	// Patience is how long something that must happen is waited for before
+	// its case fails. Default 30 s, which a loaded machine can meet; nothing
+	// waits that long unless it fails. A case that is still running after
+	// four times as long fails with a dump of all goroutines.
+	Patience time.Duration
+}
+
+// Store is one store, made for one case. Open is required; the other functions
+// are offers that let more be checked. They are called from one goroutine at
+// a time unless they say otherwise.
+type Store struct {
+	// Open opens one more client of the store, with its own handle, without
+	// contacting a server. It may be called concurrently. The case closes the
+	// client. Options are those of the case; the harness may add a Backend.
+	Open func(codec.Codec, kv.Options) (kv.Client, error)
+
+	// OpenElsewhere is Open through another node of the same cluster.
+	OpenElsewhere func(codec.Codec, kv.Options) (kv.Client, error)
+
+	// OpenLine is Open through a line of its own that the case can break.
+	OpenLine func(codec.Codec, kv.Options) (kv.Client, Line, error)
+
+	// Plant writes a key as another tool would, past polykv, even one that
+	// breaks rule K1. The key is the full one, [Store.Prefix] included.
+	Plant func(ctx context.Context, key string, value []byte) error
+
+	// Restart restarts the server, with its data kept, and returns when it is
+	// ready. Connections break.
+	Restart func(ctx context.Context) error
+
+	// ChangeLeader makes another node the leader.
+	ChangeLeader func(ctx context.Context) error
+
+	// Compact makes the server forget the history of its keys up to now.
+	Compact func(ctx context.Context) error
+
+	// Snapshot saves what the store holds; restore sets the store back to
+	// it, as an operator does with a backup. Connections may break.
+	Snapshot func(ctx context.Context) (restore func(ctx context.Context) error, err error)
+
+	// Prefix is what the clients put before their keys, for a wrapper that
+	// does so; else empty.
+	Prefix string
+}
+
+// Line is what lies between one client and its store. Its methods may be
+// called concurrently.
+type Line interface {
+	// Cut breaks the line: what is under way fails, and so does, at once,
+	// everything that is tried until Mend.
+	Cut()
+
+	// Hang leaves whatever is under way or tried without an answer until Mend.
+	Hang()
+
+	// Mend makes the line work again.
+	Mend()
+
+	// OnWrite has every later write handed to f, which decides what becomes of
+	// it: f carries it out or not, and returns whether the client gets the
+	// answer. A write whose answer is withheld is one of unknown outcome. f
+	// is called from one goroutine at a time. Nil ends it.
+	OnWrite(f func(carryOut func()) (answer bool))
+
+	// Attempts is the number of requests, watches included, that were sent
+	// into the line so far, broken or not.
+	Attempts() int
+}
+
+// Features declares how a client deviates from the contract. The zero value is
+// a client that keeps all of it and offers every optional interface.
+type Features struct {
+	// PerNode: rules G1 and C1 hold among the clients of one node; across
+	// nodes the values converge. [Store.Open] opens clients of one node,
+	// [Store.OpenElsewhere] such of others.
+	PerNode bool
+
+	// HidesDeletes: WatchKey and WatchPrefix never call with nil, as
+	// [kv.SkipDeletes] has it.
+	HidesDeletes bool
+
+	// FixedOptions: the client heeds no kv.Options but the Logger.
+	FixedOptions bool
+
+	// Lacks lists the optional interfaces that the client refuses with
+	// ErrNotSupported. What is not listed must work.
+	Lacks []Extra
+}
+
+// Extra is an optional interface of package kv.
+type Extra string
+
+// The optional interfaces, by the function of package kv behind which they
+// are.
+const (
+	Watch     Extra = "Watch"
+	Entries   Extra = "Entries"
+	Ping      Extra = "Ping"
+	Guarded   Extra = "Guarded"
+	Versioned Extra = "Versioned"
+	Raw       Extra = "Raw"
+	Limits    Extra = "LimitsOf"
+)
+
+// Opener opens one more handle on a store.
+type Opener func() (driver.Store, error)
+
+// Driver is the harness of a driver.Store beneath [kv.New]. fresh is called
+// once per case; the Opener that it returns opens handles on an empty store.
+//
+// The clients' lines are broken between the engine and the driver. A driver
+// that can break a real connection should offer that instead, by
+// [Store.OpenLine], and the other hooks of its server too: change New of the
+// Harness for that.
+func Driver(fresh func(t T) Opener) Harness {
+	return Harness{New: func(t T) Store {
+		open := fresh(t)
+		return Store{
+			Open: func(c codec.Codec, o kv.Options) (kv.Client, error) {
+				s, err := open()
+				if err != nil {
+					return nil, err
+				}
+				return kv.New(s, c, &o), nil
+			},
+			OpenLine: func(c codec.Codec, o kv.Options) (kv.Client, Line, error) {
+				s, err := open()
+				if err != nil {
+					return nil, nil, err
+				}
+				line := Breakable(s)
+				return kv.New(line, c, &o), line, nil
+			},
+			Plant: func(ctx context.Context, key string, value []byte) error {
+				return plant(ctx, open, key, value)
+			},
+		}
+	}}
+}
+
+// plant writes by a driver, whose Store takes any key.
+func plant(ctx context.Context, open Opener, key string, value []byte) (err error) {
+	s, err := open()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := s.Close(); err == nil {
+			err = e
+		}
+	}()
+	prev, err := s.Get(ctx, driver.GetRequest{Key: key})
+	if err != nil {
+		return err
+	}
+	prev.Key = key
+	result, err := s.Swap(ctx, driver.Swap{Prev: prev, Key: key, Value: value, ID: 1})
+	if err == nil && result.Outcome != driver.Applied {
+		err = kv.ErrConflict
+	}
+	return err
+}
+
+// Wrapped is h with every client handed through wrap, which returns the
+// wrapper of the client that it is given, and with it the duty to close it.
+// prefix is what the wrapper puts before keys, usually nothing.
+func (h Harness) Wrapped(prefix string, wrap func(kv.Client) (kv.Client, error)) Harness {
+	inner := h.New
+	h.New = func(t T) Store {
+		s := inner(t)
+		s.Prefix += prefix
+		s.Open = wrapOpen(s.Open, wrap)
+		s.OpenElsewhere = wrapOpen(s.OpenElsewhere, wrap)
+		if open := s.OpenLine; open != nil {
+			s.OpenLine = func(c codec.Codec, o kv.Options) (kv.Client, Line, error) {
+				client, line, err := open(c, o)
+				if err == nil {
+					client, err = wrap(client)
+				}
+				return client, line, err
+			}
+		}
+		return s
+	}
+	return h
+}
+
+func wrapOpen(open func(codec.Codec, kv.Options) (kv.Client, error), wrap func(kv.Client) (kv.Client, error)) func(codec.Codec, kv.Options) (kv.Client, error) {
+	if open == nil {
+		return nil
+	}
+	return func(c codec.Codec, o kv.Options) (kv.Client, error) {
+		client, err := open(c, o)
+		if err != nil {
+			return nil, err
+		}
+		return wrap(client)
+	}
+}
+
+func (h Harness) withDefaults() Harness {
+	if h.Parallel == 0 {
+		h.Parallel = 8
+	}
+	if h.Patience == 0 {
+		h.Patience = 30 * time.Second
+	}
+	return h
+}

@@ -1,0 +1,136 @@
+package conformance
+
+import "slices"
+
+// testCase checks one thing that a rule says.
+type testCase struct {
+	rule  string // the id of the rule
+	name  string // unique within the rule
+	says  string // what must hold, in one line
+	needs need
+	run   func(*trial)
+}
+
+func (c testCase) id() string { return c.rule + "-" + c.name }
+
+// table is the suite, in the order of rules. The first case of a rule that
+// needs nothing is the one that stands for it in a brief run.
+func table() []testCase {
+	return slices.Concat(
+		keyCases(), foreignKeyCases(), availabilityCases(),
+		getCases(), sharedValueCases(), listCases(), deleteCases(),
+		atomicityCases(), declineCases(), removeCases(),
+		callbackErrorCases(), contentionCases(), cancelCases(), unknownOutcomeCases(), valueCases(),
+		watchStartCases(), slowWatchCases(), watchDeleteCases(), watchOrderCases(), watchEndCases(),
+		watchFaultCases(), watchServerCases(), watchValueCases(), watchEventCases(),
+		closeCases(), sharingCases(),
+		entriesCases(), pingCases(), guardedCases(), versionedCases(), rawCases(), limitsCases(), typedCases(),
+	)
+}
+
+// need is a set of things that a case can't do without.
+type need uint32
+
+const (
+	needLine need = 1 << iota
+	needPlant
+	needRestart
+	needLeader
+	needCompact
+	needSnapshot
+	needOptions   // the client heeds kv.Options
+	needDeletes   // watches show deletions
+	needOneStore  // the clients see one linearizable store
+	needManyNodes // they don't: rules hold per node
+	needWatch
+	needEntries
+	needPing
+	needGuarded
+	needVersioned
+	needRaw
+	needLimits
+)
+
+// why says for each need what a case without it is lacking.
+func (n need) why() string {
+	for _, w := range []struct {
+		n   need
+		why string
+	}{
+		{needLine, "the harness offers no OpenLine"},
+		{needPlant, "the harness offers no Plant"},
+		{needRestart, "the harness offers no Restart"},
+		{needLeader, "the harness offers no ChangeLeader"},
+		{needCompact, "the harness offers no Compact"},
+		{needSnapshot, "the harness offers no Snapshot"},
+		{needOptions, "the client heeds no options (Features.FixedOptions)"},
+		{needDeletes, "the client hides deletions (Features.HidesDeletes)"},
+		{needOneStore, "the rule holds per node (Features.PerNode)"},
+		{needManyNodes, "the harness offers no nodes among which the rule converges"},
+		{needWatch, "the client refuses kv.Watch (Features.Lacks)"},
+		{needEntries, "the client refuses kv.Entries (Features.Lacks)"},
+		{needPing, "the client refuses kv.Ping (Features.Lacks)"},
+		{needGuarded, "the client refuses guards (Features.Lacks)"},
+		{needVersioned, "the client refuses versions (Features.Lacks)"},
+		{needRaw, "the client refuses kv.Raw (Features.Lacks)"},
+		{needLimits, "the client refuses kv.LimitsOf (Features.Lacks)"},
+	} {
+		if n&w.n != 0 {
+			return w.why
+		}
+	}
+	return ""
+}
+
+// extraNeeds are the needs that stand for the optional interfaces.
+func extraNeeds() map[Extra]need {
+	return map[Extra]need{
+		Watch: needWatch, Entries: needEntries, Ping: needPing, Guarded: needGuarded,
+		Versioned: needVersioned, Raw: needRaw, Limits: needLimits,
+	}
+}
+
+// offers is what a store and its clients can be asked for.
+func offers(s Store, f Features) need {
+	var n need
+	for bit, offered := range map[need]bool{
+		needLine:      s.OpenLine != nil,
+		needPlant:     s.Plant != nil,
+		needRestart:   s.Restart != nil,
+		needLeader:    s.ChangeLeader != nil,
+		needCompact:   s.Compact != nil,
+		needSnapshot:  s.Snapshot != nil,
+		needOptions:   !f.FixedOptions,
+		needDeletes:   !f.HidesDeletes,
+		needOneStore:  !f.PerNode,
+		needManyNodes: f.PerNode && s.OpenElsewhere != nil,
+	} {
+		if offered {
+			n |= bit
+		}
+	}
+	for extra, bit := range extraNeeds() {
+		if !slices.Contains(f.Lacks, extra) {
+			n |= bit
+		}
+	}
+	return n
+}
+
+// selected returns the cases to run and those that can't be.
+func selected(all []testCase, offered need, brief bool) (run, unchecked []testCase) {
+	done := map[string]bool{}
+	for _, c := range all {
+		switch {
+		case c.needs&^offered != 0:
+			unchecked = append(unchecked, c)
+		case !brief || !done[c.rule]:
+			done[c.rule] = true
+			run = append(run, c)
+		}
+	}
+	return run, unchecked
+}
+
+// has reports whether the clients of a trial offer an optional interface.
+func (t *trial) has(e Extra) bool { return !slices.Contains(t.features.Lacks, e) }
