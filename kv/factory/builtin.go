@@ -1,0 +1,60 @@
+package factory
+
+import (
+	"context"
+	"reflect"
+	"strings"
+
+	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/etcd"
+)
+
+// Builtin returns polykv's own drivers.
+func Builtin() Drivers {
+	return Drivers{list: []Driver{ // sorted by name
+		builtin(StoreDriver("etcd", pointerTo(etcd.DefaultConfig), openEtcd), "go.etcd.io/etcd/client/v3",
+			func(c *Config) Section { return &c.Etcd }, etcdTarget),
+		builtin(StoreDriver("inmemory", pointerTo(DefaultInMemoryConfig), openInMemory), "",
+			func(c *Config) Section { return &c.InMemory }, nil),
+	}}
+}
+
+// builtin gives d what only drivers with a field in Config have.
+func builtin(d Driver, library string, field func(*Config) Section, target func(*Config) Target) Driver {
+	d.Library, d.field, d.target = library, field, target
+	return d
+}
+
+func openEtcd(_ context.Context, c *etcd.Config, env Env) (driver.Store, error) {
+	return etcd.Open(*c, env.Options.Logger)
+}
+
+func etcdTarget(c *Config) Target {
+	return Target{Address: strings.Join(c.Etcd.Endpoints, ", "), DialTimeout: c.Etcd.DialTimeout}
+}
+
+// setDefaults fills the client's options and the fields that belong to c's
+// drivers, as far as nobody has filled them.
+func (c *Config) setDefaults() {
+	fill(&c.Client, pointerTo(DefaultClientConfig)())
+	for _, d := range c.drivers.list {
+		if d.field != nil {
+			fill(d.field(c), d.newSection())
+		}
+	}
+}
+
+// fill copies the struct behind one pointer to the zero one behind another.
+func fill(zero, value any) {
+	if target := reflect.ValueOf(zero).Elem(); target.IsZero() {
+		target.Set(reflect.ValueOf(value).Elem())
+	}
+}
+
+// pointerTo returns a function that makes a new variable of what f returns.
+func pointerTo[T any](f func() T) func() *T {
+	return func() *T {
+		value := f()
+		return &value
+	}
+}

@@ -1,0 +1,101 @@
+package factory_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/factory"
+)
+
+func TestZeroDriversWork(t *testing.T) {
+	var drivers factory.Drivers
+	cfg := drivers.NewConfig()
+	cfg.Backend = "etcd"
+	wantError(t, cfg.Validate(), `backend: unknown backend "etcd"; choose one of: none`)
+
+	if err := drivers.Add(boltDriver()); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, cfg.Validate(), "none") // a configuration keeps the set it was made of
+	cfg = drivers.NewConfig()
+	wantError(t, cfg.Load(strings.NewReader("etcd: {}")), `line 1: etcd: unknown field; known here: backend, bolt, client, prefix`)
+	cfg.Backend = "bolt"
+	cfg.Section("bolt").(*boltConfig).Path = "/data"
+	client, err := factory.New(t.Context(), cfg, codec.String{}, factory.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	mustPut(t, client, "a", "1")
+}
+
+func TestAddRefuses(t *testing.T) {
+	drivers := withBolt()
+	wantError(t, drivers.Add(boltDriver()), `there is already a driver "bolt"; the drivers are: bolt, `)
+	wantError(t, drivers.Add(factory.Driver{Name: "x"}), "StoreDriver or ClientDriver")
+	for _, name := range []string{"", "Bolt", "a.b", "1x", "-x", "a b", "client", "prefix", "backend", "multi"} {
+		d := boltDriver()
+		d.Name = name
+		if err := drivers.Add(d); err == nil {
+			t.Errorf("a driver named %q was added", name)
+		}
+	}
+}
+
+func TestACopyOfDriversIsASetOfItsOwn(t *testing.T) {
+	a := factory.Builtin()
+	b := a
+	if err := a.Add(boltDriver()); err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(b.Names(), "bolt") || !slices.Contains(a.Names(), "bolt") {
+		t.Errorf("a has %v, b has %v", a.Names(), b.Names())
+	}
+	if err := b.Add(selfDriver()); err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(a.Names(), "self") {
+		t.Errorf("a has %v", a.Names())
+	}
+}
+
+func TestClientDriver(t *testing.T) {
+	cfg := withBolt().NewConfig()
+	cfg.Backend, cfg.Prefix = "self", "app/"
+	client, err := factory.New(t.Context(), cfg, codec.String{}, factory.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	mustPut(t, client, "a", "1")
+	if err := kv.Ping(t.Context(), client); err != nil {
+		t.Error(err)
+	}
+}
+
+func mustPut(t *testing.T, client kv.Client, key, value string) {
+	t.Helper()
+	if err := client.CAS(t.Context(), key, func(any) (any, bool, error) { return value, false, nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantError checks that err is one line with all the given parts.
+func wantError(t *testing.T, err error, parts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("no error; want one with %q", parts)
+		return
+	}
+	if strings.Contains(err.Error(), "\n") {
+		t.Errorf("more than one line: %q", err)
+	}
+	for _, part := range parts {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error is\n\t%s\nand lacks\n\t%s", err, part)
+		}
+	}
+}

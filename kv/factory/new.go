@@ -1,0 +1,88 @@
+package factory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/metrics"
+)
+
+// Deps are what a client uses of its program. Every field may be left out.
+type Deps struct {
+	// Logger gets what has no caller to be told. Default slog.Default().
+	Logger *slog.Logger
+
+	// Registerer takes the client's metrics, see package metrics. Default:
+	// there are none. Any number of clients may share one.
+	Registerer prometheus.Registerer
+
+	// Observer is told what the client's engine does, beside the metrics.
+	Observer kv.Observer
+}
+
+// New returns a client as cfg says, whose values go through cdc. It validates
+// cfg and contacts nobody; [kv.Ping] tells whether the backend answers. An
+// error about the configuration is, or wraps, a [*FieldError].
+//
+// cfg is not kept and may be used again, for as many clients as wanted: each
+// has a connection of its own. ctx bounds the opening only. The caller closes
+// the client.
+func New(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Client, error) {
+	if cfg == nil || cdc == nil {
+		return nil, errors.New("factory.New: the configuration and the codec must not be nil")
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	client, err := open(ctx, cfg, cdc, deps)
+	if err != nil {
+		return nil, err
+	}
+	prefixed, err := kv.Prefix(client, cfg.Prefix)
+	if err != nil {
+		return nil, errors.Join(inField("prefix", 0, err), client.Close())
+	}
+	return prefixed, nil
+}
+
+// open returns the client without the prefix.
+func open(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Client, error) {
+	d, err := cfg.set().lookup(cfg.Backend)
+	if err != nil {
+		return nil, err
+	}
+	env := Env{Backend: d.Name, Options: cfg.Client.options(), Codec: cdc, Registerer: deps.Registerer}
+	env.Options.Backend = d.Name
+	env.Options.Observer = deps.Observer
+	env.Options.Logger = deps.Logger
+	if env.Options.Logger == nil {
+		env.Options.Logger = slog.Default()
+	}
+	wrap := func(c kv.Client) kv.Client { return c }
+	if deps.Registerer != nil {
+		m, err := metrics.New(deps.Registerer, metrics.Options{})
+		if err != nil {
+			return nil, err
+		}
+		env.Options.Observer = both(deps.Observer, m.Observer(d.Name))
+		wrap = func(c kv.Client) kv.Client { return m.Wrap(c, d.Name) }
+	}
+	section := cfg.section(d)
+	got, err := d.open(ctx, section, env)
+	switch {
+	case err != nil:
+		return nil, inSection(d.Name, section, err)
+	case got.client != nil:
+		return wrap(got.client), nil
+	case got.store != nil:
+		return wrap(kv.New(got.store, cdc, &env.Options)), nil
+	default:
+		return nil, fmt.Errorf("driver %q opened nothing and gave no error", d.Name)
+	}
+}

@@ -1,0 +1,72 @@
+package factory
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// MarshalYAML implements yaml.Marshaler: every field of every driver, secrets
+// as <redacted>.
+func (c Config) MarshalYAML() (any, error) {
+	mapping := &yaml.Node{Kind: yaml.MappingNode}
+	for _, e := range c.entries() {
+		key, value := &yaml.Node{}, &yaml.Node{}
+		key.SetString(e.name)
+		if err := value.Encode(e.value); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.name, err)
+		}
+		mapping.Content = append(mapping.Content, key, value)
+	}
+	return mapping, nil
+}
+
+// MarshalJSON implements json.Marshaler, with the names, the values and the
+// redaction of MarshalYAML.
+func (c Config) MarshalJSON() ([]byte, error) {
+	tree, err := c.tree()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(tree)
+}
+
+// String returns the JSON of c in one line, secrets as <redacted>.
+func (c Config) String() string {
+	text, err := c.MarshalJSON()
+	if err != nil {
+		return fmt.Sprintf("<factory.Config: %v>", err)
+	}
+	return string(text)
+}
+
+// Format implements fmt.Formatter, so that no verb shows a secret.
+func (c Config) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, c.String()) // fmt has nowhere to report an error to
+}
+
+// LogValue implements slog.LogValuer with the names and the redaction of
+// MarshalYAML.
+func (c Config) LogValue() slog.Value {
+	tree, err := c.tree()
+	if err != nil {
+		return slog.StringValue(c.String())
+	}
+	return slog.AnyValue(tree)
+}
+
+// tree returns c as plain values.
+func (c Config) tree() (map[string]any, error) {
+	text, err := yaml.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	var tree map[string]any
+	if err := yaml.Unmarshal(text, &tree); err != nil {
+		return nil, err
+	}
+	return tree, nil
+}

@@ -1,0 +1,221 @@
+package factory
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// The YAML library can refuse unknown fields only from the top of a document
+// and only by Go type names, and knows a wrong value's line but not its field.
+// Here each field is decoded by itself, by that library, so that every mistake
+// has its path, its line and what is allowed, also in sections that the
+// configuration holds as interfaces.
+
+// fields are the known fields of one mapping.
+type fields map[string]reflect.Value
+
+func fieldsOf(entries []entry) fields {
+	f := fields{}
+	for _, e := range entries {
+		f[e.name] = reflect.ValueOf(e.value).Elem()
+	}
+	return f
+}
+
+// structFields finds the fields of v by the rules of the YAML library.
+func structFields(v reflect.Value) fields {
+	f := fields{}
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		if !field.IsExported() {
+			continue
+		}
+		name, options, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+		switch {
+		case name == "-":
+		case strings.Contains(options, "inline") && field.Type.Kind() == reflect.Struct:
+			for inner, value := range structFields(v.Field(i)) {
+				f[inner] = value
+			}
+		case name == "":
+			f[strings.ToLower(field.Name)] = v.Field(i)
+		default:
+			f[name] = v.Field(i)
+		}
+	}
+	return f
+}
+
+func (f fields) names() []string {
+	names := make([]string, 0, len(f))
+	for name := range f {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// decode fills the fields from a mapping. Those that it doesn't mention, or
+// mentions without a value, stay as they are.
+func (f fields) decode(node *yaml.Node, path string) error {
+	node = resolve(node)
+	if isNull(node) {
+		return nil
+	}
+	if node.Kind != yaml.MappingNode {
+		return &FieldError{Line: node.Line, Field: path, Err: fmt.Errorf("want fields, each on a line of its own as in %q", f.names()[0]+": ...")}
+	}
+	seen := map[string]int{}
+	for i := 0; i < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		if err := f.decodeField(key, value, path, seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f fields) decodeField(key, value *yaml.Node, path string, seen map[string]int) error {
+	if key.Tag == "!!merge" {
+		return &FieldError{Line: key.Line, Field: path, Err: errors.New(`"<<" is not supported; write the fields out`)}
+	}
+	where := join(path, key.Value)
+	if line := seen[key.Value]; line > 0 {
+		return &FieldError{Line: key.Line, Field: where, Err: fmt.Errorf("given a second time, after line %d", line)}
+	}
+	seen[key.Value] = key.Line
+	field, known := f[key.Value]
+	if !known {
+		return &FieldError{Line: key.Line, Field: where, Err: fmt.Errorf("unknown field%s; known here: %s",
+			didYouMean(key.Value, f.names()), strings.Join(f.names(), ", "))}
+	}
+	return decodeValue(value, field, where)
+}
+
+// decodeValue fills v, which is addressable.
+func decodeValue(node *yaml.Node, v reflect.Value, path string) error {
+	node = resolve(node)
+	if isNull(node) {
+		return nil
+	}
+	switch own := v.Addr().Interface().(type) {
+	case yaml.Unmarshaler:
+		return inField(path, node.Line, inOneLine(own.UnmarshalYAML(node)))
+	case encoding.TextUnmarshaler:
+		return inField(path, node.Line, decodeText(node, own))
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			v.Set(reflect.New(v.Type().Elem()))
+		}
+		return decodeValue(node, v.Elem(), path)
+	case reflect.Struct:
+		return structFields(v).decode(node, path)
+	case reflect.Slice:
+		return decodeSlice(node, v, path)
+	case reflect.Map:
+		return decodeMap(node, v, path)
+	default:
+		return inField(path, node.Line, decodeScalar(node, v))
+	}
+}
+
+// inOneLine takes the YAML library's list of errors for its first, without the
+// line number, which FieldError has.
+func inOneLine(err error) error {
+	var list *yaml.TypeError
+	if !errors.As(err, &list) || len(list.Errors) == 0 {
+		return err
+	}
+	text := list.Errors[0]
+	if number, rest, found := strings.Cut(text, ": "); found && strings.HasPrefix(number, "line ") {
+		text = rest
+	}
+	return errors.New(text)
+}
+
+func decodeText(node *yaml.Node, v encoding.TextUnmarshaler) error {
+	if node.Kind != yaml.ScalarNode {
+		return errors.New("want a single value")
+	}
+	return v.UnmarshalText([]byte(node.Value))
+}
+
+func decodeSlice(node *yaml.Node, v reflect.Value, path string) error {
+	if node.Kind != yaml.SequenceNode {
+		return &FieldError{Line: node.Line, Field: path, Err: errors.New("want a list, such as [a, b]")}
+	}
+	list := reflect.MakeSlice(v.Type(), len(node.Content), len(node.Content))
+	for i, item := range node.Content {
+		if err := decodeValue(item, list.Index(i), fmt.Sprintf("%s[%d]", path, i)); err != nil {
+			return err
+		}
+	}
+	v.Set(list)
+	return nil
+}
+
+func decodeMap(node *yaml.Node, v reflect.Value, path string) error {
+	if node.Kind != yaml.MappingNode || v.Type().Key().Kind() != reflect.String {
+		return &FieldError{Line: node.Line, Field: path, Err: errors.New("want names with values, such as {a: b}")}
+	}
+	result := reflect.MakeMap(v.Type())
+	for i := 0; i < len(node.Content); i += 2 {
+		key, item := node.Content[i], reflect.New(v.Type().Elem()).Elem()
+		if err := decodeValue(node.Content[i+1], item, join(path, key.Value)); err != nil {
+			return err
+		}
+		result.SetMapIndex(reflect.ValueOf(key.Value).Convert(v.Type().Key()), item)
+	}
+	v.Set(result)
+	return nil
+}
+
+// decodeScalar leaves a value as it is and says what is wanted if node is none.
+// It quotes only what can't be a secret.
+func decodeScalar(node *yaml.Node, v reflect.Value) error {
+	if node.Kind == yaml.ScalarNode && node.Decode(v.Addr().Interface()) == nil {
+		return nil
+	}
+	var want string
+	switch kind := v.Kind(); {
+	case v.Type() == reflect.TypeFor[time.Duration]():
+		want = "a duration; write it like 500ms, 10s or 1m30s"
+	case kind == reflect.Bool:
+		want = "true or false"
+	case v.CanInt() || v.CanUint():
+		want = "a whole number in range"
+	case v.CanFloat():
+		want = "a number"
+	default:
+		return errors.New("want a single value of text")
+	}
+	if node.Kind != yaml.ScalarNode {
+		return errors.New("want " + want)
+	}
+	return fmt.Errorf("%q is not %s", node.Value, want)
+}
+
+// resolve follows aliases and enters documents.
+func resolve(node *yaml.Node) *yaml.Node {
+	for {
+		switch {
+		case node.Kind == yaml.AliasNode:
+			node = node.Alias
+		case node.Kind == yaml.DocumentNode && len(node.Content) == 1:
+			node = node.Content[0]
+		default:
+			return node
+		}
+	}
+}
+
+func isNull(node *yaml.Node) bool { return node.Kind == yaml.ScalarNode && node.Tag == "!!null" }
