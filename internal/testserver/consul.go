@@ -45,7 +45,8 @@ func (s consulServer) config(c *Cluster, n *node) map[string]any {
 	for _, m := range c.nodes {
 		join = append(join, address(m.ports[consulSerf]))
 	}
-	const off, plenty = -1, 1 << 16
+	const off = -1
+	const connections = 2000 // per client; Consul refuses to start if the system allows it fewer open files
 	ports := map[string]int{
 		"server": n.ports[consulRPC], "serf_lan": n.ports[consulSerf], "serf_wan": off,
 		"http": n.ports[consulHTTP], "https": off, "dns": off, "grpc": off,
@@ -67,7 +68,7 @@ func (s consulServer) config(c *Cluster, n *node) map[string]any {
 		"performance":          map[string]any{"raft_multiplier": 1},
 		// A server that a test killed must keep its seat, or it would come back as a stranger on probation.
 		"autopilot": map[string]any{"cleanup_dead_servers": false},
-		"limits":    map[string]any{"http_max_conns_per_client": plenty, "rpc_max_conns_per_client": plenty},
+		"limits":    map[string]any{"http_max_conns_per_client": connections, "rpc_max_conns_per_client": connections},
 	}
 	if c.options.TLS {
 		ports["https"], ports["http"] = ports["http"], off

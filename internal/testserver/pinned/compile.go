@@ -17,8 +17,9 @@ import (
 // rootModule is the module whose folder holds tools/.
 const rootModule = "module github.com/polykv/polykv"
 
-// compile builds the program beside file and then renames it, so that file is complete whenever it exists.
-func (t Tool) compile(ctx context.Context, file string, log io.Writer) error {
+// compile builds the program beside file and then renames it, so that file is complete whenever it exists. root is
+// the source tree, or empty.
+func (t Tool) compile(ctx context.Context, root, file string, log io.Writer) error {
 	goCommand, err := exec.LookPath("go")
 	if err != nil {
 		return fmt.Errorf("the go command is not on the PATH: %w", err)
@@ -28,7 +29,7 @@ func (t Tool) compile(ctx context.Context, file string, log io.Writer) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(scratch) }()
-	module, mode, err := t.module(scratch)
+	module, mode, err := t.module(root, scratch)
 	if err != nil {
 		return err
 	}
@@ -54,21 +55,19 @@ func (t Tool) compile(ctx context.Context, file string, log io.Writer) error {
 }
 
 // module returns the folder of the module to build in, and go's -mod for it: the repository's own pin if this
-// program runs from its source tree, otherwise (it was installed by go install) a module in scratch that requires
+// program has its source tree at hand, otherwise (it was installed by go install) a module in scratch that requires
 // the same version, whose sums the checksum database vouches for.
-func (t Tool) module(scratch string) (dir, mode string, err error) {
-	if root, ok := sourceTree(); ok {
-		dir := filepath.Join(root, filepath.FromSlash(t.dir))
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, "readonly", nil
-		}
+func (t Tool) module(root, scratch string) (dir, mode string, err error) {
+	if root != "" {
+		return filepath.Join(root, filepath.FromSlash(t.dir)), "readonly", nil
 	}
 	text := fmt.Sprintf("module polykv.invalid/%s\n\ngo 1.26.0\n\nrequire %s %s\n", t.Name, t.Module, t.Version)
 	return scratch, "mod", os.WriteFile(filepath.Join(scratch, "go.mod"), []byte(text), 0o644)
 }
 
-// sourceTree returns the root of the repository that this program was compiled from or is run in.
-func sourceTree() (root string, ok bool) {
+// sourceTree returns the root of the repository that this program was compiled from or is run in, or "". (The module
+// as the proxy serves it is not the repository: it lacks the modules below it.)
+func (t Tool) sourceTree() string {
 	var starts []string
 	if _, file, _, ok := runtime.Caller(0); ok && filepath.IsAbs(file) { // not absolute under -trimpath
 		starts = append(starts, filepath.Dir(file))
@@ -80,14 +79,16 @@ func sourceTree() (root string, ok bool) {
 		for ; ; dir = filepath.Dir(dir) {
 			text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 			if first, _, _ := strings.Cut(string(text), "\n"); err == nil && strings.TrimSpace(first) == rootModule {
-				return dir, true
+				if _, err := os.Stat(filepath.Join(dir, filepath.FromSlash(t.dir), "go.mod")); err == nil {
+					return dir
+				}
 			}
 			if dir == filepath.Dir(dir) {
 				break
 			}
 		}
 	}
-	return "", false
+	return ""
 }
 
 func lastLines(text string, n int) string {

@@ -108,7 +108,7 @@ func (t Tool) compileOnce(ctx context.Context, file string, log io.Writer) error
 	if executable(file) == nil {
 		return nil // somebody else compiled it while we waited for the lock
 	}
-	return t.compile(ctx, file, log)
+	return t.compile(ctx, t.sourceTree(), file, log)
 }
 
 func (t Tool) explain(err error) error {
