@@ -138,7 +138,7 @@ func TestPrefixTakesItselfOffResults(t *testing.T) {
 	}
 
 	seen = nil
-	if err := kv.Watch(ctx, c, kv.PrefixRange("no/folder"), func(e kv.Event) bool {
+	if err := kv.Watch(ctx, c, kv.PrefixRange("no/key/"), func(e kv.Event) bool {
 		seen = append(seen, fmt.Sprint(e.Type, " ", e.Key, " ", e.Value, " ", e.Err))
 		return e.Type != kv.Delete
 	}); err != nil {
@@ -148,7 +148,7 @@ func TestPrefixTakesItselfOffResults(t *testing.T) {
 	if !slices.Equal(seen, want) {
 		t.Errorf("Watch saw %q, want %q", seen, want)
 	}
-	if got := inner.took(); got[len(got)-1] != "Watch a/no/folder true" {
+	if got := inner.took(); got[len(got)-1] != "Watch a/no/key/ true" {
 		t.Errorf("Watch asked for %q", got[len(got)-1])
 	}
 }
