@@ -190,7 +190,7 @@ func TestWatchRenewsItsToken(t *testing.T) {
 	get(t, s, "k")
 	forged := newSession("forged.1")
 	s.logins.current.Store(forged)
-	err := s.Watch(withTimeout(t, 10*time.Second), driver.Range{Key: "k"}, func(ev driver.Event) {
+	err := s.Watch(withTimeout(t, 10*time.Second), driver.Range{Key: "k"}, func(driver.Event) {
 		s.logins.current.Store(forged) // the snapshot's calls have replaced it
 	})
 	if !errors.Is(err, rpctypes.ErrInvalidAuthToken) || driver.IsPermanent(err) {

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/polykv/polykv/kv/driver"
@@ -83,7 +84,7 @@ func TestGuards(t *testing.T) {
 	for guard, want := range map[*driver.Guard]error{holds: nil, broken: driver.ErrFenced, absent: driver.ErrFenced} {
 		for _, k := range []string{key, p + "absent"} {
 			e, err := s.Get(t.Context(), driver.GetRequest{Key: k, Guard: guard})
-			if err != want || e.Key != k && err == nil || (k == key && err == nil) != e.Exists() {
+			if !errors.Is(err, want) || e.Key != k && err == nil || (k == key && err == nil) != e.Exists() {
 				t.Errorf("get of %s under %+v: %+v, %v; want %v", k, guard, e, err, want)
 			}
 		}

@@ -77,7 +77,7 @@ func (f *follower) sees(t testing.TB, want map[string]string) {
 		if f.synced == 1 && maps.Equal(f.picture, want) {
 			return f.wrong
 		}
-		return fmt.Errorf("sees %v (synced %d, session error %v), want %v", f.picture, f.synced, f.err, want)
+		return fmt.Errorf("sees %v (synced %d, session ended: %t), want %v", f.picture, f.synced, f.err != nil, want)
 	})
 }
 
