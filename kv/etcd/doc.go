@@ -13,9 +13,10 @@
 //
 // # Failures
 //
-// Every call is sent once; etcd's own retries are switched off, since the
-// engine above knows what it may repeat. A call fails at once, with the
-// reason, when no endpoint can be reached. Calls carry etcd's "require leader"
+// Every call is sent once, and once more only if the server refused its token;
+// the etcd client's own retries are switched off, since the engine above knows
+// what it may repeat. A call fails at once, with the reason, when no endpoint
+// can be reached. Calls carry etcd's "require leader"
 // mark, so a member that has lost its leader refuses instead of waiting.
 //
 // A watch session ends with the first sign of trouble: a lost connection, a
