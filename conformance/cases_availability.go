@@ -25,10 +25,10 @@ func availabilityCases() []testCase {
 // hasty has calls give up soon when the store refuses, and hastier also when
 // it doesn't answer. A loaded machine may keep a whole store from answering in
 // that time, so only what must fail is asked of such a client.
-func hasty(o *kv.Options) { o.RetryTimeout = 300 * time.Millisecond }
+func hasty(o *kv.Options) { o.RetryTimeout = 100 * time.Millisecond }
 
 func hastier(o *kv.Options) {
-	o.RetryTimeout = 300 * time.Millisecond
+	o.RetryTimeout = 150 * time.Millisecond
 	o.AttemptTimeout = 50 * time.Millisecond
 }
 
@@ -173,7 +173,7 @@ func ctxBeforeRetryTimeout(t *trial) {
 // retriesBackOff watches the rate of retries: a loop without a pause makes
 // many thousands of attempts in the time that this takes.
 func retriesBackOff(t *trial) {
-	c, line := t.openLine(func(o *kv.Options) { o.RetryTimeout = 500 * time.Millisecond })
+	c, line := t.openLine(func(o *kv.Options) { o.RetryTimeout = 300 * time.Millisecond })
 	line.Cut()
 	start := time.Now()
 	if _, err := c.Get(t.ctx(), "k"); err == nil {

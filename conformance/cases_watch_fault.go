@@ -3,7 +3,6 @@ package conformance
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
 	"time"
 )
 
@@ -93,42 +92,35 @@ func watchStartsCut(t *trial) {
 	watches[2].untilIs("absent", "v")
 }
 
-// flappingLine cuts and mends while two writers work on, one of them over the
-// same line.
+// flappingLine cuts and mends a line several times while each of three keys is
+// written on, and lets the line come back to life in between.
 func flappingLine(t *trial) {
-	c, line := t.openLine(quick, t.patient)
+	const flaps, writes = 5, 12
+	c, line := t.openLine(t.patient)
 	other := t.open()
 	watches := []*watcher{t.watchPrefix(c, "k"), t.watchKey(c, "k0"), t.watchKey(c, "k1")}
 	ledgers := make([]ledger, 3)
-	var writing atomic.Int64
-	writing.Store(int64(len(ledgers)))
-	t.each(len(ledgers)+1, func(g int) {
-		if g == len(ledgers) {
-			for writing.Load() > 0 {
-				line.Cut()
-				time.Sleep(time.Millisecond)
+	for flap := range flaps {
+		t.each(len(ledgers)+1, func(g int) {
+			if g == len(ledgers) {
+				t.cutUntilNoticed(line)
 				line.Mend()
-				time.Sleep(3 * time.Millisecond)
+				return
 			}
-			return
-		}
-		defer writing.Add(-1)
-		key := fmt.Sprintf("k%d", g)
-		for i := range 60 {
-			if i%6 == 5 {
-				t.delete(other, key)
-				ledgers[g].add(nil)
-				continue
+			key := fmt.Sprintf("k%d", g)
+			for i := range writes {
+				if i%6 == 5 {
+					t.delete(other, key)
+					ledgers[g].add(nil)
+					continue
+				}
+				value := fmt.Sprintf("%d.%d.%d", g, flap, i)
+				t.put(other, key, value)
+				ledgers[g].add(value)
 			}
-			value := fmt.Sprintf("%d.%d", g, i)
-			t.put(other, key, value)
-			ledgers[g].add(value)
-			if i%10 == 0 {
-				t.wantGet(c, key, value)
-			}
-		}
-	})
-	line.Mend()
+		})
+		t.wantGet(c, "k0", nil)
+	}
 	t.checkWatches(watches, other, ledgers)
 }
 
@@ -150,6 +142,7 @@ func watchOverHungLine(t *trial) {
 	late.untilIs("k", "x")
 	t.put(other, "k", "marker")
 	w.untilIs("k", "marker")
+	late.untilIs("k", "marker")
 	late.wantExactly("k", "x", "marker")
 }
 

@@ -23,8 +23,15 @@ type Harness struct {
 	// Parallel is how many cases run at once. Default 8.
 	Parallel int
 
+	// Hooks, unless nil, are the optional functions that New is meant to offer.
+	// Run fails if it offers others, so that no check is lost unnoticed.
+	Hooks []Hook
+
 	// Brief runs one case for each rule only.
 	Brief bool
+
+	// Rules, unless empty, are the ids of the only rules to check.
+	Rules []string
 
 	// Patience is how long something that must happen is waited for before
 	// its case fails. Default 30 s, which a loaded machine can meet; nothing
@@ -69,6 +76,42 @@ type Store struct {
 	// Prefix is what the clients put before their keys, for a wrapper that
 	// does so; else empty.
 	Prefix string
+}
+
+// Hook is the name of an optional function of a Store.
+type Hook string
+
+// The optional functions of Store.
+const (
+	HookOpenElsewhere Hook = "OpenElsewhere"
+	HookOpenLine      Hook = "OpenLine"
+	HookPlant         Hook = "Plant"
+	HookRestart       Hook = "Restart"
+	HookChangeLeader  Hook = "ChangeLeader"
+	HookCompact       Hook = "Compact"
+	HookSnapshot      Hook = "Snapshot"
+)
+
+// hooks lists the optional functions that s has, in the order of its fields.
+func (s Store) hooks() []Hook {
+	var hooks []Hook
+	for _, h := range []struct {
+		name    Hook
+		offered bool
+	}{
+		{HookOpenElsewhere, s.OpenElsewhere != nil},
+		{HookOpenLine, s.OpenLine != nil},
+		{HookPlant, s.Plant != nil},
+		{HookRestart, s.Restart != nil},
+		{HookChangeLeader, s.ChangeLeader != nil},
+		{HookCompact, s.Compact != nil},
+		{HookSnapshot, s.Snapshot != nil},
+	} {
+		if h.offered {
+			hooks = append(hooks, h.name)
+		}
+	}
+	return hooks
 }
 
 // Line is what lies between one client and its store. Its methods may be
@@ -187,43 +230,6 @@ func plant(ctx context.Context, open Opener, key string, value []byte) (err erro
 		err = kv.ErrConflict
 	}
 	return err
-}
-
-// Wrapped is h with every client handed through wrap, which returns the
-// wrapper of the client that it is given, and with it the duty to close it.
-// prefix is what the wrapper puts before keys, usually nothing.
-func (h Harness) Wrapped(prefix string, wrap func(kv.Client) (kv.Client, error)) Harness {
-	inner := h.New
-	h.New = func(t T) Store {
-		s := inner(t)
-		s.Prefix += prefix
-		s.Open = wrapOpen(s.Open, wrap)
-		s.OpenElsewhere = wrapOpen(s.OpenElsewhere, wrap)
-		if open := s.OpenLine; open != nil {
-			s.OpenLine = func(c codec.Codec, o kv.Options) (kv.Client, Line, error) {
-				client, line, err := open(c, o)
-				if err == nil {
-					client, err = wrap(client)
-				}
-				return client, line, err
-			}
-		}
-		return s
-	}
-	return h
-}
-
-func wrapOpen(open func(codec.Codec, kv.Options) (kv.Client, error), wrap func(kv.Client) (kv.Client, error)) func(codec.Codec, kv.Options) (kv.Client, error) {
-	if open == nil {
-		return nil
-	}
-	return func(c codec.Codec, o kv.Options) (kv.Client, error) {
-		client, err := open(c, o)
-		if err != nil {
-			return nil, err
-		}
-		return wrap(client)
-	}
 }
 
 func (h Harness) withDefaults() Harness {

@@ -2,9 +2,11 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,11 +23,15 @@ import (
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	h = h.withDefaults()
-	offered, err := h.probe()
+	hooks, err := h.probe()
 	if err != nil {
 		t.Fatalf("conformance: Harness.New: %v", err)
 	}
-	run, unchecked := selected(table(), offered, h.Brief)
+	if h.Hooks != nil && !slices.Equal(hooks, h.Hooks) {
+		t.Fatalf("conformance: Harness.New offers %v, but Harness.Hooks says %v", hooks, h.Hooks)
+	}
+	offered := offers(hooks, h.Features)
+	run, unchecked := h.selected(offered)
 	slots := make(chan struct{}, h.Parallel)
 	var all sync.WaitGroup
 	for _, c := range run {
@@ -67,14 +73,14 @@ func report(t *testing.T, c testCase, o outcome) {
 }
 
 // probe makes one store to learn what the harness offers.
-func (h Harness) probe() (offered need, err error) {
+func (h Harness) probe() (hooks []Hook, err error) {
 	r := newRecorder("probe")
-	guarded(r, func() { offered = offers(h.New(r), h.Features) })
-	r.finish()
+	guarded(r, func() { hooks = h.New(r).hooks() })
+	guarded(r, r.finish)
 	if failures, _ := r.results(); len(failures) > 0 {
-		return 0, fmt.Errorf("%s", strings.Join(failures, "\n"))
+		return nil, errors.New(strings.Join(failures, "\n"))
 	}
-	return offered, nil
+	return hooks, nil
 }
 
 // guarded runs f on a goroutine of its own, for f to be ended by Fatalf. A

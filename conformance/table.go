@@ -90,24 +90,30 @@ func extraNeeds() map[Extra]need {
 	}
 }
 
-// offers is what a store and its clients can be asked for.
-func offers(s Store, f Features) need {
+// hookNeeds are the needs that stand for the optional functions of a Store.
+func hookNeeds() map[Hook]need {
+	return map[Hook]need{
+		HookOpenLine: needLine, HookPlant: needPlant, HookRestart: needRestart, HookChangeLeader: needLeader,
+		HookCompact: needCompact, HookSnapshot: needSnapshot,
+	}
+}
+
+// offers is what stores with these hooks and clients with these features can be
+// asked for.
+func offers(hooks []Hook, f Features) need {
 	var n need
 	for bit, offered := range map[need]bool{
-		needLine:      s.OpenLine != nil,
-		needPlant:     s.Plant != nil,
-		needRestart:   s.Restart != nil,
-		needLeader:    s.ChangeLeader != nil,
-		needCompact:   s.Compact != nil,
-		needSnapshot:  s.Snapshot != nil,
 		needOptions:   !f.FixedOptions,
 		needDeletes:   !f.HidesDeletes,
 		needOneStore:  !f.PerNode,
-		needManyNodes: f.PerNode && s.OpenElsewhere != nil,
+		needManyNodes: f.PerNode && slices.Contains(hooks, HookOpenElsewhere),
 	} {
 		if offered {
 			n |= bit
 		}
+	}
+	for _, hook := range hooks {
+		n |= hookNeeds()[hook]
 	}
 	for extra, bit := range extraNeeds() {
 		if !slices.Contains(f.Lacks, extra) {
@@ -118,13 +124,14 @@ func offers(s Store, f Features) need {
 }
 
 // selected returns the cases to run and those that can't be.
-func selected(all []testCase, offered need, brief bool) (run, unchecked []testCase) {
+func (h Harness) selected(offered need) (run, unchecked []testCase) {
 	done := map[string]bool{}
-	for _, c := range all {
+	for _, c := range table() {
 		switch {
+		case len(h.Rules) > 0 && !slices.Contains(h.Rules, c.rule):
 		case c.needs&^offered != 0:
 			unchecked = append(unchecked, c)
-		case !brief || !done[c.rule]:
+		case !h.Brief || !done[c.rule]:
 			done[c.rule] = true
 			run = append(run, c)
 		}

@@ -1,0 +1,173 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/inmemory"
+)
+
+// server makes of the in-memory store one that is reached over lines, so that
+// it can be restarted, compacted and set back to a backup, as a real server.
+type server struct {
+	mu         sync.Mutex
+	data       *inmemory.Store
+	generation uint64
+	lines      []*StoreLine
+	sessions   context.Context // ends when watches lose track
+	endAll     context.CancelFunc
+}
+
+func newServer() *server {
+	s := &server{data: inmemory.NewStore(), generation: 1}
+	s.sessions, s.endAll = context.WithCancel(context.Background())
+	return s
+}
+
+// remote is the harness of a server that offers every hook.
+func remote() Harness {
+	return Harness{New: func(T) Store { return newServer().store() }}
+}
+
+func (s *server) store() Store {
+	return Store{
+		Open: func(c codec.Codec, o kv.Options) (kv.Client, error) {
+			return kv.New(s.line(), c, &o), nil
+		},
+		OpenLine: func(c codec.Codec, o kv.Options) (kv.Client, Line, error) {
+			line := s.line()
+			return kv.New(line, c, &o), line, nil
+		},
+		Plant: func(ctx context.Context, key string, value []byte) error {
+			return plant(ctx, func() (driver.Store, error) { return s.line(), nil }, key, value)
+		},
+		Restart:      func(context.Context) error { s.restart(); return nil },
+		ChangeLeader: func(context.Context) error { s.restart(); return nil },
+		Compact:      func(context.Context) error { s.loseTrack(); return nil },
+		Snapshot:     s.snapshot,
+	}
+}
+
+func (s *server) line() *StoreLine {
+	line := Breakable(&handle{server: s})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines = append(s.lines, line)
+	return line
+}
+
+// restart breaks every connection. Those that a case has cut stay cut.
+func (s *server) restart() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, line := range s.lines {
+		if state, _, _ := line.now(); state == lineWhole {
+			line.Cut()
+			line.Mend()
+		}
+	}
+}
+
+// loseTrack ends every watch session.
+func (s *server) loseTrack() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endAll()
+	s.sessions, s.endAll = context.WithCancel(context.Background())
+}
+
+func (s *server) snapshot(ctx context.Context) (restore func(context.Context) error, err error) {
+	from := s.data.Open()
+	page, err := from.Scan(ctx, driver.ScanRequest{})
+	if err != nil || page.More {
+		return nil, errors.Join(err, from.Close())
+	}
+	return func(ctx context.Context) error {
+		fresh := inmemory.NewStore()
+		to := fresh.Open()
+		for i, entry := range page.Entries {
+			if _, err := to.Swap(ctx, driver.Swap{Key: entry.Key, Value: entry.Value, ID: uint64(i + 1)}); err != nil {
+				return err
+			}
+		}
+		s.mu.Lock()
+		s.data = fresh
+		s.generation++
+		s.mu.Unlock()
+		s.loseTrack()
+		return errors.Join(from.Close(), to.Close())
+	}, nil
+}
+
+// handle is one client's view of a server. It opens a handle on the data for
+// every request, since the data may be another by then.
+type handle struct {
+	server *server
+}
+
+var errLostTrack = errors.New("the session lost track")
+
+func (h *handle) now() (driver.Store, uint64, context.Context) {
+	h.server.mu.Lock()
+	defer h.server.mu.Unlock()
+	return h.server.data.Open(), h.server.generation, h.server.sessions
+}
+
+func (h *handle) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
+	data, generation, _ := h.now()
+	entry, err := data.Get(ctx, req)
+	entry.Generation = generation
+	return entry, err
+}
+
+func (h *handle) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
+	data, generation, _ := h.now()
+	page, err := data.Scan(ctx, req)
+	page.Generation = generation
+	for i := range page.Entries {
+		page.Entries[i].Generation = generation
+	}
+	return page, err
+}
+
+// Swap refuses versions of another generation: they mean nothing here.
+func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {
+	h.server.mu.Lock() // no restore in between
+	defer h.server.mu.Unlock()
+	data, generation := h.server.data.Open(), h.server.generation
+	if s.Prev.Version != 0 && s.Prev.Generation != 0 && s.Prev.Generation != generation {
+		return driver.Result{Outcome: driver.Conflict}, nil
+	}
+	result, err := data.Swap(ctx, s)
+	result.Entry.Generation = generation
+	return result, err
+}
+
+func (h *handle) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
+	data, generation, sessions := h.now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(sessions, func() { cancel(errLostTrack) })()
+	err := data.Watch(ctx, r, func(e driver.Event) {
+		e.Entry.Generation = generation
+		emit(e)
+	})
+	if errors.Is(context.Cause(ctx), errLostTrack) {
+		return errLostTrack
+	}
+	return err
+}
+
+func (h *handle) Limits() driver.Limits {
+	data, _, _ := h.now()
+	return data.Limits()
+}
+
+func (h *handle) Close() error { return nil }
+
+func TestRemote(t *testing.T) { Run(t, remote()) }

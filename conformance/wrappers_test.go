@@ -1,0 +1,36 @@
+package conformance_test
+
+import (
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/polykv/polykv/conformance"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/inmemory"
+	"github.com/polykv/polykv/kv/metrics"
+)
+
+// TestWrappers runs the whole suite over the in-memory store with each wrapper,
+// and with wrappers over wrappers.
+func TestWrappers(t *testing.T) {
+	measured, err := metrics.New(prometheus.NewRegistry(), metrics.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory := conformance.Driver(func(conformance.T) conformance.Opener {
+		s := inmemory.NewStore()
+		return func() (driver.Store, error) { return s.Open(), nil }
+	})
+	byMetrics := conformance.Wrapper{
+		Name: "metrics",
+		Wrap: func(c kv.Client) (kv.Client, error) { return measured.Wrap(c, "memory"), nil },
+	}
+	everything := memory
+	for _, w := range append(conformance.Wrappers(), byMetrics) {
+		t.Run(w.Name, func(t *testing.T) { conformance.Run(t, memory.Wrapped(w)) })
+		everything = everything.Wrapped(w)
+	}
+	t.Run("all", func(t *testing.T) { conformance.Run(t, everything) })
+}
