@@ -241,11 +241,14 @@ func (e *engine) alone(cl *cell, c *casCall) error {
 }
 
 func (e *engine) aloneOnce(cl *cell, c *casCall) error {
-	base, err := e.base(c.ctx, c.id.key, c.guard, c.fresh)
+	// A read made by this call began no earlier than the call, which is all
+	// that a decision not to write needs to know.
+	base, err := e.base(c.ctx, c.id.key, c.guard, c.fresh, c.begun)
 	if err != nil {
 		return e.orDemote(c, err)
 	}
-	began := cl.enterCallback()
+	began := c.clock()
+	cl.enterCallback()
 	d := c.decide(state{base.entry.Value, base.entry.Exists()})
 	evicted := cl.leaveCallback(c)
 	if c.ctx.Err() != nil || e.ctx.Err() != nil {
@@ -255,7 +258,7 @@ func (e *engine) aloneOnce(cl *cell, c *casCall) error {
 	switch {
 	case !evicted:
 		if err == errDemoted { //nolint:errorlint // never wrapped, on the hot path
-			c.worked(time.Since(began))
+			c.worked(began)
 		}
 		return err
 	case err == errDemoted: //nolint:errorlint // as above
@@ -323,10 +326,19 @@ func (c *casCall) conflicted() {
 	c.failingSince = time.Time{}
 }
 
-// worked leaves the time of a callback out of ContentionTimeout.
-func (c *casCall) worked(d time.Duration) {
+// clock returns the time if time counts for c, that is, after a conflict.
+func (c *casCall) clock() (now time.Time) {
 	if !c.conflictSince.IsZero() {
-		c.working += d
+		now = time.Now()
+	}
+	return now
+}
+
+// worked leaves the time of a callback, since clock gave began, out of
+// ContentionTimeout.
+func (c *casCall) worked(began time.Time) {
+	if !began.IsZero() {
+		c.working += time.Since(began)
 	}
 }
 
@@ -355,19 +367,13 @@ func (e *engine) unavailable(c *casCall) bool {
 }
 
 // base returns what to run callbacks on: what is remembered of the key if
-// that is at least as recent as asOf, else a linearizable read.
-func (e *engine) base(ctx context.Context, key string, guard *Guard, asOf time.Time) (recollection, error) {
-	if seen, ok := e.recall(key); ok && !seen.asOf.Before(asOf) {
+// that is at least as recent as fresh, else a linearizable read, which begins
+// no earlier than now.
+func (e *engine) base(ctx context.Context, key string, guard *Guard, fresh, now time.Time) (recollection, error) {
+	if seen, ok := e.recall(key); ok && !seen.asOf.Before(fresh) {
 		return seen, nil
 	}
-	return e.look(ctx, key, guard)
-}
-
-// look makes one linearizable read.
-func (e *engine) look(ctx context.Context, key string, guard *Guard) (recollection, error) {
-	asOf := time.Now()
-	entry, err := e.getGuarded(ctx, key, guard)
-	return recollection{entry: entry, asOf: asOf, guarded: guard != nil}, err
+	return e.look(ctx, key, guard, now)
 }
 
 // confirm reports whether a decision not to write, made on base, counts for
@@ -377,6 +383,6 @@ func (e *engine) confirm(ctx context.Context, key string, guard *Guard, base rec
 	if !base.asOf.Before(since) && (guard == nil || base.guarded) {
 		return true, nil
 	}
-	now, err := e.look(ctx, key, guard)
+	now, err := e.look(ctx, key, guard, since)
 	return err == nil && now.entry.Version == base.entry.Version && now.entry.Generation == base.entry.Generation, err
 }

@@ -43,13 +43,14 @@ type cell struct {
 	shard *shard
 	id    cellID
 
-	holder    *casCall  // the call that is alone; nil: the group holds the cell
-	inside    bool      // the holder's callback is running
-	since     time.Time // since when, if somebody waits
-	grouped   bool      // a group's goroutine exists
+	holder    *casCall      // the call that is alone; nil: the group holds the cell
+	inside    bool          // the holder's callback is running
+	waited    time.Duration // how long others have waited for it, at least
+	grouped   bool          // a group's goroutine exists
 	handover  chan struct{}
 	queue     []*casCall
 	responded chan struct{} // wakes the group when the member whose turn it is has answered
+	emptied   chan struct{} // wakes the group from a pause when nobody waits any more
 }
 
 // phase is how far a member of a cell is.
@@ -78,7 +79,8 @@ type membership struct {
 type turn struct {
 	state state
 	base  recollection
-	pure  bool // state is base's: no member before this one changed it
+	pure  bool      // state is base's: no member before this one changed it
+	began time.Time // see casCall.clock
 }
 
 // join finds or makes the cell of c. If c is alone it holds the cell;
@@ -112,6 +114,7 @@ func (cl *cell) ensureGroup(e *engine) bool {
 	cl.grouped = true
 	cl.handover = make(chan struct{})
 	cl.responded = make(chan struct{}, 1)
+	cl.emptied = make(chan struct{}, 1)
 	go func() {
 		defer e.gate.leave()
 		newGroup(e, cl).run()
@@ -171,12 +174,10 @@ func (cl *cell) demote(e *engine, c *casCall) bool {
 }
 
 // enterCallback notes that the holder's callback begins.
-func (cl *cell) enterCallback() time.Time {
-	now := time.Now()
+func (cl *cell) enterCallback() {
 	cl.shard.mu.Lock()
 	defer cl.shard.mu.Unlock()
-	cl.inside, cl.since = true, now
-	return now
+	cl.inside = true
 }
 
 // leaveCallback notes that it ended, and reports whether the group has taken
@@ -191,13 +192,16 @@ func (cl *cell) leaveCallback(c *casCall) (evicted bool) {
 	return false
 }
 
-// evict takes the cell from a holder whose callback runs for too long. It
-// reports whether the cell is the group's now.
-func (cl *cell) evict() bool {
+// evict is called every tick that others wait for a holder, and takes the cell
+// from one whose callback runs for too long. It reports whether the cell is
+// the group's now.
+func (cl *cell) evict(tick time.Duration) bool {
 	cl.shard.mu.Lock()
 	defer cl.shard.mu.Unlock()
-	if cl.holder != nil && cl.inside && time.Since(cl.since) >= cl.holder.patience {
-		cl.handOver()
+	if cl.holder != nil && cl.inside {
+		if cl.waited += tick; cl.waited >= cl.holder.patience {
+			cl.handOver()
+		}
 	}
 	return cl.holder == nil
 }
@@ -243,23 +247,24 @@ func (cl *cell) beginTurn(c *casCall) bool {
 	return true
 }
 
-// respond hands a member's decision, made in the time took, to the group. It
-// reports false if the group has gone on without it.
-func (cl *cell) respond(c *casCall, d decision, took time.Duration) bool {
+// respond hands a member's decision to the group, whose turn began at began.
+// It reports false if the group has gone on without it.
+func (cl *cell) respond(c *casCall, d decision, began time.Time) bool {
 	cl.shard.mu.Lock()
 	defer cl.shard.mu.Unlock()
 	if c.phase != deciding {
 		return false
 	}
 	c.phase, c.answer = chosen, d
-	c.worked(took)
-	cl.wake()
+	c.worked(began)
+	signal(cl.responded)
 	return true
 }
 
-func (cl *cell) wake() {
+// signal leaves word in a channel of capacity 1.
+func signal(ch chan struct{}) {
 	select {
-	case cl.responded <- struct{}{}:
+	case ch <- struct{}{}:
 	default:
 	}
 }
@@ -320,8 +325,11 @@ func (cl *cell) leave(c *casCall, err error) error {
 		if i := slices.Index(cl.queue, c); i >= 0 {
 			cl.queue = slices.Delete(cl.queue, i, i+1)
 		}
+		if len(cl.queue) == 0 {
+			signal(cl.emptied)
+		}
 	case deciding:
-		cl.wake()
+		signal(cl.responded)
 	}
 	c.phase = absent
 	if was == sent && c.writes {
@@ -356,13 +364,12 @@ func (e *engine) takeTurn(cl *cell, c *casCall, t turn) (err error, over bool) {
 			_ = cl.leave(c, context.Canceled)
 		}
 	}()
-	began := time.Now()
 	d := c.decide(t.state)
 	returned = true
 	if c.ctx.Err() != nil || e.ctx.Err() != nil {
 		return cl.leave(c, e.ended(c.ctx, nil)), true
 	}
-	if cl.respond(c, d, time.Since(began)) {
+	if cl.respond(c, d, t.began) {
 		return nil, false
 	}
 	// Too late for the group. On the store's own state the decision may still

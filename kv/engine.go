@@ -71,6 +71,14 @@ func (e *engine) sawGeneration(g uint64) {
 	}
 }
 
+// now is the time for what is remembered; no matter where nothing is.
+func (e *engine) now() (now time.Time) {
+	if e.memory != nil {
+		now = time.Now()
+	}
+	return now
+}
+
 // remember keeps what a read or swap that began at asOf showed of a key.
 func (e *engine) remember(entry driver.Entry, asOf time.Time) {
 	if e.memory != nil && entry.Generation == e.generation.Load() {

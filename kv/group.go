@@ -51,7 +51,7 @@ func (g *group) takeOver() bool {
 		case <-g.cl.handover:
 			return true
 		case <-tick.C:
-			if g.cl.evict() {
+			if g.cl.evict(g.e.opts.SlowCallback) {
 				return true
 			}
 		case <-g.e.ctx.Done():
@@ -90,7 +90,7 @@ func (g *group) base(members []*casCall) (recollection, error) {
 			fresh = c.fresh
 		}
 	}
-	return g.e.base(g.e.ctx, g.cl.id.key, members[0].guard, fresh)
+	return g.e.base(g.e.ctx, g.cl.id.key, members[0].guard, fresh, time.Now())
 }
 
 // consult gives each member its turn, one after another.
@@ -98,7 +98,7 @@ func (g *group) consult(members []*casCall, base recollection) (present []*casCa
 	final = state{base.entry.Value, base.entry.Exists()}
 	pure := true
 	for _, c := range members {
-		d, ok := g.turn(c, turn{final, base, pure})
+		d, ok := g.turn(c, turn{final, base, pure, c.clock()})
 		if !ok {
 			continue
 		}
@@ -198,7 +198,7 @@ func (g *group) conflicted(members []*casCall) {
 		g.conflicts = newPauses(max(g.e.opts.MinBackoff/10, time.Microsecond), max(g.e.opts.MaxBackoff/10, time.Microsecond))
 		return
 	}
-	g.conflicts.sleep(g.e.ctx, g.e.ctx)
+	g.pause(g.conflicts)
 }
 
 // unknown ends a round whose swap has no known outcome. Members that wrote
@@ -238,5 +238,11 @@ func (g *group) failed(members []*casCall, err error) {
 	if g.failures == nil {
 		g.failures = g.e.pauses()
 	}
-	g.failures.sleep(g.e.ctx, g.e.ctx)
+	g.pause(g.failures)
+}
+
+// pause waits before the next round, unless everybody leaves: who comes
+// afterwards shall not wait for a failure of others.
+func (g *group) pause(p *pauses) {
+	p.sleepUnless(g.e.ctx, g.e.ctx, g.cl.emptied)
 }

@@ -144,12 +144,17 @@ func (p *pauses) fits(deadline time.Time) bool {
 
 // sleep waits for the next pause, or returns false as soon as one of the
 // contexts is done.
-func (p *pauses) sleep(a, b context.Context) bool {
+func (p *pauses) sleep(a, b context.Context) bool { return p.sleepUnless(a, b, nil) }
+
+// sleepUnless is sleep that a value from ch ends early, with true.
+func (p *pauses) sleepUnless(a, b context.Context, ch <-chan struct{}) bool {
 	timer := time.NewTimer(p.next)
 	defer timer.Stop()
 	p.next = p.backoff.NextBackOff()
 	select {
 	case <-timer.C:
+		return true
+	case <-ch:
 		return true
 	case <-a.Done():
 		return false

@@ -79,11 +79,11 @@ func (i *indeterminate) Unwrap() []error { return []error{ErrIndeterminate, i.ca
 // an error: ErrFenced, one that proves that nothing was written, or an
 // *indeterminate. The memory is brought up to date.
 func (e *engine) settle(ctx context.Context, s driver.Swap, callers int) (driver.Result, error) {
-	asOf := time.Now()
+	asOf := e.now()
 	result, err := e.swapOnce(ctx, s, callers)
 	if result.Outcome == driver.Unknown {
 		e.forget(s.Key)
-		asOf = time.Now()
+		asOf = e.now()
 		result, err = e.resolve(ctx, s, callers, err)
 	}
 	switch result.Outcome {
@@ -167,7 +167,8 @@ func (e *engine) resolve(ctx context.Context, s driver.Swap, callers int, cause 
 			}
 		}
 		if answered {
-			now, err := e.getOnce(ctx, s.Key)
+			seen, err := e.look(ctx, s.Key, nil, time.Now())
+			now := seen.entry
 			if err != nil {
 				cause = because(cause, flat(err))
 			} else if verdict, done := e.judge(s, now, fenced); done {
@@ -211,23 +212,18 @@ func (e *engine) judge(s driver.Swap, now driver.Entry, fenced bool) (verdict dr
 	return driver.Unknown, true
 }
 
-// getOnce makes one linearizable read.
-func (e *engine) getOnce(ctx context.Context, key string) (driver.Entry, error) {
-	return e.getGuarded(ctx, key, nil)
-}
-
-// getGuarded makes one linearizable read under a guard and remembers it.
-func (e *engine) getGuarded(ctx context.Context, key string, guard *Guard) (driver.Entry, error) {
-	var entry driver.Entry
-	asOf := time.Now()
+// look makes one linearizable read, which begins no earlier than now, and
+// remembers what it found.
+func (e *engine) look(ctx context.Context, key string, guard *Guard, now time.Time) (recollection, error) {
+	seen := recollection{asOf: now, guarded: guard != nil}
 	err := e.attempt(ctx, "get", e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
-		entry, err = e.store.Get(ctx, driver.GetRequest{Key: key, Guard: guard})
+		seen.entry, err = e.store.Get(ctx, driver.GetRequest{Key: key, Guard: guard})
 		return err
 	})
 	if err == nil {
-		entry.Key = key
-		e.sawGeneration(entry.Generation)
-		e.remember(entry, asOf)
+		seen.entry.Key = key
+		e.sawGeneration(seen.entry.Generation)
+		e.remember(seen.entry, now)
 	}
-	return entry, err
+	return seen, err
 }

@@ -144,8 +144,5 @@ func (t *watchTable) emit(ev driver.Event) {
 	case driver.Restart:
 		t.restart()
 	}
-	select {
-	case t.wake <- struct{}{}:
-	default:
-	}
+	signal(t.wake)
 }

@@ -35,14 +35,15 @@ type watchTable struct {
 // slot is one key of a table.
 type slot struct {
 	key     string
-	value   []byte
+	value   []byte // of a Put that was not taken yet
 	exists  bool
 	seen    uint64 // the last snapshot that had the key
 	arrived time.Time
 	place   *list.Element // in news; nil: no news
+	told    bool          // a value was delivered and no deletion since
 
-	told    bool   // a value was delivered and no deletion since
-	toldSum digest // of that value
+	// Only the goroutine that drains the table uses these, without the lock.
+	toldSum digest // of the value that was delivered
 	last    digest // of the value processed last, be it undecodable
 }
 
@@ -66,11 +67,12 @@ func digestOf(b []byte) digest {
 // be decoded.
 type pendingEvent struct {
 	event   Event
-	stored  []byte
 	arrived time.Time
 
-	wasTold bool // as in slot, before this news was taken
-	wasSum  digest
+	slot    *slot // of a Put
+	stored  []byte
+	wasTold bool   // slot.told before this was taken
+	wasSum  digest // slot.toldSum before this was taken
 }
 
 func newWatchTable(wanted func(key string) bool) *watchTable {
@@ -190,16 +192,24 @@ func (t *watchTable) interrupted(err error) (since time.Time, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.mark(&t.gap, Event{Type: Interrupted, Err: err})
-	select {
-	case t.wake <- struct{}{}:
-	default:
-	}
+	signal(t.wake)
 	return t.since, !t.since.IsZero()
 }
 
-// next takes out the oldest news. Before the first snapshot is whole it gives
-// only markers, so that the initial keys come sorted and of one moment.
+// next takes out the oldest news. Values are compared outside the lock, which
+// the session needs, and with it perhaps the writers of a store.
 func (t *watchTable) next() (pendingEvent, bool) {
+	for {
+		p, ok := t.pop()
+		if !ok || p.slot == nil || t.changed(&p) {
+			return p, ok
+		}
+	}
+}
+
+// pop takes out the oldest news. Before the first snapshot is whole it gives
+// only markers, so that the initial keys come sorted and of one moment.
+func (t *watchTable) pop() (pendingEvent, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.complete {
@@ -208,18 +218,28 @@ func (t *watchTable) next() (pendingEvent, bool) {
 		}
 		return t.takeMarker(t.gap), true
 	}
-	for el := t.news.Front(); el != nil; el = t.news.Front() {
-		s, isSlot := el.Value.(*slot)
-		if !isSlot {
-			return t.takeMarker(el), true
-		}
-		t.news.Remove(el)
-		s.place = nil
-		if p, ok := t.takeSlot(s); ok {
-			return p, true
-		}
+	el := t.news.Front()
+	if el == nil {
+		return pendingEvent{}, false
 	}
-	return pendingEvent{}, false
+	s, isSlot := el.Value.(*slot)
+	if !isSlot {
+		return t.takeMarker(el), true
+	}
+	t.news.Remove(el)
+	s.place = nil
+	p := pendingEvent{arrived: s.arrived}
+	if !s.exists { // it was told of, see remove
+		delete(t.slots, s.key)
+		p.event = Event{Type: Delete, Key: s.key}
+		return p, true
+	}
+	p.event, p.slot, p.stored = Event{Type: Put, Key: s.key}, s, s.value
+	p.wasTold, p.wasSum = s.told, s.toldSum
+	// It counts as delivered from here on, so that a deletion that comes in
+	// while it is being delivered is not forgotten; see undelivered.
+	s.told, s.value = true, nil
+	return p, true
 }
 
 func (t *watchTable) takeMarker(el *list.Element) pendingEvent {
@@ -234,34 +254,27 @@ func (t *watchTable) takeMarker(el *list.Element) pendingEvent {
 	return pendingEvent{event: m.event, arrived: m.arrived}
 }
 
-// takeSlot turns a slot into an event, if its state is another than the one
-// delivered last (W4). A value counts as delivered from here on, so that a
-// deletion that comes in meanwhile is not forgotten; see undelivered.
-func (t *watchTable) takeSlot(s *slot) (pendingEvent, bool) {
-	p := pendingEvent{arrived: s.arrived}
-	if !s.exists {
-		delete(t.slots, s.key)
-		p.event = Event{Type: Delete, Key: s.key}
-		return p, s.told
+// changed reports whether p, a Put, has another state than the one delivered
+// last (W4).
+func (t *watchTable) changed(p *pendingEvent) bool {
+	s, sum := p.slot, digestOf(p.stored)
+	same := sum == s.last || p.wasTold && sum == p.wasSum
+	s.last = sum
+	if same {
+		t.undelivered(*p)
+		return false
 	}
-	sum := digestOf(s.value)
-	if sum == s.last || s.told && sum == s.toldSum {
-		s.last = sum
-		return p, false
-	}
-	p.event, p.stored = Event{Type: Put, Key: s.key}, s.value
-	p.wasTold, p.wasSum = s.told, s.toldSum
-	s.told, s.toldSum, s.last = true, sum, sum
-	s.value = nil // the table need not keep what was taken
-	return p, true
+	s.toldSum = sum
+	return true
 }
 
-// undelivered takes back that p's value counts as delivered: it can't be
-// decoded.
+// undelivered takes back that p, a Put, counts as delivered. If its deletion
+// came in meanwhile, and nothing was delivered before p, that is no news either.
 func (t *watchTable) undelivered(p pendingEvent) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if s := t.slots[p.event.Key]; s != nil {
-		s.told, s.toldSum = p.wasTold, p.wasSum
+	p.slot.told, p.slot.toldSum = p.wasTold, p.wasSum
+	if !p.slot.told && !p.slot.exists {
+		t.remove(p.slot.key)
 	}
 }
