@@ -6,4 +6,11 @@ import "syscall"
 
 func childAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-func guardChild(pid int) (release func()) { return shellGuard(pid) }
+// guardChild leaves the child unguarded if there is no shell.
+func guardChild(pid int) (release func()) {
+	guard, err := newShellGuard(pid)
+	if err != nil {
+		return func() {}
+	}
+	return guard.release
+}
