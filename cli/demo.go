@@ -1,0 +1,181 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/polykv/polykv/cli/internal/demo"
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/internal/testserver"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/factory"
+)
+
+// demoFlags are the flags of "polykv demo".
+type demoFlags struct {
+	from, to     string
+	startServers bool
+	clients      int
+	workers      int
+	counters     int
+	duration     time.Duration
+}
+
+// settle is how long the demo's watchers may take to catch up at the end.
+const settle = 15 * time.Second
+
+func (a *app) demoCommand() *cobra.Command {
+	var f demoFlags
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Let clients count, create, delete and watch, and check every promise",
+		Long: `Demo lets several clients count shared counters up, create and delete keys, and
+mirror by watches what they see, all at once and on the same keys. Then it checks
+what polykv promises and prints a table. The exit code is 1 if a promise is broken.
+
+It works on the backend inmemory unless --from or the configuration names another,
+below a prefix of its own that it empties at the end, also if it is interrupted.`,
+		Example: `  polykv demo
+  polykv demo --from etcd --start-servers
+  polykv demo --from etcd --etcd.endpoints 127.0.0.1:2379 --clients 8 --duration 30s`,
+		Args: arguments(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.prepareDemo(f); err != nil {
+				return err
+			}
+			return a.demo(cmd.Context(), f)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.from, "from", "", "the `backend` to run on; the same as --backend")
+	fs.StringVar(&f.to, "to", "", "the `backend` to end on; as yet the one of --from")
+	fs.BoolVar(&f.startServers, "start-servers", false, "start a server of the backend for the demo; it is compiled the first time")
+	fs.IntVar(&f.clients, "clients", 4, "clients, each with connections and watches of its own")
+	fs.IntVar(&f.workers, "workers", 8, "concurrent workers of each client")
+	fs.IntVar(&f.counters, "counters", 8, "counters that all workers share")
+	fs.DurationVar(&f.duration, "duration", 5*time.Second, "how long to run")
+	_ = cmd.RegisterFlagCompletionFunc("from", a.completeBackend) // fails only if there is no such flag
+	_ = cmd.RegisterFlagCompletionFunc("to", a.completeBackend)
+	return cmd
+}
+
+// canStart tells whether startServer knows the backend.
+func canStart(backend string) bool { return backend == "etcd" }
+
+// startServer starts a server of the chosen backend and points the
+// configuration to it.
+func (a *app) startServer(ctx context.Context) (*testserver.Cluster, error) {
+	fmt.Fprintf(a.stderr, "starting %s ...\n", a.config.Backend)
+	cluster, err := testserver.StartEtcd(ctx, testserver.Options{Log: a.stderr})
+	if err != nil {
+		return nil, fmt.Errorf("--start-servers: %w", err)
+	}
+	a.config.Etcd.Endpoints = cluster.Endpoints()
+	return cluster, nil
+}
+
+// prepareDemo settles the configuration, and finds what is wrong before
+// anything is started.
+func (a *app) prepareDemo(f demoFlags) error {
+	if err := a.load(); err != nil {
+		return err
+	}
+	for _, number := range []struct {
+		flag  string
+		value int
+	}{{"clients", f.clients}, {"workers", f.workers}, {"counters", f.counters}, {"duration", int(f.duration)}} {
+		if number.value <= 0 {
+			return usagef("--%s must be more than 0", number.flag)
+		}
+	}
+	c := a.config
+	switch {
+	case f.from != "" && c.Backend != "" && f.from != c.Backend:
+		return usagef("--from is %q and the backend is %q; give one of them, or the same", f.from, c.Backend)
+	case f.from != "":
+		c.Backend = f.from
+	case c.Backend == "":
+		c.Backend = "inmemory"
+	}
+	if f.to != "" && f.to != c.Backend {
+		return usagef("--to %q: moving the data to another backend is not available yet; leave --to out, or set it to %q", f.to, c.Backend)
+	}
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if f.startServers && !canStart(c.Backend) {
+		return usagef("--start-servers: there is no server of %q to start; give --from etcd", c.Backend)
+	}
+	name := make([]byte, 4)
+	rand.Read(name) // never fails
+	c.Prefix += "polykv-demo/" + hex.EncodeToString(name) + "/"
+	if c.InMemory.Name == "" {
+		c.InMemory.Name = c.Prefix
+	}
+	return nil
+}
+
+// demo runs the demo on a configuration that is settled.
+func (a *app) demo(ctx context.Context, f demoFlags) (err error) {
+	if f.startServers {
+		cluster, startErr := a.startServer(ctx)
+		if startErr != nil {
+			return startErr
+		}
+		defer func() { err = errors.Join(err, cluster.Close()) }()
+	}
+	open := func(ctx context.Context, observer kv.Observer) (kv.Client, error) {
+		client, err := factory.New(ctx, a.config, codec.String{}, factory.Deps{Logger: a.logger(), Observer: observer})
+		return client, usage(err)
+	}
+	if err := a.tryStore(ctx, open); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "polykv demo on %s for %v: clients %d, workers of each %d, counters %d, keys below %s\n\n",
+		a.store(), f.duration, f.clients, f.workers, f.counters, a.config.Prefix)
+	progress := newProgress(a.stderr, isTerminal(a.stderr), f.duration)
+	report, err := demo.Run(ctx, demo.Options{
+		Open: open, Clients: f.clients, Workers: f.workers, Counters: f.counters,
+		Duration: f.duration, Settle: settle, Progress: progress.show,
+	})
+	progress.finish()
+	left := errors.Is(err, demo.ErrLeftBehind)
+	err = a.explainTrouble(err)
+	if left {
+		err = because(err, "%v; keys of the demo may be left below %s", err, a.config.Prefix)
+	}
+	if report == nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		fmt.Fprintln(a.stderr, "interrupted; this is what ran until then")
+	}
+	err = errors.Join(err, report.Print(a.stdout))
+	if n := report.Broken(); n > 0 {
+		err = errors.Join(negative("a promise is broken, see above"), err)
+	}
+	return err
+}
+
+// tryStore finds out whether the store answers, before anything is printed.
+func (a *app) tryStore(ctx context.Context, open func(context.Context, kv.Observer) (kv.Client, error)) error {
+	client, err := open(ctx, nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(a.reach(ctx, client), client.Close())
+}
+
+// store names the backend and where it is.
+func (a *app) store() string {
+	if address := a.config.Target().Address; address != "" {
+		return a.config.Backend + " at " + address
+	}
+	return a.config.Backend
+}

@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/polykv/polykv/kv"
+)
+
+func (a *app) listCommand() *cobra.Command {
+	var values bool
+	cmd := &cobra.Command{
+		Use:   "list [PREFIX]",
+		Short: "List the keys that begin with a prefix",
+		Long: `List writes the keys that begin with PREFIX, sorted, one a line; without PREFIX all.
+With --values each line is a JSON object with "key" and "value", or "value_base64"
+for a value that is not UTF-8.`,
+		Example: `  polykv --config polykv.yaml list config/
+  polykv --config polykv.yaml list --values config/ | jq -r .value`,
+		Args:              arguments(0, 1, "one prefix at most"),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			prefix := ""
+			if len(args) == 1 {
+				prefix = args[0]
+			}
+			return a.once(cmd.Context(), func(ctx context.Context, client kv.Client) error {
+				out := bufio.NewWriter(a.stdout)
+				list := listKeys
+				if values {
+					list = listValues
+				}
+				if err := list(ctx, client, prefix, out); err != nil {
+					return err
+				}
+				return out.Flush()
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&values, "values", false, "list the values too, as JSON lines")
+	return cmd
+}
+
+func listKeys(ctx context.Context, client kv.Client, prefix string, out *bufio.Writer) error {
+	keys, err := client.List(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		fmt.Fprintln(out, key)
+	}
+	return nil
+}
+
+func listValues(ctx context.Context, client kv.Client, prefix string, out *bufio.Writer) error {
+	write := jsonLines(out)
+	for entry, err := range kv.Entries(ctx, client, prefix) {
+		if err != nil {
+			return err
+		}
+		if err := write(withValue(record{Key: entry.Key}, entry.Value)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package cli_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// program builds the command once and returns its file.
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "polykv-cli-")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "polykv")
+	if out, err := exec.Command("go", "build", "-o", file, "../cmd/polykv").CombinedOutput(); err != nil {
+		return "", errors.New(string(out))
+	}
+	return file, nil
+})
+
+// command prepares the real program with its output in buffers.
+func command(t *testing.T, args ...string) (cmd *exec.Cmd, stdout, stderr *output) {
+	t.Helper()
+	file, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd = exec.CommandContext(t.Context(), file, args...)
+	stdout, stderr = &output{}, &output{}
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	return cmd, stdout, stderr
+}
+
+func TestProgram(t *testing.T) {
+	t.Cleanup(func() {
+		if file, err := program(); err == nil {
+			_ = os.RemoveAll(filepath.Dir(file))
+		}
+	})
+	t.Run("version", testVersion)
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		t.Run("watch until "+signal.String(), func(t *testing.T) { testWatchEndsBy(t, signal) })
+	}
+	t.Run("demo until interrupt", testDemoEndsBySignal)
+	t.Run("the second signal ends at once", testSecondSignal)
+}
+
+func testVersion(t *testing.T) {
+	for _, arg := range []string{"version", "--version"} {
+		cmd, stdout, stderr := command(t, arg)
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err, stderr)
+		}
+		lines := strings.Split(stdout.String(), "\n")
+		if len(lines) != 5 || !strings.HasPrefix(lines[0], "polykv ") || !strings.HasPrefix(lines[1], "go1.") ||
+			!strings.HasPrefix(lines[2], "go.etcd.io/etcd/client/v3 v3.") || lines[3] != "backends: etcd, inmemory" {
+			t.Errorf("%s printed\n%s", arg, stdout)
+		}
+	}
+}
+
+func testWatchEndsBy(t *testing.T, signal os.Signal) {
+	cmd, stdout, stderr := command(t, onEtcd(t, "watch", "k")...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stdout.waitFor(t, `{"type":"synced"}`+"\n")
+	if err := cmd.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil || stderr.String() != "" {
+		t.Errorf("%v, stderr %q", err, stderr)
+	}
+}
+
+func testDemoEndsBySignal(t *testing.T) {
+	cmd, stdout, stderr := command(t, onEtcd(t, "demo", "--duration=1h")...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stderr.waitFor(t, " calls\n")
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil || !strings.Contains(stdout.String(), "All 8 promises kept.") {
+		t.Errorf("%v\n%s\n%s", err, stdout, stderr)
+	}
+	run(t, "", onEtcd(t, "list")...).want(t, 0, "", "") // nothing is left
+}
+
+func testSecondSignal(t *testing.T) {
+	cluster := startOwn(t)
+	cmd, _, stderr := command(t, "demo", "--from=etcd", "--etcd.endpoints="+cluster.Endpoints()[0], "--duration=1h")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stderr.waitFor(t, " calls\n")
+	if err := cluster.Pause(); err != nil { // cleaning up would take long
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	start := time.Now()
+	for {
+		_ = cmd.Process.Signal(os.Interrupt) // it may have ended
+		select {
+		case err := <-ended:
+			if err == nil || time.Since(start) > 5*time.Second {
+				t.Errorf("it ended with %v after %v", err, time.Since(start))
+			}
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}

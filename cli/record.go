@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"encoding/json"
+	"io"
+	"unicode/utf8"
+)
+
+// record is a line of JSON about one key.
+type record struct {
+	Type        string  `json:"type,omitempty"`
+	Key         string  `json:"key,omitempty"`
+	Value       *string `json:"value,omitempty"`
+	ValueBase64 []byte  `json:"value_base64,omitempty"`
+	Error       string  `json:"error,omitempty"`
+}
+
+// withValue puts a value into r: as text if it is text.
+func withValue(r record, value any) record {
+	data, _ := value.([]byte)
+	if utf8.Valid(data) {
+		text := string(data)
+		r.Value = &text
+	} else {
+		r.ValueBase64 = data
+	}
+	return r
+}
+
+// jsonLines returns a function that writes one line to w.
+func jsonLines(w io.Writer) func(record) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return func(r record) error { return encoder.Encode(r) }
+}
