@@ -1,0 +1,176 @@
+package consul
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/polykv/polykv/kv/config"
+)
+
+// Config says how to reach Consul. Start from [DefaultConfig]; the zero value
+// is not valid.
+//
+// [Open] takes what is empty here from the environment variables that Consul's
+// own tools use:
+//
+//	CONSUL_HTTP_ADDR         Address
+//	CONSUL_HTTP_TOKEN_FILE   TokenFile, if Token is empty too
+//	CONSUL_HTTP_TOKEN        Token, if there is no token file from anywhere
+//	CONSUL_NAMESPACE         Namespace
+//	CONSUL_PARTITION         Partition
+//	CONSUL_HTTP_SSL          TLS.Enabled
+//	CONSUL_CACERT            TLS.CAFile
+//	CONSUL_CAPATH            a folder of such files, if there is no CAFile
+//	CONSUL_CLIENT_CERT       TLS.CertFile, and
+//	CONSUL_CLIENT_KEY        TLS.KeyFile, if both are empty
+//	CONSUL_TLS_SERVER_NAME   TLS.ServerName
+//	CONSUL_HTTP_SSL_VERIFY   TLS.InsecureSkipVerify, if false
+//	CONSUL_HTTP_AUTH         user:password for a proxy in front of Consul
+//
+// Those about certificates apply to connections with TLS only.
+type Config struct {
+	// Address is an agent or server: host:port, http://host:port,
+	// https://host:port or unix:///path. An URL may end in a path, for a
+	// gateway that strips it. Empty: 127.0.0.1:8500.
+	Address string `yaml:"address"`
+
+	// Token is the ACL token, and TokenFile a file that holds it; at most one
+	// is set. The file is looked at again, once a second at most, and when the
+	// token is refused, so that a token can be replaced.
+	Token     config.Secret `yaml:"token"`
+	TokenFile string        `yaml:"token_file"`
+
+	// Datacenter is where the keys are. Empty: the agent's own.
+	Datacenter string `yaml:"datacenter"`
+
+	// Namespace and Partition need Consul Enterprise. Any other server's
+	// refusal is kv.ErrNotSupported.
+	Namespace string `yaml:"namespace"`
+	Partition string `yaml:"partition"`
+
+	// TLS is used if it is enabled or Address begins with https://, and can't
+	// be combined with http://.
+	TLS config.TLS `yaml:"tls"`
+
+	// Consistency is how reads are served that may be stale:
+	// "consistent", "default" or "stale", see
+	// https://developer.hashicorp.com/consul/api-docs/features/consistency.
+	// All other reads are consistent.
+	Consistency string `yaml:"consistency"`
+
+	// WaitTime is how long a watch's query waits for a change before it is
+	// made again; Consul adds up to a sixteenth. A server that stopped without
+	// a word is noticed 5 s after that. From 1 s to 60 s.
+	WaitTime time.Duration `yaml:"wait_time"`
+
+	// DialTimeout bounds one attempt to connect, and then a TLS handshake.
+	DialTimeout time.Duration `yaml:"dial_timeout"`
+
+	// MaxValueSize is the servers' kv_max_value_size, in bytes. A write with a
+	// guard has to fit a transaction, whose limit is at least the same; base64
+	// and JSON leave somewhat less than three quarters of it for the value.
+	MaxValueSize int `yaml:"max_value_size"`
+
+	// MaxIdleConns is how many connections are kept for later requests. As
+	// many can run at once without connecting anew.
+	MaxIdleConns int `yaml:"max_idle_conns"`
+}
+
+// The consistency modes.
+const (
+	consistent        = "consistent"
+	defaultConsistent = "default"
+	stale             = "stale"
+)
+
+const (
+	maxKey = 512 // the longest key that package kv allows (rule K1), in bytes
+
+	defaultAddress   = "127.0.0.1:8500"
+	defaultValueSize = 512 << 10 // Consul's default
+	minValueSize     = 16 << 10  // leaves room for a value beside two keys
+	maxValueSize     = 1 << 30
+	maxWaitTime      = time.Minute
+)
+
+// DefaultConfig returns the defaults: an agent on this machine.
+func DefaultConfig() Config {
+	return Config{
+		Consistency:  consistent,
+		WaitTime:     10 * time.Second,
+		DialTimeout:  5 * time.Second,
+		MaxValueSize: defaultValueSize,
+		MaxIdleConns: 100,
+	}
+}
+
+// RegisterFlags adds a flag for every field to fs, named prefix plus the
+// field's name in YAML with dashes. The defaults are c's present values.
+func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
+	fs.StringVar(&c.Address, prefix+"address", c.Address, "Consul agent: "+addressForms+"; empty: $CONSUL_HTTP_ADDR or "+defaultAddress)
+	fs.Var(&c.Token, prefix+"token", "ACL token")
+	fs.StringVar(&c.TokenFile, prefix+"token-file", c.TokenFile, "file with the ACL token; read again when it changes")
+	fs.StringVar(&c.Datacenter, prefix+"datacenter", c.Datacenter, "datacenter of the keys; empty: the agent's own")
+	fs.StringVar(&c.Namespace, prefix+"namespace", c.Namespace, "namespace of the keys (Consul Enterprise)")
+	fs.StringVar(&c.Partition, prefix+"partition", c.Partition, "admin partition of the keys (Consul Enterprise)")
+	c.TLS.RegisterFlags(fs, prefix)
+	fs.StringVar(&c.Consistency, prefix+"consistency", c.Consistency, "consistency of reads that may be stale: consistent, default or stale")
+	fs.DurationVar(&c.WaitTime, prefix+"wait-time", c.WaitTime, "how long one query of a watch waits for a change; 1s to 60s")
+	fs.DurationVar(&c.DialTimeout, prefix+"dial-timeout", c.DialTimeout, "limit for one attempt to connect")
+	fs.IntVar(&c.MaxValueSize, prefix+"max-value-size", c.MaxValueSize, "the servers' kv_max_value_size in `bytes`")
+	fs.IntVar(&c.MaxIdleConns, prefix+"max-idle-conns", c.MaxIdleConns, "connections kept for later requests")
+}
+
+// Validate reports the first wrong field, by its name in YAML, and what is
+// allowed. It reads the files that are named and contacts no server. It does
+// not look at the environment; [Open] does.
+func (c Config) Validate() error {
+	_, err := c.endpoint()
+	if err != nil {
+		return err
+	}
+	if c.Token.Reveal() != "" && c.TokenFile != "" {
+		return errors.New("token_file: is set, but token is set too; set one of them")
+	}
+	if _, err := checkToken(c.Token.Reveal()); err != nil {
+		return fmt.Errorf("token: %w", err)
+	}
+	if c.TokenFile != "" {
+		if _, err := readToken(c.TokenFile); err != nil {
+			return fmt.Errorf("token_file: %w", err)
+		}
+	}
+	switch c.Consistency {
+	case consistent, defaultConsistent, stale:
+	default:
+		return fmt.Errorf("consistency: %q is not allowed; it must be consistent, default or stale", c.Consistency)
+	}
+	switch {
+	case c.WaitTime < time.Second || c.WaitTime > maxWaitTime:
+		return fmt.Errorf("wait_time: %v is not allowed; it must be 1s to 60s", c.WaitTime)
+	case c.DialTimeout <= 0:
+		return fmt.Errorf("dial_timeout: %v is not allowed; it must be more than 0", c.DialTimeout)
+	case c.MaxValueSize < minValueSize || c.MaxValueSize > maxValueSize:
+		return fmt.Errorf("max_value_size: %d is not allowed; it must be %d to %d", c.MaxValueSize, minValueSize, maxValueSize)
+	case c.MaxIdleConns <= 0:
+		return fmt.Errorf("max_idle_conns: %d is not allowed; it must be more than 0", c.MaxIdleConns)
+	}
+	return nil
+}
+
+// checkToken returns a token without the white space around it. Its errors
+// don't quote it.
+func checkToken(text string) (string, error) {
+	token := strings.TrimSpace(text)
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return "", errors.New("holds characters that no token has; it must be one token and nothing else")
+	}
+	return token, nil
+}
+
+// answerTime is how long a watch's query may be without an answer.
+func (c Config) answerTime() time.Duration { return c.WaitTime + c.WaitTime/16 + 5*time.Second }

@@ -1,0 +1,38 @@
+// Package consul is the polykv driver for Consul's key-value store.
+//
+// [Open] returns a [driver.Store] for kv.New. It contacts no server: a
+// connection is made by the first call that needs one.
+//
+// # Consistency
+//
+// Reads are made in Consul's "consistent" mode, which is linearizable; with
+// Config.Consistency, reads for which the caller allows it may be cheaper. A
+// write is a transaction (https://developer.hashicorp.com/consul/api-docs/txn)
+// that compares the ModifyIndex of the key, so a key that was deleted and
+// created again is another key. It leaves the write's ID in the key's Flags,
+// by which a write with a lost answer is recognised later; who needs Flags for
+// something else can't share these keys. A value too large for a transaction
+// goes by "PUT ?cas=", which answers without the new index.
+//
+// # Watches
+//
+// Watches are blocking queries and follow the rules of
+// https://developer.hashicorp.com/consul/api-docs/features/blocking. Consul
+// answers a blocking query with all keys of the watched range, however small
+// the change, so a session pauses in proportion to what one answer cost; it
+// does not pause while the range is quiet. Every watch holds a connection,
+// and a Consul agent by default allows 200 of one client address
+// (limits.http_max_conns_per_client).
+//
+// # Failures
+//
+// Every request is sent once. A write counts as not applied only if nothing
+// was sent or Consul's answer proves it; everything else is of unknown
+// outcome. Redirects are not followed, and HTTP proxies of the environment
+// are not used, since either might send a write again.
+//
+// Consul leaves out of listings, without an error, what an ACL token may not
+// read. Such an answer is driver.ErrPermission here, never a shorter listing.
+// The exception is an agent that has no default token, and a client without a
+// token, where a policy for anonymous access denies part of what it allows.
+package consul

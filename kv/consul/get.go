@@ -1,0 +1,117 @@
+package consul
+
+import (
+	"context"
+	"strings"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// meta is what driver.Entry.Meta holds.
+type meta struct {
+	flags   uint64 // the ID of the write, if a driver of this package made it
+	created uint64 // index at which the key was created
+}
+
+func entryOf(pair *api.KVPair, gen uint64) driver.Entry {
+	value := pair.Value
+	if value == nil {
+		value = []byte{}
+	}
+	return driver.Entry{
+		Key:        pair.Key,
+		Value:      value,
+		Version:    driver.Version(pair.ModifyIndex),
+		Meta:       &meta{pair.Flags, pair.CreateIndex},
+		Generation: gen,
+	}
+}
+
+// query returns the options of a read.
+func (s *store) query(ctx context.Context, mayBeStale bool) *api.QueryOptions {
+	q := &api.QueryOptions{}
+	switch {
+	case !mayBeStale || s.cfg.Consistency == consistent:
+		q.RequireConsistent = true
+	case s.cfg.Consistency == stale:
+		q.AllowStale = true
+	}
+	return q.WithContext(ctx)
+}
+
+// Get implements driver.Store.
+func (s *store) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
+	if req.Guard != nil || !inPath(req.Key) {
+		return s.getInTxn(ctx, req)
+	}
+	l, err := s.single(ctx, s.query(ctx, req.AllowStale), req.Key)
+	switch {
+	case err != nil:
+		return driver.Entry{}, s.wrap(ctx, err)
+	case len(l.entries) == 0:
+		return driver.Entry{Key: req.Key, Generation: l.gen}, nil
+	}
+	return l.entries[0], nil
+}
+
+// getInTxn reads a key with a transaction, which is linearizable, takes any
+// key and can look at the guard too.
+func (s *store) getInTxn(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
+	if err := s.checkTenancy(ctx); err != nil {
+		return driver.Entry{}, s.wrap(ctx, err)
+	}
+	var ops api.TxnOps
+	if req.Guard != nil {
+		ops = append(ops, s.cfg.op(api.KVCheckIndex, req.Guard.Key, req.Guard.Version))
+	}
+	ops = append(ops, s.cfg.op(api.KVGet, req.Key, 0))
+	m := s.history.mark()
+	e, _, err := do(ctx, s, func(ctx context.Context) (driver.Entry, error) {
+		ok, resp, err := s.transact(ctx, ops)
+		if err != nil {
+			return driver.Entry{}, err
+		}
+		if !ok {
+			return driver.Entry{Key: req.Key, Generation: m.gen}, whyNotRead(resp.Errors, req)
+		}
+		pair := resultFor(resp, len(ops), req.Key)
+		if pair == nil {
+			return driver.Entry{}, errFiltered
+		}
+		return entryOf(pair, s.history.saw(m, pair.ModifyIndex)), nil
+	})
+	if err != nil {
+		return driver.Entry{}, s.wrap(ctx, err)
+	}
+	return e, nil
+}
+
+// whyNotRead returns nil if the guard, if any, holds and the key is absent.
+func whyNotRead(errs api.TxnErrors, req driver.GetRequest) error {
+	if req.Guard != nil && guardBroken(errs) {
+		return driver.ErrFenced
+	}
+	if len(errs) == 1 && strings.HasPrefix(errs[0].What, "key ") && strings.HasSuffix(errs[0].What, " doesn't exist") {
+		return nil
+	}
+	return &txnError{errs}
+}
+
+// checkTenancy makes sure that the server knows namespaces and partitions if
+// they are set: transactions of one that doesn't ignore them.
+func (s *store) checkTenancy(ctx context.Context) error {
+	if s.tenancy.Load() {
+		return nil
+	}
+	_, err := s.single(ctx, s.query(ctx, true), probeKey)
+	if err == nil || refusesToken(err) { // what the token allows is for the request itself to find out
+		s.tenancy.Store(true)
+		return nil
+	}
+	return err
+}
+
+// probeKey is a key that no user has, for questions about others.
+const probeKey = ".polykv/probe"

@@ -1,0 +1,56 @@
+package consul
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// A watch spends at most one part in costFactor+1 of its time on getting
+	// answers, and its server about as much on making them.
+	costFactor = 8
+
+	// Consul wakes a watch for changes outside its range too: of an empty
+	// range, for any change nearby. The pause after such an answer doubles
+	// from firstIdle to lastIdle, and is forgotten after calm.
+	firstIdle = time.Millisecond
+	lastIdle  = 256 * time.Millisecond
+	calm      = time.Second
+)
+
+// pace spaces the queries of a watch. The zero value is ready.
+type pace struct {
+	next time.Time // when the next query may begin
+	idle time.Duration
+}
+
+// answered takes in what an answer cost, how long it was waited for and
+// whether it brought anything.
+func (p *pace) answered(news bool, took, cost time.Duration) {
+	pause := costFactor * cost
+	switch {
+	case news:
+		p.idle = 0
+	case took >= calm:
+		p.idle, pause = 0, 0
+	default:
+		p.idle = min(max(2*p.idle, firstIdle), lastIdle)
+	}
+	p.next = time.Now().Add(max(pause, p.idle))
+}
+
+// wait returns when the next query may begin, or the error of ctx.
+func (p *pace) wait(ctx context.Context) error {
+	pause := time.Until(p.next)
+	if pause <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

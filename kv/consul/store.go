@@ -1,0 +1,114 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// store is a driver.Store over a pool of HTTP connections.
+type store struct {
+	cfg       Config
+	limits    driver.Limits
+	kv        *api.KV
+	txn       *api.Txn
+	transport *transport
+	tokens    *tokens
+	history   *history
+	tenancy   atomic.Bool // namespace and partition, if set, were accepted
+
+	base  context.Context // done once the store is closed
+	close context.CancelFunc
+}
+
+var (
+	_ driver.Store    = (*store)(nil)
+	_ driver.Resolver = (*store)(nil)
+)
+
+// Open returns a store for cfg, completed from the environment as [Config]
+// says, or the reason why cfg is wrong. It reads the files that are named and
+// contacts no server. logger is told if the token file can't be read later;
+// nil discards that. The caller closes the store.
+func Open(cfg Config, logger *slog.Logger) (driver.Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("consul: %w", err)
+	}
+	cfg, env, err := cfg.withEnvironment()
+	if err == nil {
+		err = cfg.Validate()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("consul: with the environment's CONSUL_* variables: %w", err)
+	}
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return open(cfg, env, logger)
+}
+
+// open makes a store of settings that were checked.
+func open(cfg Config, env environment, logger *slog.Logger) (driver.Store, error) {
+	at, err := cfg.endpoint()
+	if err != nil {
+		return nil, fmt.Errorf("consul: %w", err)
+	}
+	if env.roots != nil && at.tls != nil {
+		at.tls.RootCAs = env.roots
+	}
+	s := &store{cfg: cfg, limits: cfg.limits(), history: newHistory()}
+	s.tokens = &tokens{file: cfg.TokenFile, logger: logger, value: strings.TrimSpace(cfg.Token.Reveal())}
+	s.tokens.current()
+	s.tenancy.Store(cfg.Namespace == "" && cfg.Partition == "")
+	s.base, s.close = context.WithCancel(context.Background())
+	s.transport = newTransport(s.base, cfg, at)
+	client, err := api.NewClient(&api.Config{
+		Scheme:     at.scheme,
+		Address:    at.host,
+		PathPrefix: at.path,
+		Datacenter: cfg.Datacenter,
+		Namespace:  cfg.Namespace,
+		Partition:  cfg.Partition,
+		HttpAuth:   env.basicAuth,
+		HttpClient: &http.Client{Transport: s.transport},
+		// The transport puts the token in this one's place. An empty one would
+		// make the client read that of the environment.
+		Token: "replaced",
+	})
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("consul: %w", err)
+	}
+	s.kv, s.txn = client.KV(), client.Txn()
+	return s, nil
+}
+
+// do makes one request, and once more if its token was refused and there is
+// another one now: a refusal proves that the first had no effect. sent tells
+// whether the last may have left this process.
+func do[R any](ctx context.Context, s *store, request func(ctx context.Context) (R, error)) (result R, sent bool, err error) {
+	for again := true; ; again = false {
+		a := &attempt{token: s.tokens.current()}
+		result, err = request(context.WithValue(ctx, attemptKey{}, a))
+		if err == nil || !again || !refusesToken(err) || !s.tokens.replaced(a.token) {
+			return result, a.sent.Load(), err
+		}
+	}
+}
+
+// Limits implements driver.Store.
+func (s *store) Limits() driver.Limits { return s.limits }
+
+// Close implements driver.Store.
+func (s *store) Close() error {
+	s.close()
+	s.transport.CloseIdleConnections()
+	return nil
+}
