@@ -63,8 +63,6 @@ type casCall struct {
 	// begun is when the call, or its latest try after a refusal, began: a
 	// decision not to write must rest on a value current after that.
 	begun time.Time
-	// fresh is how recent the value must be that the callback sees first.
-	fresh time.Time
 
 	callbacks int // how often f ran
 	refusals  int // how often f asked for a retry
@@ -185,8 +183,9 @@ func (e *engine) run(c *casCall) error {
 		if !pause.sleep(c.ctx, e.ctx) {
 			return e.ended(c.ctx, asked.err)
 		}
+		// A refusal of a remembered value doesn't count without a look at the
+		// store, so the callback gets to see what it may be waiting for.
 		c.begun = time.Now()
-		c.fresh = c.begun // a remembered value would only be refused again
 	}
 }
 
@@ -243,7 +242,7 @@ func (e *engine) alone(cl *cell, c *casCall) error {
 func (e *engine) aloneOnce(cl *cell, c *casCall) error {
 	// A read made by this call began no earlier than the call, which is all
 	// that a decision not to write needs to know.
-	base, err := e.base(c.ctx, c.id.key, c.guard, c.fresh, c.begun)
+	base, err := e.base(c.ctx, c.id.key, c.guard, c.begun)
 	if err != nil {
 		return e.orDemote(c, err)
 	}
@@ -271,7 +270,7 @@ func (e *engine) aloneOnce(cl *cell, c *casCall) error {
 // orDemote returns err if it is final, and otherwise notes the failure and
 // leaves the call to a group, which retries.
 func (e *engine) orDemote(c *casCall, err error) error {
-	if e.final(c.ctx, err) {
+	if err, final := e.final(c.ctx, err); final {
 		return err
 	}
 	c.failingSince = time.Now()
@@ -366,11 +365,10 @@ func (e *engine) unavailable(c *casCall) bool {
 	return time.Since(c.failingSince) >= e.opts.RetryTimeout
 }
 
-// base returns what to run callbacks on: what is remembered of the key if
-// that is at least as recent as fresh, else a linearizable read, which begins
-// no earlier than now.
-func (e *engine) base(ctx context.Context, key string, guard *Guard, fresh, now time.Time) (recollection, error) {
-	if seen, ok := e.recall(key); ok && !seen.asOf.Before(fresh) {
+// base returns what to run callbacks on: what is remembered of the key, or
+// else a linearizable read, which begins no earlier than now.
+func (e *engine) base(ctx context.Context, key string, guard *Guard, now time.Time) (recollection, error) {
+	if seen, ok := e.recall(key); ok {
 		return seen, nil
 	}
 	return e.look(ctx, key, guard, now)

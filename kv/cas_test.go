@@ -209,6 +209,67 @@ func TestCASSlowCallbackSucceedsAmongDecliners(t *testing.T) {
 	r.want("n", "1")
 }
 
+// The same within a group.
+func TestCASSlowMemberSucceedsAmongDecliners(t *testing.T) {
+	r := newRig(t, kv.Options{SlowCallback: time.Millisecond})
+	r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
+		return do()
+	}
+	inCallback, goOn := make(chan struct{}), make(chan struct{})
+	decline := func(any) (any, bool, error) { return nil, false, nil }
+	slow, declined := make(chan error, 1), make(chan error, 1)
+	release, first := gather(r, "n",
+		func() error { return r.client.CAS(t.Context(), "n", increment) },
+		func() {
+			slow <- r.client.CAS(t.Context(), "n", func(in any) (any, bool, error) {
+				close(inCallback) // panics if it runs twice
+				<-goOn
+				return increment(in)
+			})
+		},
+		func() { declined <- r.client.CAS(t.Context(), "n", decline) },
+	)
+	release()
+	receive(t, "slow callback", inCallback)
+	for _, ch := range []<-chan error{first, declined} {
+		if err := receive(t, "result", ch); err != nil {
+			t.Error(err)
+		}
+	}
+	close(goOn)
+	if err := receive(t, "end of the slow call", slow); err != nil {
+		t.Error(err)
+	}
+	r.want("n", "2")
+}
+
+// A callback that needs longer than SlowCallback gets through a busy key,
+// since its patience grows.
+func TestCASPatienceGrows(t *testing.T) {
+	r := newRig(t, kv.Options{SlowCallback: 2 * time.Millisecond})
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if err := r.client.CAS(t.Context(), "n", increment); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	err := r.client.CAS(t.Context(), "n", func(in any) (any, bool, error) {
+		time.Sleep(20 * time.Millisecond) // the callback's own work
+		return increment(in)
+	})
+	stop()
+	wg.Wait()
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCASNested(t *testing.T) {
 	r := newRig(t, kv.Options{SlowCallback: 5 * time.Millisecond})
 	nested := 0

@@ -98,7 +98,7 @@ func (cs *cells) join(e *engine, c *casCall) (cl *cell, alone bool) {
 	if !cl.ensureGroup(e) {
 		return nil, false
 	}
-	cl.enqueue(c, !c.conflictSince.IsZero()) // who lost a round goes first
+	cl.enqueue(c)
 	return cl, false
 }
 
@@ -122,13 +122,9 @@ func (cl *cell) ensureGroup(e *engine) bool {
 	return true
 }
 
-func (cl *cell) enqueue(c *casCall, first bool) {
+func (cl *cell) enqueue(c *casCall) {
 	c.membership = &membership{turns: make(chan turn, 1), done: make(chan error, 1)}
-	if first {
-		cl.queue = slices.Insert(cl.queue, 0, c)
-	} else {
-		cl.queue = append(cl.queue, c)
-	}
+	cl.queue = append(cl.queue, c)
 }
 
 // release ends c's hold on the cell, if it still has it.
@@ -158,8 +154,8 @@ func (cl *cell) remove() {
 	}
 }
 
-// demote makes the holder the first member of the queue. It reports false if
-// the client is closed.
+// demote makes the holder a member of the queue. It reports false if the
+// client is closed.
 func (cl *cell) demote(e *engine, c *casCall) bool {
 	cl.shard.mu.Lock()
 	defer cl.shard.mu.Unlock()
@@ -168,7 +164,7 @@ func (cl *cell) demote(e *engine, c *casCall) bool {
 		cl.remove()
 		return false
 	}
-	cl.enqueue(c, true)
+	cl.enqueue(c)
 	cl.handOver()
 	return true
 }

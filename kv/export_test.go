@@ -16,13 +16,6 @@ func QueueLen(c Client, key string) int {
 	return len(sh.cells[id].queue)
 }
 
-// SawGeneration has the client see an answer of another history.
-func SawGeneration(c Client, g uint64) {
-	if cl, ok := c.(*client); ok {
-		cl.engine.sawGeneration(g)
-	}
-}
-
 // Remembered tells how many entries of how many bytes the client remembers.
 func Remembered(c Client) (entries, bytes int) {
 	cl, ok := c.(*client)

@@ -63,7 +63,7 @@ func (g *group) takeOver() bool {
 // round lets members decide and settles their results; those that have to
 // decide again are back in the queue afterwards.
 func (g *group) round(members []*casCall) {
-	base, err := g.base(members)
+	base, err := g.e.base(g.e.ctx, g.cl.id.key, members[0].guard, time.Now())
 	if err != nil {
 		g.failed(members, err)
 		return
@@ -81,16 +81,6 @@ func (g *group) round(members []*casCall) {
 	} else {
 		g.decline(present, decisions, base)
 	}
-}
-
-func (g *group) base(members []*casCall) (recollection, error) {
-	var fresh time.Time
-	for _, c := range members {
-		if c.fresh.After(fresh) {
-			fresh = c.fresh
-		}
-	}
-	return g.e.base(g.e.ctx, g.cl.id.key, members[0].guard, fresh, time.Now())
 }
 
 // consult gives each member its turn, one after another.
@@ -220,7 +210,7 @@ func (g *group) unknown(members []*casCall, decisions []decision, err error) {
 
 // failed ends a round that wrote nothing for the reason err.
 func (g *group) failed(members []*casCall, err error) {
-	if g.e.final(context.Background(), err) {
+	if err, final := g.e.final(context.Background(), err); final {
 		for _, c := range members {
 			g.cl.settle(c, err)
 		}

@@ -25,7 +25,8 @@ type hooked struct {
 	onGet   func(ctx context.Context, req driver.GetRequest) error
 	onSwap  func(ctx context.Context, s driver.Swap, do func() (driver.Result, error)) (driver.Result, error)
 	onWatch func(ctx context.Context, r driver.Range, emit func(driver.Event), do func() error) error
-	limits  *driver.Limits
+
+	generation atomic.Uint64
 }
 
 func (h *hooked) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
@@ -35,12 +36,18 @@ func (h *hooked) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, 
 			return driver.Entry{}, err
 		}
 	}
-	return h.Store.Get(ctx, req)
+	entry, err := h.Store.Get(ctx, req)
+	entry.Generation = h.generation.Load()
+	return entry, err
 }
 
 func (h *hooked) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {
 	h.swaps.Add(1)
-	do := func() (driver.Result, error) { return h.Store.Swap(ctx, s) }
+	do := func() (driver.Result, error) {
+		res, err := h.Store.Swap(ctx, s)
+		res.Entry.Generation = h.generation.Load()
+		return res, err
+	}
 	if h.onSwap != nil {
 		return h.onSwap(ctx, s, do)
 	}
@@ -54,13 +61,6 @@ func (h *hooked) Watch(ctx context.Context, r driver.Range, emit func(driver.Eve
 		return h.onWatch(ctx, r, emit, do)
 	}
 	return do()
-}
-
-func (h *hooked) Limits() driver.Limits {
-	if h.limits != nil {
-		return *h.limits
-	}
-	return h.Store.Limits()
 }
 
 // stringCodec is that of every client in these tests.

@@ -54,12 +54,7 @@ func (m *memory) get(key string) (recollection, bool) {
 func (m *memory) put(entry driver.Entry, asOf time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if old, ok := m.lru.Peek(entry.Key); ok {
-		if old.asOf.After(asOf) {
-			return // somebody saw it later
-		}
-		m.lru.Remove(entry.Key) // an overwritten value would not be counted off
-	}
+	m.lru.Remove(entry.Key) // an overwritten value would not be counted off
 	r := recollection{entry: entry, asOf: asOf}
 	m.bytes += weight(entry.Key, r)
 	m.lru.Add(entry.Key, r)

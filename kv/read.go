@@ -69,10 +69,11 @@ func (c *client) pingKey(ctx context.Context, key string) error {
 		_, err := c.engine.store.Get(ctx, driver.GetRequest{Key: key})
 		return err
 	})
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case !c.engine.final(ctx, err):
+	}
+	err, final := c.engine.final(ctx, err)
+	if !final {
 		err = because(ErrUnavailable, err)
 	}
 	return c.fail("Ping", "", err)

@@ -18,8 +18,11 @@ func ctxError(ctx context.Context, last error) error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		err = because(err, cause)
 	}
-	if last == nil || errors.Is(last, ctx.Err()) {
+	switch {
+	case last == nil:
 		return err
+	case errors.Is(last, ctx.Err()) && errors.Is(last, context.Cause(ctx)):
+		return last
 	}
 	return fmt.Errorf("%w: %w", err, last)
 }
@@ -90,7 +93,10 @@ func (e *engine) retry(ctx context.Context, once func(limit time.Duration) error
 	limit := e.opts.AttemptTimeout
 	for {
 		err := once(limit)
-		if err == nil || e.final(ctx, err) {
+		if err == nil {
+			return nil
+		}
+		if err, final := e.final(ctx, err); final {
 			return err
 		}
 		if pause == nil {
@@ -116,9 +122,15 @@ func (e *engine) ended(ctx context.Context, last error) error {
 }
 
 // final reports whether trying again after err makes no sense or is not
-// allowed.
-func (e *engine) final(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || e.ctx.Err() != nil || driver.IsPermanent(err) || errors.Is(err, ErrIndeterminate)
+// allowed, and what to return then.
+func (e *engine) final(ctx context.Context, err error) (error, bool) { //nolint:revive // the error is the value
+	switch {
+	case driver.IsPermanent(err), errors.Is(err, ErrIndeterminate):
+		return err, true
+	case ctx.Err() != nil, e.ctx.Err() != nil:
+		return e.ended(ctx, err), true
+	}
+	return err, false
 }
 
 // pauses are the jittered, growing waits between attempts.

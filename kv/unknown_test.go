@@ -223,3 +223,125 @@ func TestUnknownSwapOfAGroup(t *testing.T) {
 	}
 	r.want("n", "3")
 }
+
+// gather holds the swap of a first call back until n more calls wait for the
+// key, so that these make one group, whose swap then is swap number two.
+func gather(r *rig, key string, first func() error, waiting ...func()) (release func(), result <-chan error) {
+	r.t.Helper()
+	held, goOn, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	inner := r.store.onSwap
+	swaps := 0
+	r.store.onSwap = func(ctx context.Context, s driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
+		if swaps++; swaps == 1 {
+			close(held)
+			<-goOn
+			return do()
+		}
+		return inner(ctx, s, do)
+	}
+	go func() { done <- first() }()
+	receive(r.t, "first swap", held)
+	for i, start := range waiting {
+		go start()
+		eventually(r.t, "the caller waits", func() bool { return kv.QueueLen(r.client, key) == i+1 })
+	}
+	return func() { close(goOn) }, done
+}
+
+func TestDeleteInAGroupOfUnknownOutcome(t *testing.T) {
+	r := newRig(t, patient)
+	r.put(r.client, "k", "1")
+	loseFirst(r, true, nil)
+	result := make(chan error, 2)
+	release, first := gather(r, "k",
+		func() error { return r.client.CAS(t.Context(), "k", increment) },
+		func() { result <- r.client.Delete(t.Context(), "k") },
+		func() { result <- r.client.Delete(t.Context(), "k") },
+	)
+	release()
+	for _, ch := range []<-chan error{first, result, result} {
+		if err := receive(t, "result", ch); err != nil {
+			t.Errorf("the key is gone, so it was deleted after the call began: %v", err)
+		}
+	}
+	r.want("k", nil)
+}
+
+// Leaving after the group's swap was sent is indeterminate for who wrote, and
+// for nobody else.
+func TestMemberLeavesAfterTheSwapWasSent(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	sent, answer := make(chan struct{}), make(chan struct{})
+	r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
+		close(sent)
+		<-answer
+		return do()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	writer, decliner, stays := make(chan error, 1), make(chan error, 1), make(chan error, 1)
+	release, first := gather(r, "n",
+		func() error { return r.client.CAS(t.Context(), "n", increment) },
+		func() { writer <- r.client.CAS(ctx, "n", increment) },
+		func() { decliner <- r.client.CAS(ctx, "n", func(any) (any, bool, error) { return nil, false, nil }) },
+		func() { stays <- r.client.CAS(t.Context(), "n", increment) },
+	)
+	release()
+	receive(t, "the group's swap", sent)
+	cancel()
+	if err := receive(t, "the writer's result", writer); !errors.Is(err, context.Canceled) || !errors.Is(err, kv.ErrIndeterminate) {
+		t.Errorf("who wrote got %v, want context.Canceled and ErrIndeterminate", err)
+	}
+	if err := receive(t, "the decliner's result", decliner); !errors.Is(err, context.Canceled) || errors.Is(err, kv.ErrIndeterminate) {
+		t.Errorf("who wrote nothing got %v, want context.Canceled alone", err)
+	}
+	close(answer)
+	for _, ch := range []<-chan error{first, stays} {
+		if err := receive(t, "result", ch); err != nil {
+			t.Error(err)
+		}
+	}
+	r.want("n", "3") // the writer's was applied with the others'
+}
+
+// After an unknown attempt a conflict is no answer yet: if the key is still at
+// Prev, only the same swap can tell.
+func TestConflictAfterUnknownIsNoAnswer(t *testing.T) {
+	r := newRig(t, patient)
+	r.put(r.client, "n", "1")
+	var ids []uint64
+	r.store.onSwap = func(_ context.Context, s driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
+		ids = append(ids, s.ID)
+		switch len(ids) {
+		case 1:
+			return lost(false, do)
+		case 2:
+			return driver.Result{Outcome: driver.Conflict}, nil
+		default:
+			return do()
+		}
+	}
+	if err := r.client.CAS(t.Context(), "n", increment); err != nil {
+		t.Error(err)
+	}
+	r.want("n", "2")
+	if len(ids) != 3 || ids[0] != ids[1] || ids[1] != ids[2] {
+		t.Errorf("swaps %v; the same one must be repeated", ids)
+	}
+}
+
+// What a resolver concludes from versions of another history counts nothing.
+func TestUnknownAcrossGenerations(t *testing.T) {
+	r := newRig(t, patient)
+	r.store.generation.Store(1)
+	store := &resolving{r.store, func(driver.Swap, driver.Entry) driver.Outcome { return driver.NotApplied }}
+	client := kv.New(store, stringCodec, &patient)
+	r.put(client, "n", "1")
+	loseFirst(r, false, func() {
+		r.put(r.other, "n", "10")
+		r.store.generation.Store(2)
+	})
+	if err := client.CAS(t.Context(), "n", increment); !errors.Is(err, kv.ErrIndeterminate) {
+		t.Errorf("CAS = %v, want ErrIndeterminate", err)
+	}
+	r.want("n", "10")
+}

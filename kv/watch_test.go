@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"log/slog"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -216,53 +216,108 @@ func TestWatchRestartWithinASession(t *testing.T) {
 			}
 		}
 	}
-	calls := watchPrefix(t, r.client, "", nil)
+	events := watchEvents(t, r.client)
 	next <- []driver.Entry{{Key: "a", Value: []byte("1"), Version: 1}, {Key: "b", Value: []byte("1"), Version: 2}}
-	wantCalls(t, calls, call{"a", "1"}, call{"b", "1"})
+	events.want(kv.Put, "a")
+	events.want(kv.Put, "b")
+	events.want(kv.Synced, "")
 	next <- []driver.Entry{{Key: "b", Value: []byte("2"), Version: 3}}
-	got := []call{receive(t, "call", calls), receive(t, "call", calls)}
-	if !slices.Contains(got, call{"a", nil}) || !slices.Contains(got, call{"b", "2"}) {
-		t.Errorf("a rescan without a and with a new b made %v", got)
+	events.want(kv.Put, "b")
+	events.want(kv.Delete, "a")
+	next <- []driver.Entry{{Key: "b", Value: []byte("3"), Version: 4}}
+	events.want(kv.Put, "b") // and no Synced before it, since nothing was interrupted
+}
+
+// A blocked callback finds each kind of marker at most once.
+func TestWatchMarkersDoNotAddUp(t *testing.T) {
+	r := newRig(t, kv.Options{MinBackoff: time.Millisecond, MaxBackoff: time.Millisecond})
+	breakNow := breakable(r)
+	entered, release := make(chan struct{}), make(chan struct{})
+	seen := make(chan kv.Event, 100)
+	go func() {
+		_ = kv.Watch(t.Context(), r.client, kv.PrefixRange(""), func(ev kv.Event) bool {
+			seen <- ev
+			if ev.Type == kv.Put && ev.Value == "hold" {
+				close(entered)
+				<-release
+			}
+			return ev.Value != "end"
+		})
+		close(seen)
+	}()
+	r.put(r.other, "k", "hold")
+	receive(t, "blocked callback", entered)
+	for range 20 {
+		breakNow <- errors.New("again")
 	}
+	r.put(r.other, "k", "end")
+	close(release)
+	markers := 0
+	for ev := range seen {
+		if ev.Type == kv.Interrupted || ev.Type == kv.Synced {
+			markers++
+		}
+	}
+	if markers > 4 { // one Synced before, and perhaps a pair after the others
+		t.Errorf("20 interruptions under a blocked callback made %d markers", markers)
+	}
+}
+
+// eventTap is the events of a watch of everything that runs until the test ends.
+type eventTap struct {
+	t      *testing.T
+	events chan kv.Event
+}
+
+func watchEvents(t *testing.T, c kv.Client) eventTap {
+	t.Helper()
+	tap := eventTap{t, make(chan kv.Event, 1000)}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- kv.Watch(ctx, c, kv.PrefixRange(""), func(ev kv.Event) bool { tap.events <- ev; return true })
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := receive(t, "end of the watch", ended); !errors.Is(err, context.Canceled) && !errors.Is(err, kv.ErrClosed) {
+			t.Errorf("Watch = %v", err)
+		}
+	})
+	return tap
+}
+
+func (tap eventTap) want(typ kv.EventType, key string) kv.Event {
+	tap.t.Helper()
+	ev := receive(tap.t, fmt.Sprint("event ", typ, " of ", key), tap.events)
+	if ev.Type != typ || ev.Key != key {
+		tap.t.Fatalf("got the event %+v, want %v of %q", ev, typ, key)
+	}
+	return ev
 }
 
 func TestWatchEvents(t *testing.T) {
 	r := newRig(t, kv.Options{MinBackoff: time.Millisecond})
 	breakNow := breakable(r)
 	r.put(r.other, "k", "1")
-	events := make(chan kv.Event, 100)
-	stop := make(chan struct{})
-	ended := make(chan error, 1)
-	go func() {
-		ended <- kv.Watch(t.Context(), r.client, kv.PrefixRange(""), func(ev kv.Event) bool {
-			events <- ev
-			return ev.Type != kv.Delete
-		})
-	}()
-	next := func(want kv.EventType) kv.Event {
-		t.Helper()
-		ev := receive(t, "event", events)
-		if ev.Type != want {
-			t.Fatalf("event %+v, want %v", ev, want)
-		}
-		return ev
-	}
-	next(kv.Put)
-	next(kv.Synced)
+	events := watchEvents(t, r.client)
+	events.want(kv.Put, "k")
+	events.want(kv.Synced, "")
 	lostTrack := errors.New("lost track")
 	breakNow <- lostTrack
-	if ev := next(kv.Interrupted); !errors.Is(ev.Err, lostTrack) {
+	if ev := events.want(kv.Interrupted, ""); !errors.Is(ev.Err, lostTrack) {
 		t.Errorf("interrupted by %v", ev.Err)
 	}
-	next(kv.Synced) // nothing changed
+	events.want(kv.Synced, "") // nothing changed
 	if err := r.other.Delete(t.Context(), "k"); err != nil {
 		t.Fatal(err)
 	}
-	next(kv.Delete)
-	if err := receive(t, "end", ended); err != nil {
+	events.want(kv.Delete, "k")
+
+	r.put(r.other, "k", "2")
+	err := kv.Watch(t.Context(), r.client, kv.KeyRange("k"), func(kv.Event) bool { return false })
+	if err != nil {
 		t.Errorf("a watch that its callback ended returned %v", err)
 	}
-	close(stop)
 }
 
 func TestWatchSkipsTheUndecodable(t *testing.T) {
@@ -271,46 +326,44 @@ func TestWatchSkipsTheUndecodable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := kv.New(r.store, pickyCodec{}, nil)
-	events := make(chan kv.Event, 100)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- kv.Watch(ctx, client, kv.KeyRange("k"), func(ev kv.Event) bool { events <- ev; return true })
-	}()
-	put := func(value string) {
+	client := kv.New(r.store, pickyCodec{}, &kv.Options{Logger: slog.New(slog.DiscardHandler)})
+	events := watchEvents(t, client)
+	put := func(key, value string) {
 		t.Helper()
-		if err := raw.CAS(t.Context(), "k", func(any) (any, bool, error) { return []byte(value), false, nil }); err != nil {
+		if err := raw.CAS(t.Context(), key, func(any) (any, bool, error) { return []byte(value), false, nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want := func(want kv.EventType, value any) {
+	remove := func() {
 		t.Helper()
-		if ev := receive(t, "event", events); ev.Type != want || ev.Value != value {
-			t.Fatalf("event %+v, want %v %v", ev, want, value)
+		if err := raw.Delete(t.Context(), "k"); err != nil {
+			t.Fatal(err)
 		}
 	}
-	want(kv.Synced, nil)
-	put("bad")
-	want(kv.Undecodable, nil)
-	if err := raw.Delete(t.Context(), "k"); err != nil { // nobody was told of it: no event
-		t.Fatal(err)
+	markers := 0
+	nothing := func() { // a marker comes next
+		t.Helper()
+		markers++
+		put("marker", fmt.Sprint(markers))
+		events.want(kv.Put, "marker")
 	}
-	put("good")
-	want(kv.Put, "good")
-	put("bad")
-	want(kv.Undecodable, nil)
-	put("good") // the state delivered last: no event
-	put("bad again")
-	want(kv.Undecodable, nil)
-	if err := raw.Delete(t.Context(), "k"); err != nil {
-		t.Fatal(err)
-	}
-	want(kv.Delete, nil)
-	cancel()
-	if err := receive(t, "end", ended); !errors.Is(err, context.Canceled) {
-		t.Errorf("Watch = %v", err)
-	}
+	events.want(kv.Synced, "")
+	put("k", "bad")
+	events.want(kv.Undecodable, "k")
+	put("k", "bad") // the same again
+	nothing()
+	remove() // nobody was told of it
+	nothing()
+	put("k", "good")
+	events.want(kv.Put, "k")
+	put("k", "bad")
+	events.want(kv.Undecodable, "k")
+	put("k", "good") // the state that was delivered last
+	nothing()
+	put("k", "bad again")
+	events.want(kv.Undecodable, "k")
+	remove()
+	events.want(kv.Delete, "k")
 }
 
 // pickyCodec can't decode what begins with "bad".
