@@ -61,18 +61,15 @@ type retryError struct{ err error }
 func (e *retryError) Error() string { return e.err.Error() }
 func (e *retryError) Unwrap() error { return e.err }
 
-// withoutRetry tells whether err asks for another attempt, and takes the mark
+// askedAgain tells whether err asks for another attempt, and takes the mark
 // off. What Update returns in the end must not carry it any more, or an Update
 // around this one would take it for its own.
-func withoutRetry(err error) (cause error, retry bool) {
+func askedAgain(err error) (retry bool, cause error) {
 	var marked *retryError
 	if !errors.As(err, &marked) {
-		return err, false
+		return false, err
 	}
-	if err == error(marked) {
-		return marked.err, true
-	}
-	return &unmarked{err}, true
+	return true, &unmarked{err}
 }
 
 // unmarked hides the mark that is somewhere inside err and nothing else.
@@ -123,7 +120,7 @@ func (t TypedClient[T]) Update(ctx context.Context, key string, f func(old T, ex
 		}
 		value, action, err := f(old, in != nil)
 		if err != nil {
-			err, retry = withoutRetry(err)
+			retry, err = askedAgain(err)
 			return nil, retry, err
 		}
 		out, err = outOf(value, action)

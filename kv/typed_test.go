@@ -107,8 +107,9 @@ func TestTypedWrongTypeIsAnError(t *testing.T) {
 	if want := []string{"l bob 1 <nil>"}; !slices.Equal(names, want) {
 		t.Errorf("Entries yielded %q, want %q", names, want)
 	}
-	for range users.Entries(ctx, "") {
-		break // must not be called again
+	for _, err := range users.Entries(ctx, "") {
+		wantWrongType(t, "Entries", "k", err)
+		break // the runtime panics if the iterator yields again
 	}
 }
 

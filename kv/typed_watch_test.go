@@ -61,8 +61,11 @@ func TestTypedWatchLeft(t *testing.T) {
 	events := kv.Typed[string](c).Watch(t.Context(), kv.KeyRange("k"))
 	for leaveAfter := 1; leaveAfter <= 3; leaveAfter++ { // each loop is a watch of its own
 		items := 0
-		for range events {
-			if items++; items == leaveAfter {
+		for event, err := range events {
+			if items++; (err != nil) != (event.Type == kv.Interrupted) {
+				t.Errorf("%v came with error %v", event.Type, err)
+			}
+			if items == leaveAfter {
 				break
 			}
 		}
@@ -87,7 +90,10 @@ func (c lateError) Watch(ctx context.Context, r kv.Range, f func(kv.Event) bool)
 func TestTypedWatchYieldsNothingAfterItWasLeft(t *testing.T) {
 	c := newFake()
 	c.script = []kv.Event{{Type: kv.Synced}}
-	for range kv.Typed[string](lateError{c}).Watch(t.Context(), kv.PrefixRange("")) {
+	for _, err := range kv.Typed[string](lateError{c}).Watch(t.Context(), kv.PrefixRange("")) {
+		if err != nil {
+			t.Error(err)
+		}
 		break // the runtime panics if the iterator yields again
 	}
 }

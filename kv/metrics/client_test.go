@@ -83,7 +83,11 @@ func (f *failing) SwapVersion(context.Context, string, kv.Version, any, *kv.Guar
 
 func (f *failing) Entries(context.Context, string) iter.Seq2[kv.Entry, error] {
 	return func(yield func(kv.Entry, error) bool) {
-		_ = yield(kv.Entry{}, f.fail()) && yield(kv.Entry{}, f.fail())
+		for range 2 {
+			if !yield(kv.Entry{}, f.fail()) {
+				return
+			}
+		}
 	}
 }
 
@@ -108,11 +112,14 @@ func TestWrapLeavesOutTheBodyOfAnEntriesLoop(t *testing.T) {
 		m, reg := newMetrics(t)
 		c := m.Wrap(&failing{err: io.EOF, took: time.Second}, "b")
 		items := 0
-		for range kv.Entries(t.Context(), c, "") {
-			items++
+		for _, err := range kv.Entries(t.Context(), c, "") {
+			if items++; !errors.Is(err, io.EOF) {
+				t.Errorf("yielded %v, want the error of the client inside", err)
+			}
 			time.Sleep(time.Hour)
 		}
-		for range kv.Entries(t.Context(), c, "") {
+		for _, err := range kv.Entries(t.Context(), c, "") {
+			_ = err
 			time.Sleep(time.Hour)
 			break
 		}
