@@ -1,7 +1,6 @@
 package testserver
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,9 +8,6 @@ import (
 	"strings"
 	"time"
 )
-
-// errNotSupported is for systems that can't stop and continue a process.
-var errNotSupported = errors.New("not supported on " + runtime.GOOS)
 
 // A process is a child that never outlives this program.
 type process struct {

@@ -3,9 +3,13 @@
 package testserver
 
 import (
+	"errors"
 	"os"
+	"runtime"
 	"syscall"
 )
+
+var errNotSupported = errors.New("not supported on " + runtime.GOOS)
 
 func childAttributes() *syscall.SysProcAttr { return nil }
 func guardChild(int) (release func())       { return func() {} }

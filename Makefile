@@ -1,0 +1,56 @@
+# make test is everything that must hold. It needs Go, git, make and a C compiler (for the race detector), and what it
+# compiles besides, the servers and the linter, goes to the user's cache folder once.
+
+FUZZTIME ?= 5s
+TIMEOUT ?= 20m
+
+# Packages tested at a time: half as many as there are processors, since one that runs real servers keeps about two
+# busy, and servers that starve lose their leader. Tests within a package run as many at a time as Go likes, and
+# compiling is not held back: it is done before.
+TESTP ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n > 3 ? n / 2 : 1 )))
+
+EACH = .ci/each
+TOOL = go run ./internal/testserver/pinned/build
+
+# The steps of test are in an order that fails early and ends with the tests.
+.NOTPARALLEL:
+.PHONY: test check lint fmt vet build servers unit race-build fuzz soak bench clean-servers
+
+test: check fuzz unit
+
+check: lint vet build
+
+lint:
+	lint=$$($(TOOL) golangci-lint) && $(EACH) "$$lint" run --allow-parallel-runners --config "$(CURDIR)/.golangci.yml" ./...
+
+fmt:
+	lint=$$($(TOOL) golangci-lint) && $(EACH) "$$lint" fmt --config "$(CURDIR)/.golangci.yml" ./...
+
+vet:
+	$(EACH) go vet ./...
+
+build:
+	$(EACH) go build ./...
+	go build -o bin/polykv ./cmd/polykv
+
+servers:
+	$(TOOL) etcd consul
+
+race-build:
+	$(EACH) sh -c 'go list -race -export -test -deps ./... >/dev/null'
+
+unit: servers race-build
+	$(EACH) go test -race -p $(TESTP) -timeout $(TIMEOUT) ./...
+
+fuzz:
+	.ci/fuzz $(FUZZTIME)
+
+soak: servers race-build
+	POLYKV_SOAK=1 $(EACH) go test -race -count=1 -p 1 -timeout 3h ./...
+	.ci/fuzz 60s
+
+bench: servers
+	$(EACH) go test -run '^$$' -bench . -benchmem -p 1 -timeout 1h ./...
+
+clean-servers:
+	$(TOOL) -clean
