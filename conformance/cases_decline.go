@@ -68,16 +68,33 @@ func declineWritesNothing(t *trial) {
 	t.put(a, "k", "v")
 	w := t.watchKey(b, "k")
 	w.untilIs("k", "v")
+	unchanged := t.unchanged(b, "k")
 	for range 5 {
 		for _, c := range []kv.Client{a, b} {
 			t.ok(t.cas(c, "k", func(any) (any, bool, error) { return nil, false, nil }), "a CAS that declines")
 			t.ok(t.cas(c, "k", func(any) (any, bool, error) { return nil, true, nil }), "a CAS that declines, with retry set")
 		}
 	}
+	unchanged()
 	t.wantGet(b, "k", "v")
 	t.put(a, "k", "marker")
 	w.untilIs("k", "marker")
 	w.wantExactly("k", "v", "marker")
+}
+
+// unchanged returns what wants no write to key to have happened since, as far
+// as the client shows versions.
+func (t *trial) unchanged(c kv.Client, key string) func() {
+	t.Helper()
+	if !t.has(Versioned) {
+		return func() {}
+	}
+	value, version, err := t.versions(c).GetVersion(t.ctx(), key, nil)
+	t.ok(err, "GetVersion")
+	return func() {
+		t.Helper()
+		t.wantVersion(c, key, value, version)
+	}
 }
 
 func declineCreatesNothing(t *trial) {

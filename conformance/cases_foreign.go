@@ -1,9 +1,8 @@
 package conformance
 
 import (
-	"sync/atomic"
-
 	"strings"
+	"sync/atomic"
 
 	"github.com/polykv/polykv/kv"
 )

@@ -138,8 +138,13 @@ func typedWatch(t *trial) {
 		key, value string
 	}
 	script := []step{
-		{kv.Put, keys[0], keys[0]}, {kv.Put, keys[1], keys[1]}, {kv.Put, keys[2], keys[2]},
-		{kind: kv.Synced}, {kv.Put, keys[1], "changed"}, {kind: kv.Delete, key: keys[1]}, {kv.Put, keys[1], "again"},
+		{kv.Put, keys[0], keys[0]},
+		{kv.Put, keys[1], keys[1]},
+		{kv.Put, keys[2], keys[2]},
+		{kind: kv.Synced},
+		{kv.Put, keys[1], "changed"},
+		{kind: kv.Delete, key: keys[1]},
+		{kv.Put, keys[1], "again"},
 	}
 	after := map[int]func(){
 		4: func() { t.put(writer, keys[1], "changed") },

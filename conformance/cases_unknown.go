@@ -24,21 +24,38 @@ func unknownOutcomeCases() []testCase {
 	}
 }
 
-// loseNext has the next write carried out, or not, and its answer lost, and
-// then does what happens meanwhile.
-func loseNext(line Line, arrives bool, meanwhile func()) {
-	var lost atomic.Bool
+// loseNext has one write carried out and its answer lost, and then does what
+// happens meanwhile. It is the first write after which landed is true: one
+// that found something else than it expected changes nothing and is answered.
+func loseNext(line Line, landed func() bool, meanwhile func()) {
+	lost := false
 	line.OnWrite(func(carryOut func()) bool {
-		if !lost.CompareAndSwap(false, true) {
-			carryOut()
+		carryOut()
+		if lost || !landed() {
 			return true
 		}
-		if arrives {
-			carryOut()
-		}
+		lost = true
 		meanwhile()
 		return false
 	})
+}
+
+// loseRequest has the next write not carried out and its outcome unknown.
+func loseRequest(line Line) {
+	lost := false
+	line.OnWrite(func(carryOut func()) bool {
+		if lost {
+			carryOut()
+			return true
+		}
+		lost = true
+		return false
+	})
+}
+
+// is returns whether key has this value now.
+func (t *trial) is(c kv.Client, key string, value any) func() bool {
+	return func() bool { return t.get(c, key) == value }
 }
 
 // wantOnce wants success, or ErrIndeterminate and nothing else.
@@ -53,7 +70,7 @@ func lostCreateThenDelete(t *trial) {
 	c, line := t.openLine()
 	other := t.open()
 	w := t.watchKey(other, "k")
-	loseNext(line, true, func() {
+	loseNext(line, t.is(other, "k", "mine"), func() {
 		w.untilIs("k", "mine")
 		t.delete(other, "k")
 	})
@@ -80,7 +97,7 @@ func lostUpdateThenChangedBack(t *trial) {
 	c, line := t.openLine()
 	other := t.open()
 	t.put(c, "k", "old")
-	loseNext(line, true, func() { t.put(other, "k", "old") })
+	loseNext(line, t.is(other, "k", "mine"), func() { t.put(other, "k", "old") })
 	t.wantOnce(tryPut(t.ctx(), c, "k", "mine"), "a CAS")
 	t.wantGet(other, "k", "old")
 }
@@ -90,10 +107,10 @@ func lostDeleteThenCreated(t *trial) {
 	other := t.open()
 	for _, value := range []string{"old", "new"} {
 		t.put(other, "k", "old")
-		loseNext(line, true, func() { t.put(other, "k", value) })
+		loseNext(line, t.is(other, "k", nil), func() { t.put(other, "k", value) })
 		t.wantOnce(c.Delete(t.ctx(), "k"), "a Delete")
 		t.wantGet(other, "k", value)
-		loseNext(line, true, func() { t.put(other, "k", value) })
+		loseNext(line, t.is(other, "k", nil), func() { t.put(other, "k", value) })
 		t.wantOnce(t.cas(c, "k", takeAway), "a CAS that removes")
 		t.wantGet(other, "k", value)
 	}
@@ -148,7 +165,7 @@ func lostUpdateIsRepeated(t *trial) {
 	c, line := t.openLine(quick)
 	other := t.open()
 	t.put(c, "k", "1")
-	loseNext(line, false, func() {})
+	loseRequest(line)
 	t.ok(t.cas(c, "k", increment), "a CAS of an existing key whose request was lost")
 	t.wantGet(other, "k", "2")
 }
@@ -158,7 +175,11 @@ func lostDelete(t *trial) {
 	other := t.open()
 	for _, arrives := range []bool{true, false} {
 		t.put(other, "k", "v")
-		loseNext(line, arrives, func() {})
+		if arrives {
+			loseNext(line, t.is(other, "k", nil), func() {})
+		} else {
+			loseRequest(line)
+		}
 		err := c.Delete(t.ctx(), "k")
 		t.wantOnce(err, "a Delete")
 		if err == nil {
@@ -195,7 +216,7 @@ func writesAmongRestarts(t *trial) {
 		defer done.Store(true)
 		for range 2 {
 			before := sure.Load()
-			t.ok(t.store.Restart(t.ctx()), "Restart")
+			t.disrupt("Restart", t.store.Restart)
 			t.eventually("writes succeed after a restart", func() bool { return sure.Load() >= before+10 })
 		}
 	})

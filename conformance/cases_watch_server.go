@@ -36,7 +36,7 @@ func watchSurvives(hook func(Store) func(context.Context) error) func(*trial) {
 			w.untilIs("k0", "before")
 		}
 		for round := range 2 {
-			t.ok(disrupt(t.ctx()), "the disruption")
+			t.disrupt("the disruption", disrupt)
 			c := clients[round]
 			for i := range 5 {
 				value := fmt.Sprintf("%d.%d", round, i)
@@ -79,7 +79,7 @@ func compactedMeanwhile(t *trial) {
 		t.put(other, "p/changed", strconv.Itoa(i))
 	}
 	t.delete(other, "p/deleted")
-	t.ok(t.store.Compact(t.ctx()), "Compact")
+	t.disrupt("Compact", t.store.Compact)
 	t.put(other, "p/created", "new")
 	line.Mend()
 	w.untilIs("p/changed", "9")
@@ -99,8 +99,11 @@ func restoredStore(t *trial) {
 	t.put(c, "k", "saved")
 	t.put(c, "deleted", "saved")
 	t.put(c, "same", "saved")
-	restore, err := t.store.Snapshot(t.ctx())
-	t.ok(err, "Snapshot")
+	var restore func(context.Context) error
+	t.disrupt("Snapshot", func(ctx context.Context) (err error) {
+		restore, err = t.store.Snapshot(ctx)
+		return err
+	})
 	for range 20 {
 		t.put(c, "filler", "v")
 	}
@@ -110,7 +113,7 @@ func restoredStore(t *trial) {
 	w := t.watchPrefix(c, "")
 	w.untilIs("same", "saved")
 
-	t.ok(restore(t.ctx()), "the restore")
+	t.disrupt("the restore", restore)
 	w.untilIs("k", "saved")
 	w.untilIs("deleted", "saved")
 	w.untilGone("later")

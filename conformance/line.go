@@ -245,7 +245,7 @@ func (q *eventQueue) signal() {
 
 // take returns what was added since the last time, and whether and how the
 // session ended after it.
-func (q *eventQueue) take() (events []driver.Event, err error, over bool) { //nolint:revive // the error is the session's
+func (q *eventQueue) take() (events []driver.Event, err error, over bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	events, q.events = q.events, nil

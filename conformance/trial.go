@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"time"
@@ -98,12 +99,31 @@ func (t *trial) closeAll() {
 	}
 }
 
+// hook calls one of the harness's functions outside the case's label: what it
+// starts, such as a server, is not the case's to stop.
+func (t *trial) hook(f func() error) (err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer t.catch()
+		pprof.SetGoroutineLabels(context.Background())
+		err = f()
+	}()
+	<-done
+	return err
+}
+
+// disrupt calls a hook of the store that needs nothing but a ctx.
+func (t *trial) disrupt(what string, f func(context.Context) error) {
+	t.Helper()
+	t.ok(t.hook(func() error { return f(t.ctx()) }), "%s", what)
+}
+
 // plant writes a key past polykv. The key is relative, like a client's.
 func (t *trial) plant(key string, value []byte) {
 	t.Helper()
-	if err := t.store.Plant(t.ctx(), t.store.Prefix+key, value); err != nil {
-		t.Fatalf("planting %q: %v", key, err)
-	}
+	err := t.hook(func() error { return t.store.Plant(t.ctx(), t.store.Prefix+key, value) })
+	t.ok(err, "planting %q", key)
 }
 
 // put writes a value, whatever was there.

@@ -136,7 +136,10 @@ func (c *typedClient) WatchPrefix(ctx context.Context, prefix string, f func(str
 }
 
 func (c *typedClient) values(ctx context.Context, r kv.Range, f func(string, any) bool) {
-	for event := range c.typed.Watch(ctx, r) {
+	for event, err := range c.typed.Watch(ctx, r) {
+		if err != nil {
+			continue // an interruption, something undecodable, or why it ends
+		}
 		if (event.Type == kv.Put || event.Type == kv.Delete) && !f(event.Key, event.Value) {
 			return
 		}
@@ -160,7 +163,7 @@ func (c *typedClient) Watch(ctx context.Context, r kv.Range, f func(kv.Event) bo
 func (c *typedClient) Entries(ctx context.Context, prefix string) iter.Seq2[kv.Entry, error] {
 	return func(yield func(kv.Entry, error) bool) {
 		for e, err := range c.typed.Entries(ctx, prefix) {
-			if !yield(kv.Entry{Key: e.Key, Value: e.Value, Version: e.Version}, err) {
+			if !yield(kv.Entry(e), err) {
 				return
 			}
 		}
