@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -68,5 +69,25 @@ func (c Config) tree() (map[string]any, error) {
 	if err := yaml.Unmarshal(text, &tree); err != nil {
 		return nil, err
 	}
+	sayable(tree)
 	return tree, nil
+}
+
+// sayable replaces the numbers that JSON has no words for by their names.
+func sayable(tree any) any {
+	switch t := tree.(type) {
+	case map[string]any:
+		for key, value := range t {
+			t[key] = sayable(value)
+		}
+	case []any:
+		for i, value := range t {
+			t[i] = sayable(value)
+		}
+	case float64:
+		if math.IsInf(t, 0) || math.IsNaN(t) {
+			return fmt.Sprint(t)
+		}
+	}
+	return tree
 }

@@ -25,6 +25,7 @@ type boltConfig struct {
 	Hosts   []string          `yaml:"hosts"`
 	Labels  map[string]bucket `yaml:"labels"`
 	TLS     *boltTLS          `yaml:"tls"`
+	Tree    *tree             `yaml:"tree"`
 	Common  `yaml:",inline"`
 	Ignored string `yaml:"-"`
 }
@@ -36,6 +37,11 @@ type bucket struct {
 
 type boltTLS struct {
 	CA string `yaml:"ca"`
+}
+
+type tree struct {
+	Left  *tree `yaml:"left"`
+	Right *tree `yaml:"right"`
 }
 
 // Common is inlined in boltConfig.

@@ -99,11 +99,18 @@ func (f fields) decodeField(key, value *yaml.Node, path string, seen map[string]
 	return decodeValue(value, field, where)
 }
 
+// longestPath ends what an alias that contains itself would make of a
+// recursive type.
+const longestPath = 4096
+
 // decodeValue fills v, which is addressable.
 func decodeValue(node *yaml.Node, v reflect.Value, path string) error {
 	node = resolve(node)
-	if isNull(node) {
+	switch {
+	case isNull(node):
 		return nil
+	case len(path) > longestPath:
+		return &FieldError{Line: node.Line, Field: path[:32] + "...", Err: errors.New("nested too deeply")}
 	}
 	switch own := v.Addr().Interface().(type) {
 	case yaml.Unmarshaler:

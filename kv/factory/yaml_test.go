@@ -82,6 +82,7 @@ func TestYAMLMistakesHaveTheirLineAndField(t *testing.T) {
 		{"list at the top", "- backend", `line 1: want fields`},
 		{"given twice", "prefix: a/\nbackend: bolt\nprefix: b/", `line 3: prefix: given a second time, after line 1`},
 		{"merge", "client: &c {max_attempts: 1}\nbolt:\n  <<: *c", `line 3: bolt: "<<" is not supported`},
+		{"alias in itself", "bolt:\n  tree: &t\n    left: *t", `line 2: bolt.tree.left.left.left`},
 		{"no YAML", "backend: bolt\n  prefix: a", `line 2`},
 		{"two documents", "backend: bolt\n---\nprefix: a/", `more than one YAML document`},
 	} {
@@ -144,4 +145,26 @@ func TestLoadFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantError(t, factory.NewConfig().LoadFile(path), path+": line 2: client.scan_page: ")
+}
+
+// FuzzLoad: whatever the file holds, loading it ends, with a configuration that
+// can be printed or with an error in one line that begins with the line number.
+func FuzzLoad(f *testing.F) {
+	for _, seed := range []string{
+		"", "backend: bolt\nbolt: {wait: 5s, hosts: [a], buckets: [{name: x}], tree: &t {left: *t}}", "etcd:\n  endpoints: [a:1]\n",
+		"client: {retry_timeout: 5 parsecs}", "a: *b", "? [x]\n: y", "bolt: {labels: {x: {fill: .inf}}}", "- 1", "--- !!binary x", "<<: {a: b}",
+		"bolt: {? {a: b} : c}", "bolt: {labels: {[a]: {name: b}}}",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		cfg := withBolt().NewConfig()
+		err := cfg.Load(strings.NewReader(text))
+		if printed := cfg.String(); !strings.HasPrefix(printed, "{") && err == nil {
+			t.Errorf("%q is printed as %s", text, printed)
+		}
+		if errors.As(err, new(*factory.FieldError)) && !strings.HasPrefix(err.Error(), "line ") {
+			t.Errorf("%q: no line in %q", text, err)
+		}
+	})
 }
