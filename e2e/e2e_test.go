@@ -47,16 +47,6 @@ func etcdClient(t testing.TB, opts *kv.Options, endpoints ...string) kv.Client {
 	return c
 }
 
-// under returns a view of c below a prefix of the test's own.
-func under(t testing.TB, c kv.Client) kv.Client {
-	t.Helper()
-	p, err := kv.Prefix(c, strconv.FormatInt(time.Now().UnixNano(), 36)+"/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
 func increment(in any) (any, bool, error) {
 	n := 0
 	if in != nil {
@@ -115,12 +105,6 @@ func watchPicture(t testing.TB, c kv.Client, prefix string) *picture {
 	}()
 	t.Cleanup(func() { <-ended }) // t.Context is done by now
 	return p
-}
-
-func (p *picture) get(key string) any {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.state[key]
 }
 
 func (p *picture) equals(want map[string]any) bool {

@@ -127,7 +127,7 @@ func TestCASPanicAndGoexitStayWithTheirOwner(t *testing.T) {
 		"goexit": runtime.Goexit,
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, kv.Options{})
+			r := newRig(t, kv.Options{SlowCallback: time.Hour}) // nobody is rescued by an eviction
 			var wg sync.WaitGroup
 			var ended atomic.Int64
 			for i := range 30 {
@@ -243,6 +243,49 @@ func TestCASSlowMemberSucceedsAmongDecliners(t *testing.T) {
 	r.want("n", "2")
 }
 
+// What an evicted callback decided on another member's write, which was then
+// taken back, must not reach the store.
+func TestCASEvictedDecisionOnATakenBackWrite(t *testing.T) {
+	r := newRig(t, kv.Options{SlowCallback: 100 * time.Millisecond})
+	r.put(r.client, "n", "0")
+	r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
+		return do()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	slowIn, slowGo, lastIn, lastGo := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
+	blocking := func(in, goOn chan struct{}) func(any) (any, bool, error) {
+		var once sync.Once
+		return func(value any) (any, bool, error) {
+			once.Do(func() { close(in); <-goOn })
+			return increment(value)
+		}
+	}
+	leaver, slow, last := make(chan error, 1), make(chan error, 1), make(chan error, 1)
+	release, first := gather(r, "n",
+		func() error { return r.client.CAS(t.Context(), "n", increment) },
+		func() { leaver <- r.client.CAS(ctx, "n", increment) },
+		func() { slow <- r.client.CAS(t.Context(), "n", blocking(slowIn, slowGo)) },
+		func() { last <- r.client.CAS(t.Context(), "n", blocking(lastIn, lastGo)) },
+	)
+	release()
+	receive(t, "the slow callback", slowIn)
+	receive(t, "the last callback, after the eviction of the slow one", lastIn)
+	cancel()
+	leaverErr := receive(t, "the leaver's result", leaver)
+	close(slowGo)
+	slowErr := receive(t, "the slow call's result", slow)
+	close(lastGo)
+	for _, err := range []error{slowErr, receive(t, "result", last), receive(t, "result", first)} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	got, err := r.other.Get(t.Context(), "n")
+	if maybe := leaverErr == nil || errors.Is(leaverErr, kv.ErrIndeterminate); err != nil || got != "3" && !(maybe && got == "4") {
+		t.Errorf("three increments succeeded and one ended with %v; the counter is %v, %v", leaverErr, got, err)
+	}
+}
+
 // A callback that needs longer than SlowCallback gets through a busy key,
 // since its patience grows.
 func TestCASPatienceGrows(t *testing.T) {
@@ -311,6 +354,9 @@ func TestCASContentionTimeout(t *testing.T) {
 	err := r.client.CAS(t.Context(), "k", func(any) (any, bool, error) { calls++; return "mine", false, nil })
 	if !errors.Is(err, kv.ErrConflict) || calls < 2 {
 		t.Errorf("CAS = %v after %d callbacks, want ErrConflict after several", err, calls)
+	}
+	if n := r.store.gets.Load(); n < 2 {
+		t.Errorf("%d reads in %d rounds; after a pause the value must be read again, or it is old when it is sent", n, calls)
 	}
 	r.want("k", "theirs")
 }

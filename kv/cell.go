@@ -353,7 +353,7 @@ func (e *engine) attend(cl *cell, c *casCall) error {
 }
 
 // takeTurn runs the callback. over is true if the membership ended with it.
-func (e *engine) takeTurn(cl *cell, c *casCall, t turn) (err error, over bool) { //nolint:revive // the error is the call's result
+func (e *engine) takeTurn(cl *cell, c *casCall, t turn) (err error, over bool) {
 	returned := false
 	defer func() {
 		if !returned { // a panic or Goexit: it stays with its owner, the others go on

@@ -133,7 +133,7 @@ type Client interface {
 
 type remove string
 
-// Remove, returned as out by a CAS callback, deletes the key (C3).
+// Remove is what a CAS callback returns as out to delete the key (C3).
 const Remove remove = "polykv: remove this key"
 
 // String keeps a Remove that found its way into a log from being taken for a

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 
 	"github.com/polykv/polykv/kv/driver"
 )
@@ -126,11 +127,19 @@ func Entries(ctx context.Context, c Client, prefix string) iter.Seq2[Entry, erro
 			if err == nil && value == nil {
 				continue // deleted since it was listed
 			}
-			if !yield(Entry{Key: key, Value: value}, err) {
+			if !yield(Entry{Key: key, Value: value}, err) || callFailed(err) {
 				return
 			}
 		}
 	}
+}
+
+// callFailed reports whether err says that the call failed, rather than that a
+// value can't be decoded.
+func callFailed(err error) bool {
+	return slices.ContainsFunc([]error{
+		ErrClosed, ErrUnavailable, ErrPermission, ErrNotSupported, ErrInvalidKey, context.Canceled, context.DeadlineExceeded,
+	}, func(sentinel error) bool { return errors.Is(err, sentinel) })
 }
 
 // Pinger is the optional interface behind [Ping].

@@ -16,7 +16,8 @@ type group struct {
 	cl    *cell
 	timer *time.Timer // of the turn under way
 
-	conflicts *pauses // between conflicts in a row
+	lost      int     // conflicts in a row
+	conflicts *pauses // between them
 	failures  *pauses // between failures in a row
 }
 
@@ -164,7 +165,7 @@ func (g *group) commit(members []*casCall, decisions []decision, base recollecti
 }
 
 func (g *group) succeeded(members []*casCall, decisions []decision) {
-	g.conflicts, g.failures = nil, nil
+	g.lost, g.conflicts, g.failures = 0, nil, nil
 	for i, c := range members {
 		g.cl.settle(c, decisions[i].result())
 	}
@@ -184,12 +185,21 @@ func (g *group) conflicted(members []*casCall) {
 	}
 	g.failures = nil
 	g.cl.putBack(rest)
-	if g.conflicts == nil { // the first time, the new value is at hand: go on at once
-		g.conflicts = newPauses(max(g.e.opts.MinBackoff/10, time.Microsecond), max(g.e.opts.MaxBackoff/10, time.Microsecond))
+	if g.lost++; g.lost <= swiftRetries {
 		return
 	}
+	if g.conflicts == nil {
+		g.conflicts = newPauses(max(g.e.opts.MinBackoff/10, time.Microsecond), max(g.e.opts.MaxBackoff/200, time.Microsecond))
+	}
 	g.pause(g.conflicts)
+	g.e.forget(g.cl.id.key) // what the conflict showed is old by now and would lose again
 }
+
+// swiftRetries is how many conflicts in a row are retried without a pause. One
+// of those who fight wins each time, and the winner doesn't pause: whoever does
+// loses the next round too. So pauses come late and stay short, to spare the
+// store only where very many fight.
+const swiftRetries = 4
 
 // unknown ends a round whose swap has no known outcome. Members that wrote
 // nothing can decide again; a deletion that finds its key gone is done.

@@ -47,7 +47,7 @@ func checkForm(key string) error {
 	case key == "":
 		return fmt.Errorf("%w: the key is empty; a key is 1 to %d bytes", ErrInvalidKey, MaxKeyLen)
 	case len(key) > MaxKeyLen:
-		return fmt.Errorf("%w: the key is %d bytes long, at most %d are allowed: %q...", ErrInvalidKey, len(key), MaxKeyLen, key[:32])
+		return fmt.Errorf("%w: the key is %d bytes long, at most %d are allowed; it begins with %q", ErrInvalidKey, len(key), MaxKeyLen, key[:32])
 	case !printable(key):
 		return fmt.Errorf("%w: %q is not valid UTF-8 without control characters", ErrInvalidKey, key)
 	}

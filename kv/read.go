@@ -110,7 +110,6 @@ func (c *client) Entries(ctx context.Context, prefix string) iter.Seq2[Entry, er
 			yield(Entry{}, c.fail("Entries", prefix, ErrClosed))
 			return
 		}
-		last := ""
 		for page, err := range c.engine.pages(ctx, driver.ScanRequest{Prefix: prefix}) {
 			switch {
 			case errors.Is(err, driver.ErrSnapshotLost):
@@ -120,10 +119,9 @@ func (c *client) Entries(ctx context.Context, prefix string) iter.Seq2[Entry, er
 				return
 			}
 			for _, stored := range page.Entries {
-				if stored.Key <= last || !c.visible(prefix, stored.Key) {
+				if !c.visible(prefix, stored.Key) {
 					continue
 				}
-				last = stored.Key
 				value, err := c.decode(stored.Value)
 				if err != nil {
 					err = c.fail("Entries", stored.Key, err)
@@ -165,7 +163,7 @@ func (e *engine) pages(ctx context.Context, first driver.ScanRequest) iter.Seq2[
 				continue
 			case errors.Is(err, driver.ErrSnapshotLost):
 				// As plain text, for the loop above it would be a restart.
-				yield(driver.Page{}, fmt.Errorf("%w: the listing was overtaken %d times: %s", ErrUnavailable, restarts, err))
+				yield(driver.Page{}, fmt.Errorf("%w: the listing was overtaken %d times: %s", ErrUnavailable, restarts, err.Error()))
 				return
 			case err != nil:
 				yield(driver.Page{}, err)

@@ -123,7 +123,7 @@ func (e *engine) ended(ctx context.Context, last error) error {
 
 // final reports whether trying again after err makes no sense or is not
 // allowed, and what to return then.
-func (e *engine) final(ctx context.Context, err error) (error, bool) { //nolint:revive // the error is the value
+func (e *engine) final(ctx context.Context, err error) (error, bool) {
 	switch {
 	case driver.IsPermanent(err), errors.Is(err, ErrIndeterminate):
 		return err, true

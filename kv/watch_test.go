@@ -114,8 +114,7 @@ func breakable(r *rig) (breakNow chan error) {
 		select {
 		case err := <-breakNow:
 			cancel()
-			<-ended
-			return err
+			return errors.Join(err, <-ended)
 		case err := <-ended:
 			return err
 		}
@@ -366,13 +365,33 @@ func TestWatchSkipsTheUndecodable(t *testing.T) {
 	events.want(kv.Delete, "k")
 }
 
+// A deletion that comes in while an undecodable value is being looked at is no
+// news to who was told of neither.
+func TestWatchDeletionDuringAnUndecodableValue(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	cdc := pickyCodec{onBad: func() {
+		if err := r.other.Delete(t.Context(), "k"); err != nil {
+			t.Error(err)
+		}
+	}}
+	events := watchEvents(t, kv.New(r.store, cdc, &kv.Options{Logger: slog.New(slog.DiscardHandler)}))
+	events.want(kv.Synced, "")
+	r.put(r.other, "k", "bad")
+	events.want(kv.Undecodable, "k")
+	r.put(r.other, "marker", "m")
+	events.want(kv.Put, "marker")
+}
+
 // pickyCodec can't decode what begins with "bad".
-type pickyCodec struct{}
+type pickyCodec struct{ onBad func() }
 
 func (pickyCodec) CodecID() string              { return "picky" }
 func (pickyCodec) Encode(v any) ([]byte, error) { return stringCodec.Encode(v) }
-func (pickyCodec) Decode(stored []byte) (any, error) {
+func (c pickyCodec) Decode(stored []byte) (any, error) {
 	if len(stored) >= 3 && string(stored[:3]) == "bad" {
+		if c.onBad != nil {
+			c.onBad()
+		}
 		return nil, errors.New("bad bytes")
 	}
 	return stringCodec.Decode(stored)

@@ -40,19 +40,6 @@ func New(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Clien
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	client, err := open(ctx, cfg, cdc, deps)
-	if err != nil {
-		return nil, err
-	}
-	prefixed, err := kv.Prefix(client, cfg.Prefix)
-	if err != nil {
-		return nil, errors.Join(inField("prefix", 0, err), client.Close())
-	}
-	return prefixed, nil
-}
-
-// open returns the client without the prefix.
-func open(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Client, error) {
 	d, err := cfg.set().lookup(cfg.Backend)
 	if err != nil {
 		return nil, err
@@ -64,24 +51,36 @@ func open(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Clie
 	if env.Options.Logger == nil {
 		env.Options.Logger = slog.Default()
 	}
-	wrap := func(c kv.Client) kv.Client { return c }
+	measure := func(c kv.Client) kv.Client { return c }
 	if deps.Registerer != nil {
 		m, err := metrics.New(deps.Registerer, metrics.Options{})
 		if err != nil {
 			return nil, err
 		}
 		env.Options.Observer = both(deps.Observer, m.Observer(d.Name))
-		wrap = func(c kv.Client) kv.Client { return m.Wrap(c, d.Name) }
+		measure = func(c kv.Client) kv.Client { return m.Wrap(c, d.Name) }
 	}
-	section := cfg.section(d)
+	client, err := open(ctx, d, cfg.section(d), env)
+	if err != nil {
+		return nil, err
+	}
+	prefixed, err := kv.Prefix(client, cfg.Prefix)
+	if err != nil {
+		return nil, errors.Join(inField("prefix", 0, err), client.Close())
+	}
+	return measure(prefixed), nil // outermost, so that a Ping below the prefix is measured too
+}
+
+// open returns the driver's client, without prefix and metrics.
+func open(ctx context.Context, d Driver, section Section, env Env) (kv.Client, error) {
 	got, err := d.open(ctx, section, env)
 	switch {
 	case err != nil:
 		return nil, inSection(d.Name, section, err)
 	case got.client != nil:
-		return wrap(got.client), nil
+		return got.client, nil
 	case got.store != nil:
-		return wrap(kv.New(got.store, cdc, &env.Options)), nil
+		return kv.New(got.store, env.Codec, &env.Options), nil
 	default:
 		return nil, fmt.Errorf("driver %q opened nothing and gave no error", d.Name)
 	}

@@ -55,7 +55,7 @@ func BenchmarkGet64Goroutines(b *testing.B) {
 	b.SetParallelism(32)
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
-			h.Get(ctx, driver.GetRequest{Key: keys[i%len(keys)]})
+			_, _ = h.Get(ctx, driver.GetRequest{Key: keys[i%len(keys)]})
 		}
 	})
 }
@@ -97,7 +97,7 @@ func BenchmarkSwap64Goroutines(b *testing.B) {
 		key := keys[int(next.Add(1))%len(keys)]
 		for pb.Next() {
 			prev, _ := h.Get(ctx, driver.GetRequest{Key: key})
-			h.Swap(ctx, driver.Swap{Key: key, Value: []byte("v"), Prev: prev, ID: 1})
+			_, _ = h.Swap(ctx, driver.Swap{Key: key, Value: []byte("v"), Prev: prev, ID: 1})
 		}
 	})
 }
@@ -125,7 +125,7 @@ func BenchmarkSwapAfterScan(b *testing.B) {
 		b.ReportAllocs()
 		b.ResetTimer()
 		for b.Loop() {
-			h.Scan(ctx, driver.ScanRequest{Prefix: keys[0]})
+			_, _ = h.Scan(ctx, driver.ScanRequest{Prefix: keys[0]})
 			r, _ := h.Swap(ctx, driver.Swap{Key: keys[n/2], Value: []byte("v"), Prev: prev, ID: 1})
 			prev = r.Entry
 		}
@@ -141,7 +141,7 @@ func BenchmarkCreateAndRemove(b *testing.B) {
 		b.ResetTimer()
 		for b.Loop() {
 			r, _ := h.Swap(ctx, driver.Swap{Key: key, Value: []byte("v"), ID: 1})
-			h.Swap(ctx, driver.Swap{Key: key, Remove: true, Prev: r.Entry, ID: 1})
+			_, _ = h.Swap(ctx, driver.Swap{Key: key, Remove: true, Prev: r.Entry, ID: 1})
 		}
 	})
 }
@@ -153,7 +153,7 @@ func BenchmarkScan100(b *testing.B) {
 		b.ReportAllocs()
 		b.ResetTimer()
 		for b.Loop() {
-			h.Scan(ctx, driver.ScanRequest{Prefix: "bench/", After: keys[n/2], Limit: 100})
+			_, _ = h.Scan(ctx, driver.ScanRequest{Prefix: "bench/", After: keys[n/2], Limit: 100})
 		}
 	})
 }
@@ -163,7 +163,7 @@ func BenchmarkScan2000(b *testing.B) {
 	h := s.Open()
 	b.ReportAllocs()
 	for b.Loop() {
-		h.Scan(ctx, driver.ScanRequest{Prefix: "bench/", KeysOnly: true})
+		_, _ = h.Scan(ctx, driver.ScanRequest{Prefix: "bench/", KeysOnly: true})
 	}
 }
 
@@ -181,7 +181,7 @@ func follow(b *testing.B, h driver.Store, n int, r func(i int) driver.Range) *at
 		var last driver.Entry
 		go func() {
 			defer done.Done()
-			h.Watch(ctx, r(i), func(e driver.Event) {
+			_ = h.Watch(ctx, r(i), func(e driver.Event) {
 				if e.Type == driver.Synced {
 					synced.Done()
 					got.Store(0)
@@ -307,7 +307,7 @@ func BenchmarkMemory(b *testing.B) {
 		before = inUse()
 		for _, key := range keys[:n/10] {
 			synced.Add(1)
-			ended.Go(func() { h.Watch(ctx, driver.Range{Key: key}, func(driver.Event) { synced.Done() }) })
+			ended.Go(func() { _ = h.Watch(ctx, driver.Range{Key: key}, func(driver.Event) { synced.Done() }) })
 			synced.Add(1) // the entry, and Synced
 		}
 		synced.Wait()

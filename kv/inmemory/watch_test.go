@@ -144,7 +144,7 @@ func TestWatchConflates(t *testing.T) {
 	put(t, h, "end", "")
 	receive(t, ended, "the last change")
 	rec.cancel()
-	receive(t, rec.ended, "the watch to end")
+	_ = receive(t, rec.ended, "the watch to end")
 	for i := range keys {
 		if last[benchKey(i)] != fmt.Sprint(rounds-1) || order[i] != benchKey(i) {
 			t.Fatalf("key %d: final state %q, in its place is %q", i, last[benchKey(i)], order[i])
@@ -200,18 +200,18 @@ func TestWatchEndsBesideStuckWatch(t *testing.T) {
 	receive(t, stuck, "the write")
 
 	good.cancel()
-	receive(t, good.ended, "the good watch to end")
+	_ = receive(t, good.ended, "the good watch to end")
 	if err := h.Close(); err != nil {
 		t.Error(err)
 	}
 	bad.cancel()
 	select {
-	case <-bad.ended:
-		t.Error("a watch returned while its emit runs")
+	case err := <-bad.ended:
+		t.Errorf("a watch returned while its emit runs: %v", err)
 	default:
 	}
 	close(free)
-	receive(t, bad.ended, "the bad watch to end")
+	_ = receive(t, bad.ended, "the bad watch to end")
 	writer.Wait()
 	if len(good.events) != 1 {
 		t.Errorf("the ended watch got %q", good.events)
@@ -235,7 +235,7 @@ func TestWatchesLeaveNothingBehind(t *testing.T) {
 	for i := range watches { // in an order that moves watches about
 		w := watches[i*7%50]
 		w.cancel()
-		receive(t, w.ended, "the watch to end")
+		_ = receive(t, w.ended, "the watch to end")
 		if len(w.events) != 2 {
 			t.Errorf("watch %d got %q", i*7%50, w.events)
 		}
@@ -274,7 +274,7 @@ func TestWatchEmitIsExclusive(t *testing.T) {
 		var inside atomic.Int32
 		var over atomic.Bool
 		n := 0
-		h.Watch(ctx, driver.Range{IsPrefix: true}, func(driver.Event) {
+		_ = h.Watch(ctx, driver.Range{IsPrefix: true}, func(driver.Event) {
 			if inside.Add(1) != 1 {
 				t.Error("emit was called twice at a time")
 			}
