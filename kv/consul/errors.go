@@ -110,7 +110,7 @@ func notApplied(err error) bool {
 	var txn *txnError
 	var status *statusError
 	switch {
-	case errors.As(err, &txn):
+	case errors.As(err, &txn), errors.Is(err, errNoTransactions):
 		return true
 	case errors.As(err, &status):
 		return slices.Contains(refusals, status.code) || status.code >= 500 && isNotProposed(status.text)

@@ -2,6 +2,8 @@ package consul
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -42,8 +44,11 @@ func configFor(c *testserver.Cluster) Config {
 // openShared returns a store on the shared server, and a prefix for the test.
 func openShared(t testing.TB) (s *store, prefix string) {
 	t.Helper()
-	return openStore(t, configFor(single.Get(t))), t.Name() + "/"
+	return openStore(t, configFor(single.Get(t))), unique(t) + "/"
 }
+
+// unique returns the test's name with something that no other run of it has.
+func unique(t testing.TB) string { return fmt.Sprintf("%s-%x", t.Name(), rand.Uint32()) }
 
 func withTimeout(t testing.TB, d time.Duration) context.Context {
 	t.Helper()

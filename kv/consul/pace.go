@@ -6,9 +6,13 @@ import (
 )
 
 const (
-	// A watch spends at most one part in costFactor+1 of its time on getting
-	// answers, and its server about as much on making them.
+	// Under constant change a watch pauses for costFactor times what the last
+	// answer cost, so that it spends a ninth of its time on answers, its
+	// server less, and short pauses add little delay. From longPause on, the
+	// factor shrinks to keep the delay within a second, down to minFactor.
 	costFactor = 8
+	longPause  = 500 * time.Millisecond
+	minFactor  = 2
 
 	// Consul wakes a watch for changes outside its range too: of an empty
 	// range, for any change nearby. The pause after such an answer doubles
@@ -27,7 +31,7 @@ type pace struct {
 // answered takes in what an answer cost, how long it was waited for and
 // whether it brought anything.
 func (p *pace) answered(news bool, took, cost time.Duration) {
-	pause := costFactor * cost
+	pause := max(min(costFactor*cost, longPause), minFactor*cost)
 	switch {
 	case news:
 		p.idle = 0

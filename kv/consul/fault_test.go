@@ -1,0 +1,398 @@
+package consul
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/polykv/polykv/internal/testserver"
+	"github.com/polykv/polykv/internal/testserver/servertest"
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// unused returns a loopback address that refuses connections.
+func unused(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+func TestRefusedConnection(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Address = unused(t)
+	s := openStore(t, cfg)
+	start := time.Now()
+	for _, size := range []int{1, 500 << 10} {
+		res, err := s.Swap(withTimeout(t, 10*time.Second), driver.Swap{Key: "k", Value: make([]byte, size), ID: 1})
+		if res.Outcome != driver.NotApplied || driver.IsPermanent(err) || !strings.Contains(err.Error(), "connection refused") {
+			t.Errorf("swap: %v, %v", res.Outcome, err)
+		}
+	}
+	_, err := s.Get(withTimeout(t, 10*time.Second), driver.GetRequest{Key: "k"})
+	if err == nil || driver.IsPermanent(err) || !strings.Contains(err.Error(), cfg.Address) {
+		t.Errorf("get: %v", err)
+	}
+	if _, err = s.Scan(withTimeout(t, 10*time.Second), driver.ScanRequest{}); err == nil || driver.IsPermanent(err) {
+		t.Errorf("scan: %v", err)
+	}
+	if err = s.Watch(withTimeout(t, 10*time.Second), driver.Range{Key: "k"}, nil); err == nil || driver.IsPermanent(err) {
+		t.Errorf("watch: %v", err)
+	}
+	if d := time.Since(start); d > cfg.DialTimeout {
+		t.Errorf("failing took %v", d)
+	}
+}
+
+// A write whose answer is lost was applied once. The driver says that it
+// doesn't know, doesn't send it again, and recognises it afterwards.
+func TestLostAnswerIsUnknown(t *testing.T) {
+	direct, p := openShared(t)
+	key := p + "k"
+	for name, size := range map[string]int{"in a transaction": 10, "by PUT": 500 << 10} {
+		for lost, lose := range map[string]func(*testserver.Proxy){
+			"the answer is late":      func(*testserver.Proxy) {},
+			"the connection goes too": func(proxy *testserver.Proxy) { proxy.Cut() },
+		} {
+			t.Run(name+", "+lost, func(t *testing.T) {
+				proxy := servertest.Proxy(t, single.Get(t).Endpoints()[0])
+				cfg := DefaultConfig()
+				cfg.Address = proxy.Addr()
+				s := openStore(t, cfg)
+				prev := get(t, s, key) // there is a connection to reuse now
+				w := driver.Swap{Key: key, Prev: prev, Value: make([]byte, size), ID: uint64(time.Now().UnixNano())}
+				proxy.SwallowResponses()
+				before := proxy.Stats()
+				done := make(chan driver.Entry)
+				go func() {
+					var now driver.Entry
+					eventually(t, func() error {
+						if now = get(t, direct, key); now.Version == prev.Version {
+							return errors.New("not written yet")
+						}
+						return nil
+					})
+					lose(proxy)
+					done <- now
+				}()
+				res, err := s.Swap(withTimeout(t, 2*time.Second), w)
+				now := <-done
+				if res.Outcome != driver.Unknown || err == nil || driver.IsPermanent(err) {
+					t.Fatalf("%v, %v", res.Outcome, err)
+				}
+				after := proxy.Stats()
+				if sent := after.ToServer - before.ToServer; sent > int64(2*size+1000) || after.Accepted != before.Accepted {
+					t.Errorf("%d bytes over %d new connections", sent, after.Accepted-before.Accepted)
+				}
+				if e := get(t, direct, key); e.Version != now.Version || direct.Resolve(w, e) != driver.Applied {
+					t.Errorf("%+v, after %+v", e.Meta, now.Meta)
+				}
+			})
+		}
+	}
+}
+
+// A server that takes connections and says nothing: the write left.
+func TestSilentServer(t *testing.T) {
+	proxy := servertest.Proxy(t, single.Get(t).Endpoints()[0])
+	cfg := DefaultConfig()
+	cfg.Address = proxy.Addr()
+	s, p := openStore(t, cfg), unique(t)+"/"
+	proxy.Hang()
+	start := time.Now()
+	w := driver.Swap{Key: p + "k", Value: []byte("v"), ID: 1}
+	res, err := s.Swap(withTimeout(t, 200*time.Millisecond), w)
+	if res.Outcome != driver.Unknown || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > time.Second {
+		t.Errorf("%v, %v after %v", res.Outcome, err, time.Since(start))
+	}
+	if _, err := s.Get(withTimeout(t, 200*time.Millisecond), driver.GetRequest{Key: p + "k"}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if res, err := s.Swap(ctx, w); res.Outcome != driver.NotApplied || !errors.Is(err, context.Canceled) {
+		t.Errorf("a ctx that is done: %v, %v", res.Outcome, err)
+	}
+	if err := proxy.Heal(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error { _, err := s.Get(t.Context(), driver.GetRequest{Key: p + "k"}); return err })
+}
+
+// answering is a server that gives everybody the same answer.
+func answering(t testing.TB, code int, header http.Header, body string) (s *store, requests *atomic.Int64) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests = new(atomic.Int64)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		_, _ = io.Copy(io.Discard, r.Body)
+		for k, v := range header {
+			w.Header()[k] = v
+		}
+		w.WriteHeader(code)
+		_, _ = io.WriteString(w, body)
+	})}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close(); <-done })
+	cfg := DefaultConfig()
+	cfg.Address = l.Addr().String()
+	return openStore(t, cfg), requests
+}
+
+// What an answer that isn't a result proves about a write. Answers of real
+// servers are in the tests beside this; the texts are those of Consul 1.13.
+func TestWhatAnswersProve(t *testing.T) {
+	for _, test := range []struct {
+		code    int
+		body    string
+		outcome driver.Outcome
+		is      error // nil: to be tried again
+	}{
+		{500, "No cluster leader", driver.NotApplied, nil},
+		{500, "rpc error making call: No cluster leader", driver.NotApplied, nil},
+		{500, "rpc error making call: rpc error making call: raft apply failed: node is not the leader", driver.NotApplied, nil},
+		{500, "rpc error getting client: failed to get conn: dial tcp 127.0.0.1:0->127.0.0.1:8300: connect: connection refused", driver.NotApplied, nil},
+		{500, "raft apply failed: leadership transfer in progress", driver.NotApplied, nil},
+		{500, "No path to datacenter", driver.NotApplied, nil},
+		{500, "raft apply failed: leadership lost while committing log", driver.Unknown, nil},
+		{500, "raft apply failed: snapshot restored while committing log", driver.Unknown, nil},
+		{500, "raft apply failed: raft is already shutdown", driver.Unknown, nil},
+		{500, "rpc error making call: EOF", driver.Unknown, nil},
+		{500, "rpc error making call: i/o deadline reached", driver.Unknown, nil},
+		{500, "somebody says No cluster leader", driver.Unknown, nil},
+		{500, "", driver.Unknown, nil},
+		{502, "Bad Gateway", driver.Unknown, nil},
+		{503, "rate limit exceeded for operation that can only be performed by the leader, try again later", driver.NotApplied, nil},
+		{503, "Service Unavailable", driver.Unknown, nil},
+		{429, "", driver.NotApplied, nil},
+		{408, "Request Timeout", driver.Unknown, nil},
+		{404, "Invalid URL path", driver.NotApplied, driver.ErrNotSupported},
+		{403, "Permission denied", driver.NotApplied, driver.ErrPermission},
+		{403, "rpc error making call: ACL not found", driver.NotApplied, driver.ErrPermission},
+		{413, "Request body too large", driver.NotApplied, driver.ErrTooLarge},
+		{307, "Temporary Redirect", driver.Unknown, nil},
+		{200, "<html>Log in</html>", driver.Unknown, nil},
+		{200, `{"Results":[{"KV":{"Key":"k","Mod`, driver.Unknown, nil},
+		{409, `{"Errors":[{"OpIndex":0,"What":"failed to set key \"k\", index is stale"}]}`, driver.Conflict, nil},
+		{409, `{"Errors":[{"OpIndex":0,"What":"Permission denied"}]}`, driver.NotApplied, driver.ErrPermission},
+		{409, `{"Errors":[{"OpIndex":0,"What":"something else about a key, index is stale"}]}`, driver.NotApplied, nil},
+		{409, `{"Errors":[{"OpIndex":0,"What":"unknown KV verb \"cas\""}]}`, driver.NotApplied, driver.ErrNotSupported},
+		{409, `{"Errors":[]}`, driver.NotApplied, nil},
+	} {
+		s, requests := answering(t, test.code, nil, test.body)
+		res, err := s.Swap(withTimeout(t, 5*time.Second), driver.Swap{Key: "k", Value: []byte("v"), ID: 1})
+		if res.Outcome != test.outcome || (err == nil) != (test.outcome == driver.Conflict) {
+			t.Errorf("%d %s: %v, %v; want %v", test.code, test.body, res.Outcome, err, test.outcome)
+		}
+		if test.is != nil && !errors.Is(err, test.is) || test.is == nil && driver.IsPermanent(err) {
+			t.Errorf("%d %s: %v; want %v", test.code, test.body, err, test.is)
+		}
+		if n := requests.Load(); n != 1 {
+			t.Errorf("%d %s: sent %d times", test.code, test.body, n)
+		}
+		if _, err := s.Get(withTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"}); err == nil {
+			t.Errorf("%d %s: a get succeeds", test.code, test.body)
+		}
+		if _, err := s.Scan(withTimeout(t, 5*time.Second), driver.ScanRequest{Prefix: "k"}); err == nil {
+			t.Errorf("%d %s: a scan succeeds", test.code, test.body)
+		}
+	}
+}
+
+// While a cluster has no leader, its servers refuse; they don't leave writes
+// in doubt.
+func TestNoLeader(t *testing.T) {
+	t.Parallel()
+	c := servertest.Consul(t, testserver.Options{Nodes: 3})
+	leader := servertest.Leader(t, c)
+	left := (leader + 1) % 3
+	cfg := configFor(c)
+	cfg.Address, cfg.Consistency = c.Endpoints()[left], stale
+	s := openStore(t, cfg)
+	e := put(t, s, "k", "1")
+	f := follow(t, s, driver.Range{Key: "k"})
+	f.sees(t, map[string]string{"k": "1"})
+	eventually(t, func() error { // the server that stays has it too
+		if e, err := s.Get(t.Context(), driver.GetRequest{Key: "k", AllowStale: true}); err != nil || !e.Exists() {
+			return fmt.Errorf("%+v, %w", e, err)
+		}
+		return nil
+	})
+	if err := c.Kill(leader, (leader+2)%3); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.ends(t, 20*time.Second); err == nil || driver.IsPermanent(err) {
+		t.Errorf("watch ended with %v", err)
+	}
+	// The server answers after up to 7 s (its rpc_hold_timeout) of waiting for a leader.
+	eventually(t, func() error {
+		res, err := s.Swap(withTimeout(t, 15*time.Second), driver.Swap{Key: "k", Prev: e, Value: []byte("2"), ID: 1})
+		if res.Outcome == driver.Unknown && err != nil {
+			return err // the first may have met the leader's end
+		}
+		if res.Outcome != driver.NotApplied || driver.IsPermanent(err) {
+			t.Errorf("swap: %v, %v", res.Outcome, err)
+		}
+		if !strings.Contains(err.Error(), "No cluster leader") { // at first, the dead leader refuses connections
+			return err
+		}
+		return nil
+	})
+	if e, err := s.Get(withTimeout(t, 5*time.Second), driver.GetRequest{Key: "k", AllowStale: true}); err != nil || string(e.Value) != "1" {
+		t.Errorf("stale get: %v, %v", e, err)
+	}
+	if page, err := s.Scan(withTimeout(t, 5*time.Second), driver.ScanRequest{AllowStale: true}); err != nil || len(page.Entries) != 1 {
+		t.Errorf("stale scan: %v, %v", page, err)
+	}
+	if err := c.Restart(leader, (leader+2)%3); err != nil {
+		t.Fatal(err)
+	}
+	servertest.WaitReady(t, c)
+	swap(t, s, driver.Swap{Key: "k", Prev: e, Value: []byte("3")}, driver.Applied)
+}
+
+// A server's end ends a watch session; after the restart another one works.
+// A restored snapshot shows in a watch that goes on, without waiting for a
+// change, and begins another history for who can tell.
+func TestRestartAndRestore(t *testing.T) {
+	t.Parallel()
+	c := servertest.Consul(t, testserver.Options{})
+	s := openStore(t, configFor(c))
+	kept := put(t, s, "a", "1")
+	f, g := follow(t, s, driver.Range{IsPrefix: true}), follow(t, s, driver.Range{Key: "b"})
+	f.sees(t, map[string]string{"a": "1"})
+	g.isSynced(t)
+	if err := c.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []*follower{f, g} {
+		if err := f.ends(t, 5*time.Second); err == nil || driver.IsPermanent(err) {
+			t.Fatalf("ended with %v", err)
+		}
+	}
+	res, err := s.Swap(withTimeout(t, time.Second), driver.Swap{Key: "a", Prev: kept, Value: []byte("x"), ID: 1})
+	if res.Outcome != driver.NotApplied {
+		t.Errorf("without a server: %v, %v", res.Outcome, err)
+	}
+	if err := c.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	servertest.WaitReady(t, c)
+	if e := get(t, s, "a"); e.Generation != kept.Generation || e.Version != kept.Version {
+		t.Errorf("a restart is not another history: %+v, %+v", e, kept)
+	}
+
+	raw, err := api.NewClient(&api.Config{Address: c.URLs()[0], Transport: &http.Transport{DisableKeepAlives: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	backup := save(t, raw)
+	late := put(t, s, "a", "2")
+	put(t, s, "b", "2")
+	f, g = follow(t, s, driver.Range{IsPrefix: true}), follow(t, s, driver.Range{Key: "b"})
+	f.sees(t, map[string]string{"a": "2", "b": "2"})
+	g.sees(t, map[string]string{"b": "2"})
+	start := time.Now()
+	if err := raw.Snapshot().Restore(nil, bytes.NewReader(backup)); err != nil {
+		t.Fatal(err)
+	}
+	f.sees(t, map[string]string{"a": "1"})
+	g.sees(t, map[string]string{})
+	if d := time.Since(start); d > s.cfg.WaitTime/2 {
+		t.Errorf("the restore was seen after %v", d)
+	}
+	if gen := get(t, s, "b").Generation; gen == kept.Generation {
+		t.Errorf("the generation is still %d", gen)
+	}
+	swap(t, s, driver.Swap{Key: "a", Prev: late, Value: []byte("x")}, driver.Conflict)
+	if now := put(t, s, "a", "3"); now.Version <= late.Version {
+		t.Errorf("version %d was handed out again: %+v", late.Version, now)
+	}
+	f.sees(t, map[string]string{"a": "3"})
+}
+
+func save(t testing.TB, c *api.Client) []byte {
+	t.Helper()
+	r, _, err := c.Snapshot().Save(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// A server that is stopped and says nothing is given up after the wait.
+func TestWatchNoticesASilentServer(t *testing.T) {
+	t.Parallel()
+	c := servertest.Consul(t, testserver.Options{})
+	cfg := configFor(c)
+	cfg.WaitTime = time.Second
+	s := openStore(t, cfg)
+	var followers []*follower
+	for _, r := range []driver.Range{{IsPrefix: true}, {Key: "k"}} {
+		f := follow(t, s, r)
+		f.isSynced(t)
+		followers = append(followers, f)
+	}
+	if err := c.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	followers = append(followers, follow(t, s, driver.Range{Key: "late"}))
+	for _, f := range followers {
+		if err := f.ends(t, cfg.answerTime()+3*time.Second); err == nil || driver.IsPermanent(err) || errors.Is(err, context.Canceled) {
+			t.Errorf("ended with %v", err)
+		}
+	}
+	res, err := s.Swap(withTimeout(t, 300*time.Millisecond), driver.Swap{Key: "a", Value: []byte("1"), ID: 1})
+	if res.Outcome != driver.Unknown || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("swap on a stopped server: %v, %v", res.Outcome, err)
+	}
+	if err := c.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error { _, err := s.Get(withTimeout(t, time.Second), driver.GetRequest{Key: "a"}); return err })
+	put(t, s, "b", "2")
+}
+
+func TestAfterClose(t *testing.T) {
+	opened, err := Open(configFor(single.Get(t)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := opened.(*store)
+	get(t, s, unique(t))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Get(t.Context(), driver.GetRequest{Key: "k"}); !errors.Is(err, driver.ErrClosed) {
+		t.Error(err)
+	}
+	if res, err := s.Swap(t.Context(), driver.Swap{Key: "k", ID: 1}); res.Outcome != driver.NotApplied || !errors.Is(err, driver.ErrClosed) {
+		t.Error(res.Outcome, err)
+	}
+	if err := s.Watch(t.Context(), driver.Range{Key: "k"}, nil); !errors.Is(err, driver.ErrClosed) {
+		t.Error(err)
+	}
+}
