@@ -156,6 +156,30 @@ func TestCASPanicAndGoexitStayWithTheirOwner(t *testing.T) {
 	}
 }
 
+func TestCASPanicInAGroup(t *testing.T) {
+	r := newRig(t, kv.Options{SlowCallback: time.Hour})
+	r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) { return do() }
+	panicked, last := make(chan any, 1), make(chan error, 1)
+	release, first := gather(r, "n",
+		func() error { return r.client.CAS(t.Context(), "n", increment) },
+		func() {
+			defer func() { panicked <- recover() }()
+			_ = r.client.CAS(t.Context(), "n", func(any) (any, bool, error) { panic("mine") })
+		},
+		func() { last <- r.client.CAS(t.Context(), "n", increment) },
+	)
+	release()
+	if got := receive(t, "panic", panicked); got != "mine" {
+		t.Errorf("recovered %v", got)
+	}
+	for _, ch := range []<-chan error{first, last} {
+		if err := receive(t, "result", ch); err != nil {
+			t.Error(err)
+		}
+	}
+	r.want("n", "2")
+}
+
 func TestCASBlockedCallbackHoldsNobodyUp(t *testing.T) {
 	r := newRig(t, kv.Options{SlowCallback: 10 * time.Millisecond})
 	release, blocked := make(chan struct{}), make(chan struct{})
