@@ -65,7 +65,7 @@ func ExampleWatch() {
 	defer func() { _ = client.Close() }()
 	ctx := context.Background()
 	err := kv.Watch(ctx, client, kv.PrefixRange("app/"), func(ev kv.Event) bool {
-		fmt.Println(ev.Type, ev.Key)
+		fmt.Printf("%v %q\n", ev.Type, ev.Key)
 		if ev.Type == kv.Synced { // everything that existed has been delivered
 			if err := client.Delete(ctx, "app/a"); err != nil { // a callback may use the client
 				fmt.Println(err)
@@ -75,9 +75,9 @@ func ExampleWatch() {
 	})
 	fmt.Println(err)
 	// Output:
-	// put app/a
-	// synced
-	// delete app/a
+	// put "app/a"
+	// synced ""
+	// delete "app/a"
 	// <nil>
 }
 
