@@ -65,18 +65,34 @@ below a prefix of its own that it empties at the end, also if it is interrupted.
 	return cmd
 }
 
-// canStart tells whether startServer knows the backend.
-func canStart(backend string) bool { return backend == "etcd" }
+// starter starts a server of one backend, and settles the configuration on it.
+type starter struct {
+	start func(context.Context, testserver.Options) (*testserver.Cluster, error)
+	use   func(*factory.Config, *testserver.Cluster)
+}
+
+// starterOf returns nil for a backend without a server to start.
+func starterOf(backend string) *starter {
+	switch backend {
+	case "consul":
+		return &starter{testserver.StartConsul, func(c *factory.Config, cl *testserver.Cluster) { c.Consul.Address = cl.Endpoints()[0] }}
+	case "etcd":
+		return &starter{testserver.StartEtcd, func(c *factory.Config, cl *testserver.Cluster) { c.Etcd.Endpoints = cl.Endpoints() }}
+	default:
+		return nil
+	}
+}
 
 // startServer starts a server of the chosen backend and points the
 // configuration to it.
 func (a *app) startServer(ctx context.Context) (*testserver.Cluster, error) {
 	fmt.Fprintf(a.stderr, "starting %s ...\n", a.config.Backend)
-	cluster, err := testserver.StartEtcd(ctx, testserver.Options{Log: a.stderr})
+	s := starterOf(a.config.Backend)
+	cluster, err := s.start(ctx, testserver.Options{Log: a.stderr})
 	if err != nil {
 		return nil, fmt.Errorf("--start-servers: %w", err)
 	}
-	a.config.Etcd.Endpoints = cluster.Endpoints()
+	s.use(a.config, cluster)
 	return cluster, nil
 }
 
@@ -109,8 +125,8 @@ func (a *app) prepareDemo(f demoFlags) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	if f.startServers && !canStart(c.Backend) {
-		return usagef("--start-servers: there is no server of %q to start; give --from etcd", c.Backend)
+	if f.startServers && starterOf(c.Backend) == nil {
+		return usagef("--start-servers: there is no server of %q to start; give --from consul or --from etcd", c.Backend)
 	}
 	name := make([]byte, 4)
 	rand.Read(name) // never fails

@@ -59,8 +59,9 @@ func testVersion(t *testing.T) {
 			t.Fatal(err, stderr)
 		}
 		lines := strings.Split(stdout.String(), "\n")
-		if len(lines) != 5 || !strings.HasPrefix(lines[0], "polykv ") || !strings.HasPrefix(lines[1], "go1.") ||
-			!strings.HasPrefix(lines[2], "go.etcd.io/etcd/client/v3 v3.") || lines[3] != "backends: etcd, inmemory" {
+		if len(lines) != 6 || !strings.HasPrefix(lines[0], "polykv ") || !strings.HasPrefix(lines[1], "go1.") ||
+			!strings.HasPrefix(lines[2], "github.com/hashicorp/consul/api v1.") ||
+			!strings.HasPrefix(lines[3], "go.etcd.io/etcd/client/v3 v3.") || lines[4] != "backends: consul, etcd, inmemory" {
 			t.Errorf("%s printed\n%s", arg, stdout)
 		}
 	}

@@ -1,10 +1,13 @@
 package factory
 
 import (
+	"cmp"
 	"context"
+	"os"
 	"reflect"
 	"strings"
 
+	"github.com/polykv/polykv/kv/consul"
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/etcd"
 )
@@ -12,6 +15,8 @@ import (
 // Builtin returns polykv's own drivers.
 func Builtin() Drivers {
 	return Drivers{list: []Driver{ // sorted by name
+		builtin(StoreDriver("consul", pointerTo(consul.DefaultConfig), openConsul), "github.com/hashicorp/consul/api",
+			func(c *Config) Section { return &c.Consul }, consulTarget),
 		builtin(StoreDriver("etcd", pointerTo(etcd.DefaultConfig), openEtcd), "go.etcd.io/etcd/client/v3",
 			func(c *Config) Section { return &c.Etcd }, etcdTarget),
 		builtin(StoreDriver("inmemory", pointerTo(DefaultInMemoryConfig), openInMemory), "",
@@ -23,6 +28,16 @@ func Builtin() Drivers {
 func builtin(d Driver, library string, field func(*Config) Section, target func(*Config) Target) Driver {
 	d.Library, d.field, d.target = library, field, target
 	return d
+}
+
+func openConsul(_ context.Context, c *consul.Config, env Env) (driver.Store, error) {
+	return consul.Open(*c, env.Options.Logger)
+}
+
+func consulTarget(c *Config) Target {
+	// As consul.Open does: what is empty comes from Consul's own environment.
+	address := cmp.Or(c.Consul.Address, os.Getenv("CONSUL_HTTP_ADDR"), "127.0.0.1:8500")
+	return Target{Address: address, DialTimeout: c.Consul.DialTimeout}
 }
 
 func openEtcd(_ context.Context, c *etcd.Config, env Env) (driver.Store, error) {

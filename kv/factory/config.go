@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/consul"
 	"github.com/polykv/polykv/kv/etcd"
 )
 
@@ -34,6 +35,9 @@ type Config struct {
 
 	// InMemory is the section of the backend "inmemory".
 	InMemory InMemoryConfig `yaml:"inmemory"`
+
+	// Consul is the section of the backend "consul".
+	Consul consul.Config `yaml:"consul"`
 
 	// Etcd is the section of the backend "etcd".
 	Etcd etcd.Config `yaml:"etcd"`
