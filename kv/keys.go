@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// MaxKeyLen is the length of the longest key, in bytes: Consul's own limit
-	// for keys in memory-mapped indexes, met by every backend.
+	// MaxKeyLen is the length of the longest key, in bytes. Every backend
+	// takes keys of this length.
 	MaxKeyLen = 512
 
 	// ReservedSegment is the path segment that marks polykv's own keys.

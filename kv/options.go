@@ -35,7 +35,8 @@ type Options struct {
 	MaxAttempts int
 
 	// MinBackoff and MaxBackoff bound the jittered exponential pause before a
-	// retry. Defaults 10 ms and 1 s.
+	// retry. Defaults 10 ms and 1 s. Pauses between conflicts are far shorter,
+	// see docs/design.md.
 	MinBackoff, MaxBackoff time.Duration
 
 	// MaxValueSize lowers the store's limit for an encoded value, in bytes.

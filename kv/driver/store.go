@@ -59,7 +59,8 @@ type Store interface {
 	//
 	// The engine restarts a session that returned, with backoff, and compares
 	// the new snapshot with what it had: a driver never needs to remember
-	// anything across sessions. emit never blocks on the consumer, may be
+	// anything across sessions. emit never blocks on the consumer and never
+	// uses the store, so a driver may call it under its own locks; it may be
 	// called from one goroutine at a time only, and not after Watch returned.
 	Watch(ctx context.Context, r Range, emit func(Event)) error
 
@@ -87,8 +88,9 @@ type Entry struct {
 	Meta any
 
 	// Generation identifies the store's history. It changes when the store
-	// was replaced or set back (its cluster id is another, its index fell), after which versions seen
-	// before mean nothing. A store to which that can't happen leaves it 0.
+	// was replaced or set back (its cluster id is another, its index fell),
+	// after which versions seen before mean nothing. A store to which that
+	// can't happen leaves it 0.
 	Generation uint64
 }
 
@@ -185,9 +187,10 @@ type Result struct {
 	Outcome Outcome
 
 	// Entry is set when Known is true. After Applied it is the entry as
-	// written (Version, Meta and Generation suffice; the engine knows the
-	// value; Version 0 after a removal), after Conflict the current entry, complete, if the store's
-	// answer carried it. Set Known false rather than make another request.
+	// written (Version, Meta and Generation suffice, as the engine knows the
+	// value; Version 0 after a removal). After Conflict it is the current
+	// entry, complete, if the store's answer carried it. Set Known false
+	// rather than make another request.
 	Entry Entry
 	Known bool
 }
