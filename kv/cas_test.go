@@ -158,7 +158,9 @@ func TestCASPanicAndGoexitStayWithTheirOwner(t *testing.T) {
 
 func TestCASPanicInAGroup(t *testing.T) {
 	r := newRig(t, kv.Options{SlowCallback: time.Hour})
-	r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) { return do() }
+	r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
+		return do()
+	}
 	panicked, last := make(chan any, 1), make(chan error, 1)
 	release, first := gather(r, "n",
 		func() error { return r.client.CAS(t.Context(), "n", increment) },
