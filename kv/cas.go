@@ -270,7 +270,7 @@ func (e *engine) aloneOnce(cl *cell, c *casCall) error {
 // orDemote returns err if it is final, and otherwise notes the failure and
 // leaves the call to a group, which retries.
 func (e *engine) orDemote(c *casCall, err error) error {
-	if err, final := e.final(c.ctx, err); final {
+	if final, err := e.final(c.ctx, err); final {
 		return err
 	}
 	c.failingSince = time.Now()

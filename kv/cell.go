@@ -339,7 +339,7 @@ func (e *engine) attend(cl *cell, c *casCall) error {
 	for {
 		select {
 		case t := <-c.turns:
-			if err, over := e.takeTurn(cl, c, t); over {
+			if over, err := e.takeTurn(cl, c, t); over {
 				return err
 			}
 		case err := <-c.done:
@@ -353,7 +353,7 @@ func (e *engine) attend(cl *cell, c *casCall) error {
 }
 
 // takeTurn runs the callback. over is true if the membership ended with it.
-func (e *engine) takeTurn(cl *cell, c *casCall, t turn) (err error, over bool) {
+func (e *engine) takeTurn(cl *cell, c *casCall, t turn) (over bool, err error) {
 	returned := false
 	defer func() {
 		if !returned { // a panic or Goexit: it stays with its owner, the others go on
@@ -363,19 +363,19 @@ func (e *engine) takeTurn(cl *cell, c *casCall, t turn) (err error, over bool) {
 	d := c.decide(t.state)
 	returned = true
 	if c.ctx.Err() != nil || e.ctx.Err() != nil {
-		return cl.leave(c, e.ended(c.ctx, nil)), true
+		return true, cl.leave(c, e.ended(c.ctx, nil))
 	}
 	if cl.respond(c, d, t.began) {
-		return nil, false
+		return false, nil
 	}
 	// Too late for the group. On the store's own state the decision may still
 	// hold, so that a callback slower than any patience can succeed.
 	if t.pure {
 		err := e.conclude(c, t.base, d)
 		if err != errDemoted { //nolint:errorlint // never wrapped
-			return err, true
+			return true, err
 		}
 	}
 	c.evicted()
-	return errEvicted, true
+	return true, errEvicted
 }

@@ -220,7 +220,7 @@ func (g *group) unknown(members []*casCall, decisions []decision, err error) {
 
 // failed ends a round that wrote nothing for the reason err.
 func (g *group) failed(members []*casCall, err error) {
-	if err, final := g.e.final(context.Background(), err); final {
+	if final, err := g.e.final(context.Background(), err); final {
 		for _, c := range members {
 			g.cl.settle(c, err)
 		}

@@ -72,7 +72,7 @@ func (c *client) pingKey(ctx context.Context, key string) error {
 	if err == nil {
 		return nil
 	}
-	err, final := c.engine.final(ctx, err)
+	final, err := c.engine.final(ctx, err)
 	if !final {
 		err = because(ErrUnavailable, err)
 	}

@@ -96,7 +96,7 @@ func (e *engine) retry(ctx context.Context, once func(limit time.Duration) error
 		if err == nil {
 			return nil
 		}
-		if err, final := e.final(ctx, err); final {
+		if final, err := e.final(ctx, err); final {
 			return err
 		}
 		if pause == nil {
@@ -123,14 +123,14 @@ func (e *engine) ended(ctx context.Context, last error) error {
 
 // final reports whether trying again after err makes no sense or is not
 // allowed, and what to return then.
-func (e *engine) final(ctx context.Context, err error) (error, bool) {
+func (e *engine) final(ctx context.Context, err error) (bool, error) {
 	switch {
 	case driver.IsPermanent(err), errors.Is(err, ErrIndeterminate):
-		return err, true
+		return true, err
 	case ctx.Err() != nil, e.ctx.Err() != nil:
-		return e.ended(ctx, err), true
+		return true, e.ended(ctx, err)
 	}
-	return err, false
+	return false, err
 }
 
 // pauses are the jittered, growing waits between attempts.
