@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -149,7 +148,7 @@ func (s *store) wrap(ctx context.Context, err error) error {
 		return status.classified()
 	case ctx.Err() != nil:
 		return joinContext(ctx.Err(), err)
-	case certificateRefused(err), errors.As(err, new(tls.RecordHeaderError)):
+	case certificateRefused(err), errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)):
 		return driver.Permanent(err)
 	}
 	return err
@@ -177,16 +176,4 @@ func joinContext(ctxErr, err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ctxErr, err)
-}
-
-// certificateRefused reports whether err is our refusal of the server's
-// certificate or, as a TLS alert, the server's of ours. Under TLS 1.3 the
-// latter comes only after a request was sent, which the server never reads.
-func certificateRefused(err error) bool {
-	var ours *tls.CertificateVerificationError
-	if errors.As(err, &ours) {
-		return true
-	}
-	var alert *net.OpError
-	return errors.As(err, &alert) && alert.Op == "remote error" && strings.Contains(alert.Err.Error(), "certificate")
 }

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -132,91 +130,6 @@ func TestSilentServer(t *testing.T) {
 	eventually(t, func() error { _, err := s.Get(t.Context(), driver.GetRequest{Key: p + "k"}); return err })
 }
 
-// answering is a server that gives everybody the same answer.
-func answering(t testing.TB, code int, header http.Header, body string) (s *store, requests *atomic.Int64) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	requests = new(atomic.Int64)
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		requests.Add(1)
-		_, _ = io.Copy(io.Discard, r.Body)
-		for k, v := range header {
-			w.Header()[k] = v
-		}
-		w.WriteHeader(code)
-		_, _ = io.WriteString(w, body)
-	})}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = server.Serve(l) }()
-	t.Cleanup(func() { _ = server.Close(); <-done })
-	cfg := DefaultConfig()
-	cfg.Address = l.Addr().String()
-	return openStore(t, cfg), requests
-}
-
-// What an answer that isn't a result proves about a write. Answers of real
-// servers are in the tests beside this; the texts are those of Consul 1.13.
-func TestWhatAnswersProve(t *testing.T) {
-	for _, test := range []struct {
-		code    int
-		body    string
-		outcome driver.Outcome
-		is      error // nil: to be tried again
-	}{
-		{500, "No cluster leader", driver.NotApplied, nil},
-		{500, "rpc error making call: No cluster leader", driver.NotApplied, nil},
-		{500, "rpc error making call: rpc error making call: raft apply failed: node is not the leader", driver.NotApplied, nil},
-		{500, "rpc error getting client: failed to get conn: dial tcp 127.0.0.1:0->127.0.0.1:8300: connect: connection refused", driver.NotApplied, nil},
-		{500, "raft apply failed: leadership transfer in progress", driver.NotApplied, nil},
-		{500, "No path to datacenter", driver.NotApplied, nil},
-		{500, "raft apply failed: leadership lost while committing log", driver.Unknown, nil},
-		{500, "raft apply failed: snapshot restored while committing log", driver.Unknown, nil},
-		{500, "raft apply failed: raft is already shutdown", driver.Unknown, nil},
-		{500, "rpc error making call: EOF", driver.Unknown, nil},
-		{500, "rpc error making call: i/o deadline reached", driver.Unknown, nil},
-		{500, "somebody says No cluster leader", driver.Unknown, nil},
-		{500, "", driver.Unknown, nil},
-		{502, "Bad Gateway", driver.Unknown, nil},
-		{503, "rate limit exceeded for operation that can only be performed by the leader, try again later", driver.NotApplied, nil},
-		{503, "Service Unavailable", driver.Unknown, nil},
-		{429, "", driver.NotApplied, nil},
-		{408, "Request Timeout", driver.Unknown, nil},
-		{404, "Invalid URL path", driver.NotApplied, driver.ErrNotSupported},
-		{403, "Permission denied", driver.NotApplied, driver.ErrPermission},
-		{403, "rpc error making call: ACL not found", driver.NotApplied, driver.ErrPermission},
-		{413, "Request body too large", driver.NotApplied, driver.ErrTooLarge},
-		{307, "Temporary Redirect", driver.Unknown, nil},
-		{200, "<html>Log in</html>", driver.Unknown, nil},
-		{200, `{"Results":[{"KV":{"Key":"k","Mod`, driver.Unknown, nil},
-		{409, `{"Errors":[{"OpIndex":0,"What":"failed to set key \"k\", index is stale"}]}`, driver.Conflict, nil},
-		{409, `{"Errors":[{"OpIndex":0,"What":"Permission denied"}]}`, driver.NotApplied, driver.ErrPermission},
-		{409, `{"Errors":[{"OpIndex":0,"What":"something else about a key, index is stale"}]}`, driver.NotApplied, nil},
-		{409, `{"Errors":[{"OpIndex":0,"What":"unknown KV verb \"cas\""}]}`, driver.NotApplied, driver.ErrNotSupported},
-		{409, `{"Errors":[]}`, driver.NotApplied, nil},
-	} {
-		s, requests := answering(t, test.code, nil, test.body)
-		res, err := s.Swap(withTimeout(t, 5*time.Second), driver.Swap{Key: "k", Value: []byte("v"), ID: 1})
-		if res.Outcome != test.outcome || (err == nil) != (test.outcome == driver.Conflict) {
-			t.Errorf("%d %s: %v, %v; want %v", test.code, test.body, res.Outcome, err, test.outcome)
-		}
-		if test.is != nil && !errors.Is(err, test.is) || test.is == nil && driver.IsPermanent(err) {
-			t.Errorf("%d %s: %v; want %v", test.code, test.body, err, test.is)
-		}
-		if n := requests.Load(); n != 1 {
-			t.Errorf("%d %s: sent %d times", test.code, test.body, n)
-		}
-		if _, err := s.Get(withTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"}); err == nil {
-			t.Errorf("%d %s: a get succeeds", test.code, test.body)
-		}
-		if _, err := s.Scan(withTimeout(t, 5*time.Second), driver.ScanRequest{Prefix: "k"}); err == nil {
-			t.Errorf("%d %s: a scan succeeds", test.code, test.body)
-		}
-	}
-}
-
 // While a cluster has no leader, its servers refuse; they don't leave writes
 // in doubt.
 func TestNoLeader(t *testing.T) {
@@ -300,10 +213,7 @@ func TestRestartAndRestore(t *testing.T) {
 		t.Errorf("a restart is not another history: %+v, %+v", e, kept)
 	}
 
-	raw, err := api.NewClient(&api.Config{Address: c.URLs()[0], Transport: &http.Transport{DisableKeepAlives: true}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	raw := rawClient(t, c)
 	backup := save(t, raw)
 	late := put(t, s, "a", "2")
 	put(t, s, "b", "2")

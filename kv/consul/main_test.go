@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/consul/api"
 	"go.uber.org/goleak"
 
 	"github.com/polykv/polykv/internal/testserver"
@@ -18,7 +20,7 @@ import (
 // a prefix of its own.
 var single = servertest.SharedConsul(testserver.Options{})
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(servertest.Main(m, single)) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(servertest.Main(m, single, secured, mutual)) }
 
 // openStore returns a store that ends with the test.
 func openStore(t testing.TB, cfg Config) *store {
@@ -91,4 +93,32 @@ func put(t testing.TB, s *store, key, value string) driver.Entry {
 func remove(t testing.TB, s *store, key string) {
 	t.Helper()
 	swap(t, s, driver.Swap{Key: key, Prev: get(t, s, key), Remove: true}, driver.Applied)
+}
+
+// rawClient returns Consul's own client, with all permissions.
+func rawClient(t testing.TB, c *testserver.Cluster) *api.Client {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: c.TLSConfig()}
+	t.Cleanup(transport.CloseIdleConnections)
+	raw, err := api.NewClient(&api.Config{Address: c.URLs()[0], Token: c.Token(), HttpClient: &http.Client{Transport: transport}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func queryAs(token string) *api.QueryOptions { return &api.QueryOptions{Token: token} }
+
+// allowAnybody gives permissions to who shows no token.
+func allowAnybody(t testing.TB, c *testserver.Cluster, rules string) {
+	t.Helper()
+	acl := rawClient(t, c).ACL()
+	policy, _, err := acl.PolicyCreate(&api.ACLPolicy{Name: "anybody", Rules: rules}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	anonymous := &api.ACLToken{AccessorID: "00000000-0000-0000-0000-000000000002", Policies: []*api.ACLLink{{ID: policy.ID}}}
+	if _, _, err := acl.TokenUpdate(anonymous, nil); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -45,17 +46,16 @@ type transport struct {
 
 func newTransport(closed context.Context, cfg Config, at endpoint) *transport {
 	dialer := net.Dialer{Timeout: cfg.DialTimeout}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		// net/http goes on dialling when the request is over.
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(closed, cancel)()
+		return dialer.DialContext(ctx, at.network, at.dial)
+	}
 	t := &transport{closed: closed}
 	t.Transport = http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			// net/http goes on dialling when the request is over.
-			ctx, cancel := context.WithCancel(ctx)
-			defer cancel()
-			defer context.AfterFunc(closed, cancel)()
-			return dialer.DialContext(ctx, at.network, at.dial)
-		},
-		TLSClientConfig:     at.tls,
-		TLSHandshakeTimeout: cfg.DialTimeout,
+		DialContext:         dial,
 		MaxIdleConns:        cfg.MaxIdleConns,
 		MaxIdleConnsPerHost: cfg.MaxIdleConns,
 		IdleConnTimeout:     90 * time.Second,
@@ -65,6 +65,9 @@ func newTransport(closed context.Context, cfg Config, at endpoint) *transport {
 		Protocols:             new(http.Protocols),
 	}
 	t.Protocols.SetHTTP1(true)
+	if at.tls != nil {
+		t.DialTLSContext = dialTLS(at.tls, at.host, cfg.DialTimeout, dial)
+	}
 	return t
 }
 
@@ -74,13 +77,14 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, driver.ErrClosed
 	}
 	a := attemptOf(req.Context())
-	req = req.Clone(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
 		// Also when the transport tries again, on another connection,
 		// because it had sent nothing on the first; it does so only then,
 		// unless the request is a read.
 		GetConn:      func(string) { a.sent.Store(false) },
 		WroteHeaders: func() { a.sent.Store(true) },
 	}))
+	req.Header = maps.Clone(req.Header)
 	req.Header.Del("X-Consul-Token")
 	if a.token != "" {
 		req.Header.Set("X-Consul-Token", a.token)
