@@ -15,30 +15,66 @@ import (
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/consul"
+	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/etcd"
 )
 
-// sharedEtcd serves the tests that don't break their server.
-var sharedEtcd = servertest.SharedEtcd(testserver.Options{NoFsync: true})
+// backend is one kind of server with the driver for it.
+type backend struct {
+	name   string
+	start  func(testing.TB, testserver.Options) *testserver.Cluster
+	shared *servertest.Shared // serves the tests that don't break their server
+	open   func(endpoints []string) (driver.Store, error)
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(servertest.Main(m, sharedEtcd)) }
+	compact func(testing.TB, *testserver.Cluster) // drops the history; nil if there is none
+}
 
-// etcdClient opens a client of its own, with string values.
-func etcdClient(t testing.TB, opts *kv.Options, endpoints ...string) kv.Client {
+var quiet = slog.New(slog.DiscardHandler)
+
+var etcdBackend = backend{
+	name:   "etcd",
+	start:  servertest.Etcd,
+	shared: servertest.SharedEtcd(testserver.Options{NoFsync: true}),
+	open: func(endpoints []string) (driver.Store, error) {
+		cfg := etcd.DefaultConfig()
+		cfg.Endpoints = endpoints
+		return etcd.Open(cfg, quiet)
+	},
+	compact: compactEtcd,
+}
+
+var consulBackend = backend{
+	name:   "consul",
+	start:  servertest.Consul,
+	shared: servertest.SharedConsul(testserver.Options{}),
+	open: func(endpoints []string) (driver.Store, error) {
+		cfg := consul.DefaultConfig()
+		cfg.Address = endpoints[0]
+		return consul.Open(cfg, quiet)
+	},
+}
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(servertest.Main(m, etcdBackend.shared, consulBackend.shared))
+}
+
+// onEach runs a test on every backend.
+func onEach(t *testing.T, test func(t *testing.T, b backend)) {
+	for _, b := range []backend{etcdBackend, consulBackend} {
+		t.Run(b.name, func(t *testing.T) { test(t, b) })
+	}
+}
+
+// client opens a client of its own, with string values.
+func (b backend) client(t testing.TB, opts kv.Options, endpoints ...string) kv.Client {
 	t.Helper()
-	cfg := etcd.DefaultConfig()
-	cfg.Endpoints = endpoints
-	logger := slog.New(slog.DiscardHandler)
-	store, err := etcd.Open(cfg, logger)
+	store, err := b.open(endpoints)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := kv.Options{Backend: "etcd", Logger: logger}
-	if opts != nil {
-		o = *opts
-		o.Backend, o.Logger = "etcd", logger
-	}
-	c := kv.New(store, codec.String{}, &o)
+	opts.Backend, opts.Logger = b.name, quiet
+	c := kv.New(store, codec.String{}, &opts)
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)

@@ -25,12 +25,14 @@ func (o *traffic) WatchResync(error)                    { o.resyncs.Add(1) }
 // while keys change, go and come. Afterwards the watcher's picture is the
 // store, deletions included, and neither the client nor the connection ran
 // hot meanwhile.
-func TestEtcdWatchSurvives(t *testing.T) {
-	cluster := servertest.Etcd(t, testserver.Options{NoFsync: true})
+func TestWatchSurvives(t *testing.T) { onEach(t, watchSurvives) }
+
+func watchSurvives(t *testing.T, b backend) {
+	cluster := b.start(t, testserver.Options{NoFsync: true})
 	proxy := servertest.Proxy(t, cluster.Endpoints()[0])
 	seen := &traffic{}
-	watched := etcdClient(t, &kv.Options{Observer: seen}, proxy.Addr())
-	direct := etcdClient(t, &kv.Options{RetryTimeout: time.Minute}, cluster.Endpoints()...)
+	watched := b.client(t, kv.Options{Observer: seen}, proxy.Addr())
+	direct := b.client(t, kv.Options{RetryTimeout: time.Minute}, cluster.Endpoints()...)
 	p := watchPicture(t, watched, "w/")
 	want := map[string]any{}
 	change := func(round int) {
@@ -57,44 +59,48 @@ func TestEtcdWatchSurvives(t *testing.T) {
 	follows("the start")
 
 	for round, fault := range []struct {
-		name string
-		do   func(change func())
+		name    string
+		do      func(change func())
+		compact bool // of stores that keep a history
 	}{
-		{"a cut connection", func(change func()) {
+		{name: "a cut connection", do: func(change func()) {
 			proxy.Cut()
 			change()
 			time.Sleep(2 * time.Second) // how long the fault lasts
 			heal(t, proxy)
 		}},
-		{"a compaction during a cut", func(change func()) {
+		{name: "a compaction during a cut", compact: true, do: func(change func()) {
 			proxy.Cut()
 			change()
-			compact(t, cluster)
+			b.compact(t, cluster)
 			heal(t, proxy)
 		}},
-		{"a compaction during a watch", func(change func()) {
-			compact(t, cluster)
+		{name: "a compaction during a watch", compact: true, do: func(change func()) {
+			b.compact(t, cluster)
 			change()
 		}},
-		{"a kill and restart", func(change func()) {
+		{name: "a kill and restart", do: func(change func()) {
 			must(t, cluster.Kill(0))
 			must(t, cluster.Restart(0))
 			servertest.WaitReady(t, cluster)
 			change()
 		}},
-		{"a stop of five seconds", func(change func()) {
+		{name: "a stop of five seconds", do: func(change func()) {
 			change()
 			must(t, cluster.Pause(0))
 			time.Sleep(5 * time.Second) // how long the fault lasts
 			must(t, cluster.Continue(0))
 			servertest.WaitReady(t, cluster)
 		}},
-		{"swallowed answers", func(change func()) {
+		{name: "swallowed answers", do: func(change func()) {
 			proxy.SwallowResponses()
 			change()
 			heal(t, proxy) // the stream has lost bytes and is closed; a new one must catch up
 		}},
 	} {
+		if fault.compact && b.compact == nil {
+			continue
+		}
 		begun, requests, connections := time.Now(), seen.requests.Load()+seen.resyncs.Load(), proxy.Stats().Accepted
 		fault.do(func() { change(round + 1) })
 		follows(fault.name)
@@ -127,8 +133,8 @@ func heal(t testing.TB, p *testserver.Proxy) {
 	must(t, p.Heal())
 }
 
-// compact drops all history of the cluster's keys.
-func compact(t testing.TB, cluster *testserver.Cluster) {
+// compactEtcd drops all history of the cluster's keys.
+func compactEtcd(t testing.TB, cluster *testserver.Cluster) {
 	t.Helper()
 	c, err := cluster.EtcdClient()
 	must(t, err)

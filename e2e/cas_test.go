@@ -15,13 +15,15 @@ import (
 	"github.com/polykv/polykv/kv"
 )
 
-func TestEtcdHotKeyFailsNobody(t *testing.T) {
-	cluster := sharedEtcd.Get(t)
+func TestHotKeyFailsNobody(t *testing.T) { onEach(t, hotKeyFailsNobody) }
+
+func hotKeyFailsNobody(t *testing.T, b backend) {
+	cluster := b.shared.Get(t)
 	for name, clients := range map[string]int{"one client": 1, "eight clients": 8} {
 		t.Run(name, func(t *testing.T) {
 			var cs []kv.Client
 			for range clients {
-				cs = append(cs, etcdClient(t, nil, cluster.Endpoints()...))
+				cs = append(cs, b.client(t, kv.Options{}, cluster.Endpoints()...))
 			}
 			key := "hot/" + strconv.Itoa(clients)
 			const contenders, each = 64, 20
@@ -43,8 +45,10 @@ func TestEtcdHotKeyFailsNobody(t *testing.T) {
 	}
 }
 
-func TestEtcdNoABA(t *testing.T) {
-	c, other := etcdClient(t, nil, sharedEtcd.Get(t).Endpoints()...), etcdClient(t, nil, sharedEtcd.Get(t).Endpoints()...)
+func TestNoABA(t *testing.T) { onEach(t, noABA) }
+
+func noABA(t *testing.T, b backend) {
+	c, other := b.client(t, kv.Options{}, b.shared.Get(t).Endpoints()...), b.client(t, kv.Options{}, b.shared.Get(t).Endpoints()...)
 	mustCAS(t, c, "aba", "a")
 	runs := 0
 	err := c.CAS(t.Context(), "aba", func(any) (any, bool, error) {
@@ -61,17 +65,19 @@ func TestEtcdNoABA(t *testing.T) {
 
 // Answers are swallowed at random moments. A counter ends between the
 // successes and the successes plus the indeterminate.
-func TestEtcdLostAnswersNeverDouble(t *testing.T) {
-	cluster := sharedEtcd.Get(t)
+func TestLostAnswersNeverDouble(t *testing.T) { onEach(t, lostAnswersNeverDouble) }
+
+func lostAnswersNeverDouble(t *testing.T, b backend) {
+	cluster := b.shared.Get(t)
 	proxy := servertest.Proxy(t, cluster.Endpoints()[0])
-	opts := &kv.Options{AttemptTimeout: 300 * time.Millisecond, RetryTimeout: 20 * time.Second}
+	opts := kv.Options{AttemptTimeout: 300 * time.Millisecond, RetryTimeout: 20 * time.Second}
 	name := strconv.FormatInt(time.Now().UnixNano(), 36)
 
 	var success, unknown atomic.Int64
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for range 3 {
-		c := etcdClient(t, opts, proxy.Addr())
+		c := b.client(t, opts, proxy.Addr())
 		for range 4 {
 			wg.Go(func() {
 				for ctx.Err() == nil {
@@ -98,7 +104,7 @@ func TestEtcdLostAnswersNeverDouble(t *testing.T) {
 	}
 	stop()
 	wg.Wait()
-	plain := etcdClient(t, nil, cluster.Endpoints()...)
+	plain := b.client(t, kv.Options{}, cluster.Endpoints()...)
 	got, err := plain.Get(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
@@ -112,11 +118,13 @@ func TestEtcdLostAnswersNeverDouble(t *testing.T) {
 }
 
 // Create, lost answer, delete by another: never a second create.
-func TestEtcdLostAnswerOfACreate(t *testing.T) {
-	cluster := sharedEtcd.Get(t)
+func TestLostAnswerOfACreate(t *testing.T) { onEach(t, lostAnswerOfACreate) }
+
+func lostAnswerOfACreate(t *testing.T, b backend) {
+	cluster := b.shared.Get(t)
 	proxy := servertest.Proxy(t, cluster.Endpoints()[0])
-	c := etcdClient(t, &kv.Options{AttemptTimeout: 500 * time.Millisecond, RetryTimeout: 10 * time.Second}, proxy.Addr())
-	other := etcdClient(t, nil, cluster.Endpoints()...)
+	c := b.client(t, kv.Options{AttemptTimeout: 500 * time.Millisecond, RetryTimeout: 10 * time.Second}, proxy.Addr())
+	other := b.client(t, kv.Options{}, cluster.Endpoints()...)
 	key := "create/" + strconv.FormatInt(time.Now().UnixNano(), 36)
 	if _, err := c.Get(t.Context(), key); err != nil { // connect
 		t.Fatal(err)
@@ -147,9 +155,9 @@ func TestEtcdLostAnswerOfACreate(t *testing.T) {
 // BenchmarkEtcdHotKey is 64 goroutines on one key of a real server, beside
 // the loop that everybody writes by hand.
 func BenchmarkEtcdHotKey(b *testing.B) {
-	cluster := sharedEtcd.Get(b)
+	cluster := etcdBackend.shared.Get(b)
 	b.Run("polykv", func(b *testing.B) {
-		c := etcdClient(b, nil, cluster.Endpoints()...)
+		c := etcdBackend.client(b, kv.Options{}, cluster.Endpoints()...)
 		hammer(b, func(ctx context.Context) error { return c.CAS(ctx, "bench/polykv", increment) })
 	})
 	b.Run("get-txn-loop", func(b *testing.B) {
