@@ -78,6 +78,7 @@ func callbackNotInterrupted(t *trial) {
 		t.receive(inside, "the callback is called")
 		cancel()
 		t.wantGet(c, "k", "v")
+		t.letOthersRun()
 		if call.yet() {
 			t.Fatalf("a CAS returned while its callback was running")
 		}
@@ -187,7 +188,10 @@ func cancelOneMember(t *trial) {
 		for range each {
 			ctx, cancel := context.WithCancel(t.ctx())
 			err := c.CAS(ctx, "k", func(in any) (any, bool, error) {
-				if i%4 == 0 {
+				switch {
+				case i%8 == 0:
+					cancel()
+				case i%4 == 0:
 					go cancel() // about when the swap is sent
 				}
 				return increment(in)

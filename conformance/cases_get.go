@@ -3,6 +3,7 @@ package conformance
 import (
 	"fmt"
 	"reflect"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 
@@ -55,29 +56,31 @@ func getAbsent(t *trial) {
 }
 
 func getNotBackwards(t *trial) {
-	const rounds = 150
+	const reads = 100
 	writers, readers := t.openN(2), t.openN(4)
 	var returned atomic.Int64 // the newest value whose write has returned
-	var writing atomic.Int64
-	writing.Store(int64(len(writers)))
+	var reading atomic.Int64
+	reading.Store(int64(len(readers)))
 	t.each(len(writers)+len(readers), func(i int) {
 		if i < len(writers) {
-			defer writing.Add(-1)
-			for range rounds {
+			for reading.Load() > 0 {
 				wrote := 0
 				t.ok(t.cas(writers[i], "k", func(in any) (any, bool, error) {
 					wrote = number(in) + 1
 					return strconv.Itoa(wrote), false, nil
 				}), "CAS")
 				raise(&returned, int64(wrote))
+				runtime.Gosched()
 			}
 			return
 		}
-		for writing.Load() > 0 {
+		defer reading.Add(-1)
+		for range reads {
 			before := returned.Load()
 			if got := number(t.get(readers[i-len(writers)], "k")); int64(got) < before {
 				t.Fatalf("Get returned %d, but it began after the write of %d had returned", got, before)
 			}
+			runtime.Gosched()
 		}
 	})
 }

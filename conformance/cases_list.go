@@ -65,9 +65,11 @@ func listLinearizable(t *trial) {
 	for i := range 20 {
 		key := fmt.Sprintf("k%02d", i)
 		t.put(a, key, "v")
-		t.wantList(b, key, key)
+		t.wantList(b, "", key)
+		t.wantList(a, "", key)
 		t.delete(b, key)
-		t.wantList(a, key)
+		t.wantList(a, "")
+		t.wantList(b, "k")
 	}
 }
 

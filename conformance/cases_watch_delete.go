@@ -91,8 +91,14 @@ func skipDeletesHides(t *trial) {
 		w.untilIs("k", "v1")
 	}
 	t.delete(a, "k")
+	t.put(a, "l", "v2")
+	watches[1].untilIs("l", "v2")
+	t.letOthersRun()
 	t.put(a, "k", "v2")
 	t.delete(b, "k")
+	t.put(b, "l", "v3")
+	watches[1].untilIs("l", "v3")
+	t.letOthersRun()
 	t.put(b, "k", "marker")
 	for _, w := range watches {
 		w.untilIs("k", "marker")

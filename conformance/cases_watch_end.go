@@ -194,6 +194,7 @@ func ctxEndsDuringCallback(t *trial) {
 	t.put(a, "p/a", "second")
 	w.cancel()
 	t.wantGet(b, "p/a", "second")
+	t.letOthersRun()
 	if w.ended.yet() {
 		t.Fatalf("a watch returned while its callback was running")
 	}

@@ -124,8 +124,9 @@ func flappingLine(t *trial) {
 	t.checkWatches(watches, other, ledgers)
 }
 
+// watchOverHungLine has the line hang for longer than a request may take.
 func watchOverHungLine(t *trial) {
-	c, line := t.openLine()
+	c, line := t.openLine(hastier)
 	other := t.open()
 	t.put(other, "k", "v")
 	w := t.watchKey(c, "k")
@@ -134,6 +135,9 @@ func watchOverHungLine(t *trial) {
 	t.put(other, "k", "w")
 	late := t.watchPrefix(c, "")
 	t.put(other, "k", "x")
+	if _, err := c.Get(t.ctx(), "k"); err == nil {
+		t.Fatalf("Get succeeded over a line that hangs")
+	}
 	if len(w.all()) > 1 || len(late.all()) > 0 {
 		t.Fatalf("a watch delivered %v over a line that hangs", append(w.all(), late.all()...))
 	}

@@ -19,7 +19,7 @@ func watchOrderCases() []testCase {
 }
 
 func watchInOrder(t *trial) {
-	const writes = 200
+	const writes = 100
 	a, b := t.open(), t.open()
 	var watches []*watcher
 	for _, c := range []kv.Client{a, b} {
@@ -27,6 +27,9 @@ func watchInOrder(t *trial) {
 	}
 	for i := 1; i <= writes; i++ {
 		t.put([]kv.Client{a, b}[i/10%2], "k", strconv.Itoa(i))
+		if i%4 != 0 { // or else they would see little of it
+			watches[i%4].untilIs("k", strconv.Itoa(i))
+		}
 	}
 	for _, w := range watches {
 		w.untilIs("k", strconv.Itoa(writes))

@@ -65,11 +65,15 @@ func watchPrefixSnapshot(t *trial) {
 func watchAbsent(t *trial) {
 	a, b := t.open(), t.open()
 	t.put(a, "other", "v")
-	watches := []*watcher{t.watchKey(a, "k"), t.watchKey(b, "k"), t.watchPrefix(b, "k")}
-	t.put(a, "k", "v1")
-	for _, w := range watches {
-		w.untilIs("k", "v1")
-		w.wantExactly("k", "v1")
+	for i := range 5 {
+		key := fmt.Sprintf("k%d", i)
+		watches := []*watcher{t.watchKey(a, key), t.watchKey(b, key), t.watchPrefix(b, key)}
+		t.letOthersRun()
+		t.put(a, key, "v1")
+		for _, w := range watches {
+			w.untilIs(key, "v1")
+			w.wantExactly(key, "v1")
+		}
 	}
 }
 

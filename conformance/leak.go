@@ -21,7 +21,8 @@ func goroutinesWith(label string) ([]string, error) {
 	}
 	mark := fmt.Sprintf("%q:%q", goroutineLabel, label)
 	var found []string
-	for stack := range strings.SplitSeq(profile.String(), "\n\n") {
+	_, stacks, _ := strings.Cut(profile.String(), "\n") // behind the line that tells the total
+	for stack := range strings.SplitSeq(stacks, "\n\n") {
 		if strings.Contains(stack, mark) {
 			found = append(found, stack)
 		}
@@ -36,7 +37,7 @@ func (t *trial) goroutines() int {
 	t.ok(err, "reading the goroutine profile")
 	n := 0
 	for _, stack := range stacks { // each begins with the number of those that share it
-		count, _, _ := strings.Cut(strings.TrimSpace(stack), " ")
+		count, _, _ := strings.Cut(stack, " ")
 		n += number(count)
 	}
 	return n

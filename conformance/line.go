@@ -200,7 +200,7 @@ func (l *StoreLine) Watch(ctx context.Context, r driver.Range, emit func(driver.
 		q.end(err)
 	}()
 	for {
-		events, err, over := q.take()
+		events, over, err := q.take()
 		for _, e := range events {
 			if _, err := l.wait(ctx); err == nil && ctx.Err() == nil {
 				emit(e)
@@ -245,11 +245,11 @@ func (q *eventQueue) signal() {
 
 // take returns what was added since the last time, and whether and how the
 // session ended after it.
-func (q *eventQueue) take() (events []driver.Event, err error, over bool) {
+func (q *eventQueue) take() (events []driver.Event, over bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	events, q.events = q.events, nil
-	return events, q.err, q.over
+	return events, q.over, q.err
 }
 
 // Resolve implements driver.Resolver.

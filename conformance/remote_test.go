@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
@@ -68,9 +69,10 @@ func (s *server) restart() {
 	for _, line := range s.lines {
 		if state, _, _ := line.now(); state == lineWhole {
 			line.Cut()
-			line.Mend()
+			defer line.Mend()
 		}
 	}
+	time.Sleep(20 * time.Millisecond) // it is down for a while
 }
 
 // loseTrack ends every watch session.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
 	"slices"
@@ -271,6 +272,21 @@ func (t *trial) receive(c <-chan struct{}, what string) {
 func (t *trial) returns(what string, f func()) {
 	t.Helper()
 	t.start(f).wait(what + " returns")
+}
+
+// letOthersRun gives every goroutine that could run a chance to do so, so that
+// what a broken client does at the wrong time is seen. Nothing depends on it in
+// a sound one.
+func (t *trial) letOthersRun() {
+	var yielding sync.WaitGroup
+	for range 4 {
+		yielding.Go(func() {
+			for range 25 {
+				runtime.Gosched()
+			}
+		})
+	}
+	yielding.Wait()
 }
 
 // each runs f(0) to f(n-1) at the same time and waits for all of them.
