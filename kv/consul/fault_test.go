@@ -190,27 +190,30 @@ func TestRestartAndRestore(t *testing.T) {
 	c := servertest.Consul(t, testserver.Options{})
 	s := openStore(t, configFor(c))
 	kept := put(t, s, "a", "1")
-	f, g := follow(t, s, driver.Range{IsPrefix: true}), follow(t, s, driver.Range{Key: "b"})
-	f.sees(t, map[string]string{"a": "1"})
-	g.isSynced(t)
-	if err := c.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range []*follower{f, g} {
-		if err := f.ends(t, 5*time.Second); err == nil || driver.IsPermanent(err) {
-			t.Fatalf("ended with %v", err)
+	var f, g *follower
+	for _, end := range []func(...int) error{c.Kill, c.Stop} {
+		f, g = follow(t, s, driver.Range{IsPrefix: true}), follow(t, s, driver.Range{Key: "b"})
+		f.sees(t, map[string]string{"a": "1"})
+		g.isSynced(t)
+		if err := end(); err != nil {
+			t.Fatal(err)
 		}
-	}
-	res, err := s.Swap(withTimeout(t, time.Second), driver.Swap{Key: "a", Prev: kept, Value: []byte("x"), ID: 1})
-	if res.Outcome != driver.NotApplied {
-		t.Errorf("without a server: %v, %v", res.Outcome, err)
-	}
-	if err := c.Restart(); err != nil {
-		t.Fatal(err)
-	}
-	servertest.WaitReady(t, c)
-	if e := get(t, s, "a"); e.Generation != kept.Generation || e.Version != kept.Version {
-		t.Errorf("a restart is not another history: %+v, %+v", e, kept)
+		for _, f := range []*follower{f, g} {
+			if err := f.ends(t, 5*time.Second); err == nil || driver.IsPermanent(err) {
+				t.Fatalf("ended with %v", err)
+			}
+		}
+		res, err := s.Swap(withTimeout(t, time.Second), driver.Swap{Key: "a", Prev: kept, Value: []byte("x"), ID: 1})
+		if res.Outcome != driver.NotApplied {
+			t.Errorf("without a server: %v, %v", res.Outcome, err)
+		}
+		if err := c.Restart(); err != nil {
+			t.Fatal(err)
+		}
+		servertest.WaitReady(t, c)
+		if e := get(t, s, "a"); e.Generation != kept.Generation || e.Version != kept.Version {
+			t.Errorf("a restart is not another history: %+v, %+v", e, kept)
+		}
 	}
 
 	raw := rawClient(t, c)

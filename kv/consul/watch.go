@@ -14,8 +14,9 @@ const bodyTime = time.Minute
 
 // Watch implements driver.Store with blocking queries. The first read is
 // consistent. Of the others, each answer is a state of the store that is at
-// least as new as its index; one with an index that isn't newer counts for
-// nothing, since a server that lags would give it too.
+// least as new as its index. One with a lower index than seen before counts
+// for nothing, since a server that lags would give it too; one with the same
+// index differs only if Consul has forgotten about deletions since.
 func (s *store) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
 	w := session{store: s, of: r, emit: emit}
 	return s.wrap(ctx, w.run(ctx))
@@ -45,16 +46,16 @@ func (w *session) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		took, news := time.Since(began), false
-		switch {
-		case next.index > w.last.index:
-			news = w.diff(next)
-		case next.index < w.last.index || took < w.store.cfg.WaitTime:
+		took, same := time.Since(began), next.index == w.last.index
+		var news bool
+		if next.index < w.last.index || same && took < w.store.cfg.WaitTime {
 			// The index went back, or the server gave up waiting because its
 			// whole state was replaced.
 			if news, err = w.reset(ctx); err != nil {
 				return err
 			}
+		} else {
+			news = w.diff(next)
 		}
 		w.pace.answered(news, took, next.cost)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -275,4 +276,37 @@ func TestWatchIsPrompt(t *testing.T) {
 			t.Errorf("%s: median %v", r, median)
 		}
 	}
+}
+
+// An idle watch costs its own goroutine and the two of its connection. Some
+// connections are left over from when all watches started at once.
+func TestManyIdleWatches(t *testing.T) {
+	const n = 150
+	s, p := openShared(t)
+	before := runtime.NumGoroutine()
+	ctx, cancel := context.WithCancel(t.Context())
+	var watches, synced sync.WaitGroup
+	for i := range n {
+		synced.Add(1)
+		watches.Go(func() {
+			err := s.Watch(ctx, driver.Range{Key: p + strconv.Itoa(i)}, func(ev driver.Event) { synced.Done() })
+			if !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		})
+	}
+	synced.Wait()
+	eventually(t, func() error {
+		if got := runtime.NumGoroutine() - before; got > 3*n+2*s.cfg.MaxIdleConns {
+			return fmt.Errorf("%d goroutines for %d watches", got, n)
+		}
+		return nil
+	})
+	for i := range n {
+		synced.Add(1)
+		put(t, s, p+strconv.Itoa(i), "v")
+	}
+	synced.Wait()
+	cancel()
+	watches.Wait()
 }
