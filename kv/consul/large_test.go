@@ -66,7 +66,7 @@ func TestWatchOfTenThousandKeys(t *testing.T) {
 	const (
 		keys = 10_000
 		rate = 100
-		span = 4 * time.Second
+		span = 3 * time.Second
 	)
 	s, p := openShared(t)
 	pid := single.Get(t).Pid(0)

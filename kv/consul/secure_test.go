@@ -242,7 +242,9 @@ func TestTokenFile(t *testing.T) {
 		if err := spoil(); err != nil {
 			t.Fatal(err)
 		}
+		s.tokens.mu.Lock()
 		s.tokens.looked = time.Time{}
+		s.tokens.mu.Unlock()
 		put(t, s, p+"k", "4")
 	}
 }
