@@ -1,0 +1,80 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/polykv/polykv/cli"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// run runs one command as a process would, with drivers of its own, and
+// returns what it printed.
+func run(t *testing.T, code int, args ...string) (stdout, stderr string) {
+	t.Helper()
+	all, err := drivers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	if got := cli.Run(t.Context(), all, args, strings.NewReader(""), &out, &errs); got != code {
+		t.Errorf("%v: exit code %d, want %d; stderr: %s", args, got, code, &errs)
+	}
+	return out.String(), errs.String()
+}
+
+func TestCommandLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data.db")
+	here := func(args ...string) []string { return append(args, "--backend=bolt", "--bolt.path="+path) }
+
+	run(t, 0, here("put", "config/color", "blue")...)
+	if out, _ := run(t, 0, here("get", "config/color")...); out != "blue" {
+		t.Errorf("get in another run prints %q", out)
+	}
+	if out, _ := run(t, 0, here("list")...); out != "config/color\n" {
+		t.Errorf("list prints %q", out)
+	}
+	run(t, 0, here("delete", "config/color")...)
+	run(t, 1, here("get", "config/color")...)
+	if out, errs := run(t, 0, here("demo", "--duration=100ms")...); !strings.Contains(out, "demo on bolt") {
+		t.Errorf("demo prints %q, %q", out, errs)
+	}
+	if out, _ := run(t, 0, "version"); !strings.Contains(out, "go.etcd.io/bbolt v") {
+		t.Errorf("version prints %q", out)
+	}
+}
+
+func TestConfigFile(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "polykv.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data := filepath.Join(dir, "data.db")
+	write("backend: bolt\nbolt:\n  path: " + data + "\n  timeout: 2s\n  no_sync: true\n")
+	run(t, 0, "put", "k", "v", "--config", file)
+	run(t, 0, "get", "k", "--config", file)
+
+	for _, c := range []struct{ text, want string }{
+		{"backend: bolt\nbolt:\n  pat: x\n", `line 3: bolt.pat: unknown field, did you mean "path"?`},
+		{"backend: bolt\nbolt:\n  path: x\n  timeout: soon\n", `line 4: bolt.timeout: "soon" is not a duration`},
+		{"backend: bolt\n", "bolt.path: name the file"},
+		{"backend: bolt\nbolt: {path: /nowhere/x}\n", "bolt.path: /nowhere/x: open /nowhere/x: no such file or directory"},
+		{"backend: bolt\nbolt: {path: x, max_value_size: -1}\n", "bolt.max_value_size: -1: it must be from 1 to"},
+		{"backend: bolt\nbolt: {path: x}\nbolt: {path: twice}\n", "line 3: bolt"},
+	} {
+		write(c.text)
+		if _, errs := run(t, 2, "list", "--config", file); !strings.Contains(errs, c.want) {
+			t.Errorf("%q: stderr is %q, want %q", c.text, errs, c.want)
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// errDecline rolls a transaction back that has nothing to write.
+var errDecline = errors.New("nothing to write")
+
+// swap carries s out in one transaction and tells the watches. The caller
+// holds f.writer, so the order of the commits is that of the events.
+func (f *file) swap(s driver.Swap) (driver.Result, error) {
+	if err := f.broken(); err != nil {
+		return driver.Result{Outcome: driver.NotApplied}, err
+	}
+	var r driver.Result
+	var index uint64 // of this write; 0: there is none
+	err := f.update(func(tx *bbolt.Tx) (err error) {
+		b := tx.Bucket(bucket)
+		if !holds(b, s.Guard) {
+			r.Outcome = driver.GuardBroken
+			return errDecline
+		}
+		if now := read(b, s.Key); now.Version != s.Prev.Version {
+			r = driver.Result{Outcome: driver.Conflict, Entry: now, Known: true}
+			return errDecline
+		}
+		if index, err = b.NextSequence(); err != nil {
+			return err
+		}
+		r = driver.Result{Outcome: driver.Applied, Entry: driver.Entry{Key: s.Key}, Known: true}
+		if s.Remove {
+			return b.Delete([]byte(s.Key))
+		}
+		stored := encode(driver.Version(index), s)
+		r.Entry = decode(s.Key, stored)
+		return b.Put([]byte(s.Key), stored)
+	})
+	switch {
+	case errors.Is(err, errDecline):
+		return r, nil
+	case err != nil:
+		return driver.Result{Outcome: f.afterFailure(index, err)}, err
+	}
+	f.publish(index, r.Entry)
+	return r, nil
+}
+
+// afterFailure tells what became of the write with this index, for which bbolt
+// returned err.
+//
+// A commit writes the pages of data, syncs them, writes the page that makes
+// them current, and syncs that. If a new transaction doesn't show the
+// write, that last page was not written, and never will be: the write was not
+// applied, be the disk full or broken. If it does show it, only the last sync
+// can have failed. The write may be lost with the machine then, and so may
+// everything that is built on it, so the file is not used any more.
+func (f *file) afterFailure(index uint64, err error) driver.Outcome {
+	var current uint64
+	viewErr := f.bolt.View(func(tx *bbolt.Tx) error {
+		current = tx.Bucket(bucket).Sequence()
+		return nil
+	})
+	if index == 0 || (viewErr == nil && current < index) {
+		return driver.NotApplied
+	}
+	f.failure = driver.Permanent(fmt.Errorf("%s: a commit failed, so the file must be closed and opened again: %w", f.cfg.Path, err))
+	close(f.failed)
+	return driver.Unknown
+}
+
+// broken returns why the file can't be used any more, if so.
+func (f *file) broken() error {
+	select {
+	case <-f.failed:
+		return f.failure
+	default:
+		return nil
+	}
+}

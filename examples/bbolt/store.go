@@ -1,0 +1,143 @@
+package bolt
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// handle is one client's view of a file.
+type handle struct {
+	file    *file
+	release func() error
+	commits sync.WaitGroup // writes under way, also those that Swap no longer waits for
+	closed  atomic.Bool
+}
+
+var (
+	_ driver.Store    = (*handle)(nil)
+	_ driver.Resolver = (*handle)(nil)
+)
+
+// check returns why a call must not go on, if so.
+func (h *handle) check(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if h.closed.Load() {
+		return driver.ErrClosed
+	}
+	return h.file.broken()
+}
+
+// Get implements driver.Store. A transaction sees every commit before it.
+func (h *handle) Get(ctx context.Context, req driver.GetRequest) (e driver.Entry, err error) {
+	if err := h.check(ctx); err != nil {
+		return driver.Entry{}, err
+	}
+	err = h.file.bolt.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucket)
+		if !holds(b, req.Guard) {
+			return driver.ErrFenced
+		}
+		e = read(b, req.Key)
+		return nil
+	})
+	return e, err
+}
+
+// Scan implements driver.Store. All of a listing of keys is one page, and so
+// one moment. Pages with values are a moment each: there is nothing that would
+// end a transaction that stays open from page to page.
+func (h *handle) Scan(ctx context.Context, req driver.ScanRequest) (p driver.Page, err error) {
+	if err := h.check(ctx); err != nil {
+		return driver.Page{}, err
+	}
+	err = h.file.bolt.View(func(tx *bbolt.Tx) error {
+		r := driver.Range{Key: req.Prefix, IsPrefix: true}
+		return each(ctx, tx, r, req.After, func(key string, stored []byte) bool {
+			switch {
+			case req.KeysOnly:
+				p.Entries = append(p.Entries, driver.Entry{Key: key, Version: version(stored)})
+			case req.Limit > 0 && len(p.Entries) == req.Limit:
+				p.More = true
+				return false
+			default:
+				p.Entries = append(p.Entries, decode(key, stored))
+			}
+			return true
+		})
+	})
+	return p, err
+}
+
+// Swap implements driver.Store. A commit can't be interrupted, so it has a
+// goroutine of its own, and if ctx ends meanwhile its outcome is unknown.
+func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {
+	err := h.check(ctx)
+	if err == nil {
+		err = h.checkSize(s)
+	}
+	if err != nil {
+		return driver.Result{Outcome: driver.NotApplied}, err
+	}
+	select {
+	case h.file.writer <- struct{}{}:
+	case <-ctx.Done():
+		return driver.Result{Outcome: driver.NotApplied}, ctx.Err()
+	}
+	var result driver.Result
+	done := make(chan struct{})
+	h.commits.Go(func() {
+		defer func() { <-h.file.writer }()
+		defer close(done)
+		result, err = h.file.swap(s)
+	})
+	select {
+	case <-done:
+		return result, err
+	case <-ctx.Done():
+		return driver.Result{Outcome: driver.Unknown}, ctx.Err()
+	}
+}
+
+func (h *handle) checkSize(s driver.Swap) error {
+	limits := h.Limits()
+	switch {
+	case len(s.Key) > limits.Key:
+		return fmt.Errorf("key of %d bytes, the limit is %d: %w", len(s.Key), limits.Key, driver.ErrTooLarge)
+	case len(s.Value) > limits.Value:
+		return fmt.Errorf("value of %d bytes, the limit is %d: %w", len(s.Value), limits.Value, driver.ErrTooLarge)
+	}
+	return nil
+}
+
+// Resolve implements driver.Resolver. The file keeps the id of the write that
+// made an entry, so an entry tells if that was s; if another wrote since, or
+// the key is absent, nothing tells.
+func (h *handle) Resolve(s driver.Swap, now driver.Entry) driver.Outcome {
+	if id, ok := now.Meta.(uint64); ok && id == s.ID {
+		return driver.Applied
+	}
+	return driver.Unknown
+}
+
+// Limits implements driver.Store. They are the same with and without a guard.
+func (h *handle) Limits() driver.Limits {
+	value := h.file.cfg.MaxValueSize
+	return driver.Limits{Key: bbolt.MaxKeySize, Value: value, GuardedValue: value}
+}
+
+// Close implements driver.Store. It waits for commits that Swap gave up on.
+func (h *handle) Close() error {
+	if h.closed.Swap(true) {
+		return nil
+	}
+	h.commits.Wait()
+	return h.release()
+}
