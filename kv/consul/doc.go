@@ -33,6 +33,9 @@
 //
 // Consul leaves out of listings, without an error, what an ACL token may not
 // read. Such an answer is driver.ErrPermission here, never a shorter listing.
-// The exception is an agent that has no default token, and a client without a
-// token, where a policy for anonymous access denies part of what it allows.
+// One case can't be told: a client without a token, where anonymous access is
+// allowed to a range but denied to a part of it.
+//
+// Consul names keys in JSON, so a key that is not valid UTF-8, which only
+// other tools can have written, is listed under another name.
 package consul

@@ -112,7 +112,7 @@ func TestWatchOfTenThousandKeys(t *testing.T) {
 	if raceDetector {
 		return // it slows this side down tenfold
 	}
-	if delay > time.Second {
+	if delay > 2*time.Second { // with room for a busy machine
 		t.Errorf("the last change was seen after %v", delay)
 	}
 	for side, share := range map[string]float64{"here": part(own3-own2, own1-own0), "in Consul": part(server3-server2, server1-server0)} {
