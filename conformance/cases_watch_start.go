@@ -88,9 +88,12 @@ func watchHasNoGap(t *trial) {
 		t.each(2, func(g int) {
 			if g == 0 {
 				w = t.watchKey(b, key)
-			} else {
-				t.put(a, key, "new")
+				return
 			}
+			if i%2 == 0 {
+				t.letOthersRun()
+			}
+			t.put(a, key, "new")
 		})
 		w.untilIs(key, "new")
 		w.stop()
@@ -107,6 +110,9 @@ func watchPrefixHasNoGap(t *trial) {
 			if g == 0 {
 				w = t.watchPrefix(b, "p/")
 				return
+			}
+			if round%2 == 0 {
+				t.letOthersRun()
 			}
 			for _, key := range keys {
 				t.put(a, key, value)

@@ -22,8 +22,8 @@ type Wrapper struct {
 	Declare func(*Features)
 }
 
-// Wrappers returns the wrappers of package kv. The typed view is among them by
-// a client made of it.
+// Wrappers returns the wrappers of package kv, in an order in which they may be
+// put around each other. The typed view is among them by a client made of it.
 func Wrappers() []Wrapper {
 	const prefix = "team/app/"
 	return []Wrapper{
@@ -33,15 +33,15 @@ func Wrappers() []Wrapper {
 			Prefix: prefix,
 		},
 		{
-			Name:    "SkipDeletes",
-			Wrap:    func(c kv.Client) (kv.Client, error) { return kv.SkipDeletes(c), nil },
-			Declare: func(f *Features) { f.HidesDeletes = true },
-		},
-		{
 			Name: "Typed",
 			Wrap: func(c kv.Client) (kv.Client, error) {
 				return &typedClient{Forward: kv.Forward{Client: c}, typed: kv.Typed[any](c)}, nil
 			},
+		},
+		{
+			Name:    "SkipDeletes",
+			Wrap:    func(c kv.Client) (kv.Client, error) { return kv.SkipDeletes(c), nil },
+			Declare: func(f *Features) { f.HidesDeletes = true },
 		},
 	}
 }

@@ -28,7 +28,7 @@ func TestWrappers(t *testing.T) {
 		Wrap: func(c kv.Client) (kv.Client, error) { return measured.Wrap(c, "memory"), nil },
 	}
 	everything := memory
-	for _, w := range append(conformance.Wrappers(), byMetrics) {
+	for _, w := range append([]conformance.Wrapper{byMetrics}, conformance.Wrappers()...) {
 		t.Run(w.Name, func(t *testing.T) { conformance.Run(t, memory.Wrapped(w)) })
 		everything = everything.Wrapped(w)
 	}
