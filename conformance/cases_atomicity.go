@@ -18,6 +18,7 @@ func atomicityCases() []testCase {
 		{"C1", "deleted-meanwhile", "a key that is deleted in between is not written unseen", 0, deletedMeanwhile},
 		{"C1", "changed-meanwhile", "a value that is written in between is not overwritten unseen", 0, changedMeanwhile},
 		{"C1", "overtaken-memory", "a client that wrote a key before sees what others wrote since", 0, overtakenMemory},
+		{"C1", "little-memory", "what a client remembers, much, little or nothing, changes no result", needOptions, littleMemory},
 		{"C1", "chain", "each write rests on the one before, among clients and goroutines", 0, chain},
 		{"C1", "one-creator", "of many that create a key if it is absent, exactly one does", 0, oneCreator},
 		{"C1", "keys-apart", "CAS of one key leaves its neighbours alone", 0, keysApart},
@@ -128,6 +129,25 @@ func overtakenMemory(t *trial) {
 	t.delete(b, "k")
 	t.ok(t.cas(a, "k", increment), "CAS")
 	t.wantGet(b, "k", "1")
+}
+
+func littleMemory(t *trial) {
+	const keys, each = 6, 8
+	clients := []kv.Client{
+		t.open(),
+		t.open(func(o *kv.Options) { o.RememberEntries = -1 }),
+		t.open(func(o *kv.Options) { o.RememberEntries = 2 }),
+		t.open(func(o *kv.Options) { o.RememberBytes = 5 }),
+		t.open(func(o *kv.Options) { o.RememberFor = 1 }),
+	}
+	t.each(len(clients), func(i int) {
+		for n := range keys * each {
+			t.ok(t.cas(clients[i], fmt.Sprintf("k%d", n%keys), increment), "CAS")
+		}
+	})
+	for k := range keys {
+		t.wantGet(clients[k%len(clients)], fmt.Sprintf("k%d", k), strconv.Itoa(each*len(clients)))
+	}
 }
 
 func counter(t *trial) {

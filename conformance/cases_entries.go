@@ -15,6 +15,7 @@ func entriesCases() []testCase {
 		{"Entries", "complete", "Entries yields every key with its value, sorted, page by page", needEntries | needOptions, entriesComplete},
 		{"Entries", "current", "Entries reads linearizably, with the versions that Versioned shows", needEntries | needVersioned, entriesCurrent},
 		{"Entries", "undecodable", "a value that can't be decoded yields its key with an error, and the rest follows", needEntries, entriesUndecodable},
+		{"Entries", "compacted", "Entries goes on when the store forgets the moment of its first page", needEntries | needOptions | needCompact, entriesCompacted},
 		{"Entries", "left", "a loop that is left early ends the reading; an ended ctx is told", needEntries, entriesLeft},
 	}
 }
@@ -85,6 +86,22 @@ func entriesUndecodable(t *trial) {
 	}
 	if !slices.Equal(got, []string{"a", "b", "c"}) {
 		t.Fatalf("Entries yields %q", got)
+	}
+}
+
+func entriesCompacted(t *trial) {
+	c, writer := t.open(func(o *kv.Options) { o.ScanPage = 3 }), t.open()
+	keys := t.fill(writer, "p/", 20)
+	var got []string
+	for entry, err := range kv.Entries(t.ctx(), c, "p/") {
+		t.ok(err, "Entries")
+		if got = append(got, entry.Key); len(got)%5 == 1 {
+			t.put(writer, "other", entry.Key)
+			t.disrupt("Compact", t.store.Compact)
+		}
+	}
+	if !slices.Equal(got, keys) {
+		t.Fatalf("Entries amid compactions yields %q, want %q", got, keys)
 	}
 }
 

@@ -18,6 +18,9 @@ func unknownOutcomeCases() []testCase {
 		{"C7", "lost-answers", "each write counts once when answers get lost", needLine, lostAnswers(true)},
 		{"C7", "lost-requests", "no write is reported that never arrived", needLine, lostAnswers(false)},
 		{"C7", "resolved-by-versions", "an update that never arrived is resolved by repeating it", needLine | needOneStore, lostUpdateIsRepeated},
+		{"C7", "unresolvable", "a write that was sent and can't be asked about ends with ErrIndeterminate after RetryTimeout", needLine | needOptions, unresolvable},
+		{"C7", "swap-version", "a SwapVersion whose answer was lost is never told as a conflict", needLine | needVersioned, lostSwapVersion},
+		{"C7", "guarded", "a guarded write whose answer was lost is never told as fenced, and one that was lost and fenced never lands", needLine | needGuarded | needVersioned, lostGuarded},
 		{"C7", "delete-once", "a Delete whose answer was lost succeeds or says so", needLine, lostDelete},
 		{"C7", "history", "histories with lost requests and answers are linearizable", needLine | needOneStore, lossyHistory},
 		{"C7", "among-restarts", "each write counts once while the server restarts", needRestart, writesAmongRestarts},
@@ -168,6 +171,72 @@ func lostUpdateIsRepeated(t *trial) {
 	loseRequest(line)
 	t.ok(t.cas(c, "k", increment), "a CAS of an existing key whose request was lost")
 	t.wantGet(other, "k", "2")
+}
+
+// unresolvable has the line cut as soon as a write has arrived.
+func unresolvable(t *trial) {
+	other := t.open()
+	for _, key := range []string{"k", "absent"} {
+		c, line := t.openLine(hasty)
+		if key == "k" {
+			t.put(other, key, "old")
+		}
+		loseNext(line, t.is(other, key, "mine"), line.Cut)
+		err := tryPut(t.ctx(), c, key, "mine")
+		t.wantErr(err, "a CAS that arrived before the line was cut", kv.ErrIndeterminate)
+		t.wantGet(other, key, "mine")
+	}
+	c, line := t.openLine(hasty)
+	loseNext(line, t.is(other, "k", nil), line.Cut)
+	t.wantErr(c.Delete(t.ctx(), "k"), "a Delete that arrived before the line was cut", kv.ErrIndeterminate)
+	t.wantGet(other, "k", nil)
+}
+
+func lostSwapVersion(t *trial) {
+	c, line := t.openLine(quick)
+	other := t.open()
+	for _, prev := range []any{nil, "old"} {
+		if prev != nil {
+			t.put(other, "k", prev)
+		}
+		_, version, err := t.versions(other).GetVersion(t.ctx(), "k", nil)
+		t.ok(err, "GetVersion")
+		loseNext(line, t.is(other, "k", "mine"), func() {})
+		told, err := t.versions(c).SwapVersion(t.ctx(), "k", version, "mine", nil)
+		t.wantOnce(err, "a SwapVersion")
+		if err == nil {
+			t.wantVersion(other, "k", "mine", told)
+		}
+		t.wantGet(other, "k", "mine")
+	}
+}
+
+func lostGuarded(t *trial) {
+	c, line := t.openLine(quick)
+	other := t.open()
+	t.put(other, "k", "old")
+	t.put(other, "guard", "on")
+	guard := t.guardOn(c, "guard")
+	loseNext(line, t.is(other, "k", "mine"), func() { t.put(other, "guard", "off") })
+	t.wantOnce(t.guarded(c).CASGuarded(t.ctx(), "k", guard, write("mine")), "a CASGuarded")
+	t.wantGet(other, "k", "mine")
+
+	guard = t.guardOn(c, "guard")
+	first := true
+	line.OnWrite(func(carryOut func()) bool {
+		if first { // it gets lost, and before it is sent again it is fenced
+			first = false
+			t.put(other, "guard", "on")
+			return false
+		}
+		carryOut()
+		return true
+	})
+	err := t.guarded(c).CASGuarded(t.ctx(), "k", guard, write("late"))
+	if !errors.Is(err, kv.ErrFenced) {
+		t.wantErr(err, "a CASGuarded that was lost and fenced", kv.ErrIndeterminate)
+	}
+	t.wantGet(other, "k", "mine")
 }
 
 func lostDelete(t *trial) {

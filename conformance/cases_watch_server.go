@@ -47,6 +47,9 @@ func watchSurvives(hook func(Store) func(context.Context) error) func(*trial) {
 			ledgers[1].add(nil)
 			t.putSurely(c, "k1", strconv.Itoa(round))
 			ledgers[1].add(strconv.Itoa(round))
+			for _, w := range watches {
+				w.untilIs("k0", fmt.Sprintf("%d.4", round))
+			}
 		}
 		t.checkWatches(watches, clients[2], ledgers)
 	}

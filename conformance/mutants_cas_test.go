@@ -43,7 +43,7 @@ func atomicityMutants() []mutant {
 				return err
 			}
 		})},
-		{"nothing is compared", "C1", "C1-counter C1-created-meanwhile C1-history", looping(func(l *loop) {
+		{"nothing is compared", "C1", "C1-counter C1-little-memory C1-created-meanwhile C1-history", looping(func(l *loop) {
 			l.write = func(ctx context.Context, key string, _ kv.Version, _, out any) error {
 				pauseForOthers()
 				return blindly(ctx, l, key, out)

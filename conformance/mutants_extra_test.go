@@ -6,6 +6,7 @@ import (
 	"iter"
 	"strings"
 
+	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
 )
@@ -26,6 +27,7 @@ func extraMutants() []mutant {
 		{"what can't be decoded ends Entries", "Entries", "Entries-undecodable", entriesBy(func(e kv.Entry, err error) (kv.Entry, error, bool) {
 			return e, err, err == nil
 		})},
+		{"Entries ends when its moment is forgotten", "Entries", "Entries-compacted", scansOnce()},
 		{"Entries ignores its ctx", "Entries", "Entries-left", client(func(b *broken, _ kv.Options) {
 			b.entries = func(ctx context.Context, prefix string) iter.Seq2[kv.Entry, error] {
 				return b.Forward.Entries(context.WithoutCancel(ctx), prefix)
@@ -112,6 +114,26 @@ func extraMutants() []mutant {
 			}
 		})},
 	}
+}
+
+// scansOnce is a remote store that takes a lost snapshot for the end.
+func scansOnce() Harness {
+	return Harness{New: func(T) Store {
+		server := newServer()
+		s := server.store()
+		s.Open = func(c codec.Codec, o kv.Options) (kv.Client, error) {
+			b := &brokenStore{Store: server.line()}
+			b.scan = func(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
+				page, err := b.Store.Scan(ctx, req)
+				if errors.Is(err, driver.ErrSnapshotLost) {
+					return driver.Page{}, nil
+				}
+				return page, err
+			}
+			return kv.New(b, c, &o), nil
+		}
+		return s
+	}}
 }
 
 // entriesBy is Entries with each item handed through f, which ends it by false.

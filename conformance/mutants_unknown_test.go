@@ -29,7 +29,8 @@ func takenFor(o driver.Outcome) Harness {
 func unknownMutants() []mutant {
 	return []mutant{
 		{"an unknown outcome is taken for a write that did not happen", "C7", "C7-deleted-after-create C7-lost-answers C7-created-after-delete", takenFor(driver.NotApplied)},
-		{"an unknown outcome is taken for a conflict", "C7", "C7-changed-back-after-update C7-history", takenFor(driver.Conflict)},
+		{"an unknown outcome is taken for a conflict", "C7", "C7-changed-back-after-update C7-history C7-swap-version C7-unresolvable", takenFor(driver.Conflict)},
+		{"an unknown outcome is taken for a broken guard", "C7", "C7-guarded", takenFor(driver.GuardBroken)},
 		{"an unknown outcome is taken for success", "C7", "C7-lost-requests C7-resolved-by-versions C7-delete-once", takenFor(driver.Applied)},
 		{"an indeterminate write is made again", "C7", "C7-deleted-after-create", client(func(b *broken, _ kv.Options) {
 			b.cas = func(ctx context.Context, key string, f casFunc) error {

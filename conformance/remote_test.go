@@ -20,14 +20,22 @@ type server struct {
 	data       *inmemory.Store
 	generation uint64
 	lines      []*StoreLine
-	sessions   context.Context // ends when watches lose track
+	writes     map[string]lastWrite // the last one of each key
+	compacted  int                  // how often
+	sessions   context.Context      // ends when watches lose track
 	endAll     context.CancelFunc
 }
 
 func newServer() *server {
-	s := &server{data: inmemory.NewStore(), generation: 1}
+	s := &server{data: inmemory.NewStore(), generation: 1, writes: map[string]lastWrite{}}
 	s.sessions, s.endAll = context.WithCancel(context.Background())
 	return s
+}
+
+// lastWrite names the write that made a version.
+type lastWrite struct {
+	version driver.Version
+	id      uint64
 }
 
 // remote is the harness of a server that offers every hook.
@@ -49,7 +57,7 @@ func (s *server) store() Store {
 		},
 		Restart:      func(context.Context) error { s.restart(); return nil },
 		ChangeLeader: func(context.Context) error { s.restart(); return nil },
-		Compact:      func(context.Context) error { s.loseTrack(); return nil },
+		Compact:      func(context.Context) error { s.compact(); return nil },
 		Snapshot:     s.snapshot,
 	}
 }
@@ -73,6 +81,15 @@ func (s *server) restart() {
 		}
 	}
 	time.Sleep(20 * time.Millisecond) // it is down for a while
+}
+
+// compact forgets the moments that pages of a scan were read at, and loses
+// track of watches.
+func (s *server) compact() {
+	s.mu.Lock()
+	s.compacted++
+	s.mu.Unlock()
+	s.loseTrack()
 }
 
 // loseTrack ends every watch session.
@@ -127,9 +144,25 @@ func (h *handle) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, 
 	return entry, err
 }
 
+// moment is the snapshot of a page and when it was taken.
+type moment struct {
+	snapshot  any
+	compacted int
+}
+
 func (h *handle) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
 	data, generation, _ := h.now()
+	h.server.mu.Lock()
+	now := h.server.compacted
+	h.server.mu.Unlock()
+	if m, ok := req.Snapshot.(moment); ok {
+		if m.compacted != now {
+			return driver.Page{}, driver.ErrSnapshotLost
+		}
+		req.Snapshot = m.snapshot
+	}
 	page, err := data.Scan(ctx, req)
+	page.Snapshot = moment{page.Snapshot, now}
 	page.Generation = generation
 	for i := range page.Entries {
 		page.Entries[i].Generation = generation
@@ -147,10 +180,33 @@ func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error)
 	}
 	result, err := data.Swap(ctx, s)
 	result.Entry.Generation = generation
+	if result.Outcome == driver.Applied {
+		h.server.writes[s.Key] = lastWrite{result.Entry.Version, s.ID}
+	}
 	return result, err
 }
 
+// Resolve knows whose write made a version, as a store that keeps the id does.
+func (h *handle) Resolve(s driver.Swap, now driver.Entry) driver.Outcome {
+	h.server.mu.Lock()
+	defer h.server.mu.Unlock()
+	if last := h.server.writes[s.Key]; now.Exists() && last == (lastWrite{now.Version, s.ID}) {
+		return driver.Applied
+	}
+	return driver.Unknown
+}
+
+// Watch finds back by itself once in a session, as a driver may.
 func (h *handle) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
+	err := h.session(ctx, r, emit)
+	if errors.Is(err, errLostTrack) && ctx.Err() == nil {
+		emit(driver.Event{Type: driver.Restart})
+		err = h.session(ctx, r, emit)
+	}
+	return err
+}
+
+func (h *handle) session(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
 	data, generation, sessions := h.now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
