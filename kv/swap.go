@@ -171,6 +171,9 @@ func (e *engine) resolve(ctx context.Context, s driver.Swap, callers int, cause 
 			now := seen.entry
 			if err != nil {
 				cause = because(cause, flat(err))
+				if driver.IsPermanent(err) {
+					return giveUp(nil) // neither repeating nor reading will ever tell
+				}
 			} else if verdict, done := e.judge(s, now, fenced); done {
 				if verdict == driver.Unknown {
 					return giveUp(&now)

@@ -345,3 +345,22 @@ func TestUnknownAcrossGenerations(t *testing.T) {
 	}
 	r.want("n", "10")
 }
+
+// When the store refuses to be asked, waiting for RetryTimeout is no use.
+func TestUnknownThatNobodyMayAskAbout(t *testing.T) {
+	r := newRig(t, kv.Options{RetryTimeout: time.Hour})
+	r.put(r.client, "n", "1")
+	swaps := 0
+	r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
+		if swaps++; swaps == 1 {
+			return lost(true, do)
+		}
+		return driver.Result{Outcome: driver.NotApplied}, driver.ErrPermission
+	}
+	r.store.onGet = func(context.Context, driver.GetRequest) error { return driver.ErrPermission }
+	result := make(chan error, 1)
+	go func() { result <- r.client.CAS(t.Context(), "n", increment) }()
+	if err := receive(t, "result", result); !errors.Is(err, kv.ErrIndeterminate) || !errors.Is(err, kv.ErrPermission) {
+		t.Errorf("CAS = %v, want ErrIndeterminate and ErrPermission", err)
+	}
+}
