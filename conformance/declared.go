@@ -2,27 +2,35 @@ package conformance
 
 import "fmt"
 
-// declaration is what one of polykv's own drivers says of itself. The table of
+// declaration is what one of polykv's own drivers, or the example of a foreign
+// one, says of itself. The table of
 // docs/semantics.md is made of it, and the driver's own test is held to it.
 type declaration struct {
 	driver   string
 	features Features
 	hooks    []Hook
+	rules    []string // the only ones that are run; nil: all
 }
 
 func declarations() []declaration {
 	return []declaration{
 		{driver: "inmemory", hooks: []Hook{HookOpenLine, HookPlant}},
+		{driver: "bbolt", hooks: []Hook{HookOpenLine, HookPlant, HookRestart}},
 		{driver: "etcd", hooks: []Hook{HookOpenLine, HookPlant, HookRestart, HookCompact, HookSnapshot}},
+		{
+			driver: "etcd, three nodes",
+			hooks:  []Hook{HookOpenLine, HookPlant, HookRestart, HookChangeLeader, HookCompact},
+			rules:  []string{"G1", "C1", "C7", "W6"},
+		},
 	}
 }
 
-// Declared is h with the features and hooks that docs/semantics.md shows for
-// one of polykv's own drivers. It panics on any other name.
+// Declared is h with the features, hooks and rules that docs/semantics.md shows for
+// one of polykv's own drivers, or for examples/bbolt. It panics on any other name.
 func (h Harness) Declared(driver string) Harness {
 	for _, d := range declarations() {
 		if d.driver == driver {
-			h.Features, h.Hooks = d.features, d.hooks
+			h.Features, h.Hooks, h.Rules = d.features, d.hooks, d.rules
 			return h
 		}
 	}

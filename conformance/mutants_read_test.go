@@ -91,6 +91,7 @@ func getMutants() []mutant {
 			}
 		})},
 		{"some reads come from a copy that lags", "G1", "G1-history G1-not-backwards", lagging(3)},
+		{"nodes don't tell each other", "G1", "G1-converges C1-per-node", perNode(false)},
 		{"an absent key is an error", "G1", "G1-absent", client(func(b *broken, _ kv.Options) {
 			b.get = func(ctx context.Context, key string) (any, error) {
 				value, err := b.Forward.Get(ctx, key)

@@ -23,14 +23,10 @@ import (
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	h = h.withDefaults()
-	hooks, err := h.probe()
+	offered, err := h.offered()
 	if err != nil {
-		t.Fatalf("conformance: Harness.New: %v", err)
+		t.Fatalf("conformance: %v", err)
 	}
-	if h.Hooks != nil && !slices.Equal(hooks, h.Hooks) {
-		t.Fatalf("conformance: Harness.New offers %v, but Harness.Hooks says %v", hooks, h.Hooks)
-	}
-	offered := offers(hooks, h.Features)
 	run, unchecked := h.selected(offered)
 	slots := make(chan struct{}, h.Parallel)
 	var all sync.WaitGroup
@@ -70,6 +66,18 @@ func report(t *testing.T, c testCase, o outcome) {
 	for _, line := range o.logs {
 		t.Log(line)
 	}
+}
+
+// offered is what the stores and clients of h can be asked for.
+func (h Harness) offered() (need, error) {
+	hooks, err := h.probe()
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("Harness.New: %w", err)
+	case h.Hooks != nil && !slices.Equal(hooks, h.Hooks):
+		return 0, fmt.Errorf("Harness.New offers %v, but Harness.Hooks says %v", hooks, h.Hooks)
+	}
+	return offers(hooks, h.Features), nil
 }
 
 // probe makes one store to learn what the harness offers.

@@ -123,12 +123,16 @@ func offers(hooks []Hook, f Features) need {
 	return n
 }
 
+// applies reports whether c is about clients with these features. Fallbacks are
+// not, for those that need none.
+func (c testCase) applies(f Features) bool { return f.PerNode || c.needs&needManyNodes == 0 }
+
 // selected returns the cases to run and those that can't be.
 func (h Harness) selected(offered need) (run, unchecked []testCase) {
 	done := map[string]bool{}
 	for _, c := range table() {
 		switch {
-		case len(h.Rules) > 0 && !slices.Contains(h.Rules, c.rule):
+		case len(h.Rules) > 0 && !slices.Contains(h.Rules, c.rule), !c.applies(h.Features):
 		case c.needs&^offered != 0:
 			unchecked = append(unchecked, c)
 		case !h.Brief || !done[c.rule]:

@@ -8,9 +8,13 @@ import (
 	"github.com/polykv/polykv/kv/inmemory"
 )
 
-func TestConformance(t *testing.T) {
-	conformance.Run(t, conformance.Driver(func(conformance.T) conformance.Opener {
+func harness() conformance.Harness {
+	return conformance.Driver(func(conformance.T) conformance.Opener {
 		s := inmemory.NewStore()
 		return func() (driver.Store, error) { return s.Open(), nil }
-	}).Declared("inmemory"))
+	}).Declared("inmemory")
 }
+
+func TestConformance(t *testing.T) { conformance.Run(t, harness()) }
+
+func BenchmarkConformance(b *testing.B) { conformance.RunBenchmarks(b, harness()) }

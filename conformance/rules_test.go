@@ -1,5 +1,11 @@
 package conformance
 
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
 // rule is one rule of the contract, for the documentation.
 type rule struct {
 	id   string
@@ -43,5 +49,61 @@ func rules() []rule {
 		{string(Raw), "The stored bytes, exactly the codec's"},
 		{string(Limits), "The sizes that are accepted"},
 		{"Typed", "The typed view of a client"},
+	}
+}
+
+// TestTable wants the table to be well formed: every rule has a case that any
+// harness can run, every case a rule, a unique name and an explanation.
+func TestTable(t *testing.T) {
+	var ids []string
+	for _, r := range rules() {
+		ids = append(ids, r.id)
+	}
+	seen := map[string]bool{}
+	basic := map[string]bool{}
+	for _, c := range table() {
+		if !slices.Contains(ids, c.rule) {
+			t.Errorf("%s belongs to no rule", c.id())
+		}
+		if seen[c.id()] {
+			t.Errorf("there are two cases %s", c.id())
+		}
+		seen[c.id()] = true
+		if c.says == "" || strings.ContainsAny(c.says, "\n") || strings.ContainsAny(c.name, " /") {
+			t.Errorf("%s needs an explanation in one line, and a name that is one word", c.id())
+		}
+		basic[c.rule] = basic[c.rule] || c.needs&^offers([]Hook{HookOpenLine}, Features{}) == 0
+	}
+	for _, id := range ids {
+		if !basic[id] {
+			t.Errorf("rule %s has no case for a driver without a server's hooks", id)
+		}
+	}
+	if len(seen) < 80 {
+		t.Errorf("there are %d cases", len(seen))
+	}
+}
+
+// TestHooks wants every hook to be needed by a case, or it would be asked of
+// harnesses for nothing.
+func TestHooks(t *testing.T) {
+	var needed need
+	for _, c := range table() {
+		needed |= c.needs
+	}
+	for hook, n := range hookNeeds() {
+		if needed&n == 0 {
+			t.Errorf("no case needs %s", hook)
+		}
+	}
+	for extra, n := range extraNeeds() {
+		if needed&n == 0 {
+			t.Errorf("no case needs %s", extra)
+		}
+	}
+	for bit := needLine; bit <= needLimits; bit <<= 1 {
+		if bit.why() == "" {
+			t.Errorf("need %b says nothing of itself", bit)
+		}
 	}
 }

@@ -1,0 +1,32 @@
+package conformance
+
+import (
+	"testing"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/inmemory"
+)
+
+// perNode is a harness that declares per-node rules, of nodes that converge at
+// once, by having one store, or never.
+func perNode(converge bool) Harness {
+	return Harness{
+		Features: Features{PerNode: true},
+		New: func(T) Store {
+			here := inmemory.NewStore()
+			there := here
+			if !converge {
+				there = inmemory.NewStore()
+			}
+			opener := func(s *inmemory.Store) openFunc {
+				return func(c codec.Codec, o kv.Options) (kv.Client, error) { return kv.New(s.Open(), c, &o), nil }
+			}
+			return Store{Open: opener(here), OpenElsewhere: opener(there)}
+		},
+	}
+}
+
+// TestPerNode runs what is left of the suite for nodes that converge, and the
+// fallbacks instead of the rest.
+func TestPerNode(t *testing.T) { Run(t, perNode(true)) }
