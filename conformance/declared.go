@@ -2,8 +2,7 @@ package conformance
 
 import "fmt"
 
-// declaration is what one of polykv's own drivers, or the example of a foreign
-// one, says of itself. The table of
+// declaration is what one of polykv's own drivers says of itself. The table of
 // docs/semantics.md is made of it, and the driver's own test is held to it.
 type declaration struct {
 	driver   string
@@ -15,7 +14,6 @@ type declaration struct {
 func declarations() []declaration {
 	return []declaration{
 		{driver: "inmemory", hooks: []Hook{HookOpenLine, HookPlant}},
-		{driver: "bbolt", hooks: []Hook{HookOpenLine, HookPlant, HookRestart}},
 		{driver: "etcd", hooks: []Hook{HookOpenLine, HookPlant, HookRestart, HookCompact, HookSnapshot}},
 		{
 			driver: "etcd, three nodes",
@@ -26,7 +24,7 @@ func declarations() []declaration {
 }
 
 // Declared is h with the features, hooks and rules that docs/semantics.md shows for
-// one of polykv's own drivers, or for examples/bbolt. It panics on any other name.
+// one of polykv's own drivers. It panics on any other name.
 func (h Harness) Declared(driver string) Harness {
 	for _, d := range declarations() {
 		if d.driver == driver {
