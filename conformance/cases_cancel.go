@@ -102,7 +102,9 @@ func deadlineAmongConflicts(t *trial) {
 		})
 		t.wantErr(err, "a CAS that is always overtaken", context.DeadlineExceeded)
 	})
-	t.wantGet(b, "k", "theirs")
+	if n > 0 { // a loaded machine may not get that far in time
+		t.wantGet(b, "k", "theirs")
+	}
 }
 
 func cancelWhileWaiting(t *trial) {

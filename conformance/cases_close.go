@@ -44,7 +44,7 @@ func (t *trial) everyCall(c kv.Client) map[string]func() error {
 			return kv.Watch(t.ctx(), c, kv.KeyRange("k"), func(kv.Event) bool { return false })
 		},
 		Ping:    func() error { return kv.Ping(t.ctx(), c) },
-		Guarded: func() error { _, err := tryGuarded(t, c); return err },
+		Guarded: func() error { return tryGuarded(t, c, nil) },
 		Versioned: func() error {
 			v, err := kv.Versioned(c)
 			if err == nil {

@@ -20,6 +20,12 @@ func declarations() []declaration {
 			hooks:  []Hook{HookOpenLine, HookPlant, HookRestart, HookChangeLeader, HookCompact},
 			rules:  []string{"G1", "C1", "C7", "W6"},
 		},
+		{driver: "consul", hooks: []Hook{HookOpenLine, HookPlant, HookRestart, HookSnapshot}},
+		{
+			driver: "consul, three nodes",
+			hooks:  []Hook{HookOpenLine, HookPlant, HookRestart, HookChangeLeader, HookSnapshot},
+			rules:  []string{"G1", "C1", "C7", "W6"},
+		},
 	}
 }
 

@@ -1,0 +1,49 @@
+package conformance
+
+import (
+	"context"
+	"testing"
+
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// TestClientWithoutExtras runs what is left of the suite for a client that has
+// kv.Client's methods only and says so.
+func TestClientWithoutExtras(t *testing.T) {
+	h := memory().Wrapped(Wrapper{
+		Name: "nothing but a client",
+		Wrap: func(c kv.Client) (kv.Client, error) { return onlyClient{c}, nil },
+	})
+	h.Features.Lacks = []Extra{Watch, Entries, Ping, Guarded, Versioned, Raw, Limits}
+	Run(t, h)
+}
+
+// TestStoreWithoutGuards runs what is left of the suite for a driver that
+// refuses guards and says so.
+func TestStoreWithoutGuards(t *testing.T) {
+	h := store(func(b *brokenStore) {
+		b.get = func(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
+			if req.Guard != nil {
+				return driver.Entry{}, driver.ErrNotSupported
+			}
+			return b.Store.Get(ctx, req)
+		}
+		b.swap = func(ctx context.Context, s driver.Swap) (driver.Result, error) {
+			if s.Guard != nil {
+				return driver.Result{Outcome: driver.NotApplied}, driver.ErrNotSupported
+			}
+			return b.Store.Swap(ctx, s)
+		}
+	})
+	h.Features.Lacks = []Extra{Guarded}
+	Run(t, h)
+}
+
+// TestClientWithFixedOptions runs what is left of the suite for a client that
+// heeds no options and says so.
+func TestClientWithFixedOptions(t *testing.T) {
+	h := settings(memory(), func(o *kv.Options) { *o = kv.Options{Logger: o.Logger} })
+	h.Features.FixedOptions = true
+	Run(t, h)
+}
