@@ -65,9 +65,6 @@ func contentionTimeout(t *trial) {
 		return "mine", false, nil
 	})
 	t.wantErr(err, "a CAS that is always overtaken", kv.ErrConflict)
-	if calls < 2 {
-		t.Fatalf("the callback was called once only")
-	}
 	t.wantGet(b, "k", "theirs "+strconv.Itoa(calls))
 }
 
