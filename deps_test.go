@@ -18,13 +18,16 @@ const module = "github.com/polykv/polykv/"
 // directly or not. Packages that are not named here are programs, wiring, or
 // helpers of tests.
 var mayLink = map[string][]string{
-	"codec":       {},
-	"kv/driver":   {},
-	"kv/config":   {},
+	"codec":     {},
+	"kv/driver": {},
+	"kv/config": {},
+
+	"internal/tlspeer": {},
+
 	"kv":          {"codec", "kv/driver"},
 	"kv/inmemory": {"codec", "kv", "kv/driver", "kv/config"},
-	"kv/etcd":     {"codec", "kv", "kv/driver", "kv/config"},
-	"kv/consul":   {"codec", "kv", "kv/driver", "kv/config"},
+	"kv/etcd":     {"codec", "kv", "kv/driver", "kv/config", "internal/tlspeer"},
+	"kv/consul":   {"codec", "kv", "kv/driver", "kv/config", "internal/tlspeer"},
 	"kv/multi":    {"codec", "kv", "kv/driver"},
 	"kv/metrics":  {"codec", "kv", "kv/driver"},
 	"conformance": {"codec", "kv", "kv/driver"},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/polykv/polykv/internal/tlspeer"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -114,7 +115,7 @@ func notApplied(err error) bool {
 	case errors.As(err, &status):
 		return slices.Contains(refusals, status.code) || status.code >= 500 && isNotProposed(status.text)
 	}
-	return certificateRefused(err)
+	return tlspeer.Refused(err)
 }
 
 func isNotProposed(text string) bool {
@@ -148,7 +149,7 @@ func (s *store) wrap(ctx context.Context, err error) error {
 		return status.classified()
 	case ctx.Err() != nil:
 		return joinContext(ctx.Err(), err)
-	case certificateRefused(err), errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)):
+	case tlspeer.Refused(err), errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)):
 		return driver.Permanent(err)
 	}
 	return err

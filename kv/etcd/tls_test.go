@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"os"
@@ -153,16 +152,4 @@ func TestRefusalIsForgotten(t *testing.T) {
 		_, err := s.Get(withTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"})
 		return err
 	})
-}
-
-func TestCertificateRefused(t *testing.T) {
-	for err, want := range map[error]bool{
-		&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}:          true,
-		tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}: false,
-		os.ErrDeadlineExceeded: false,
-	} {
-		if certificateRefused(err) != want {
-			t.Errorf("%v: %v", err, !want)
-		}
-	}
 }
