@@ -189,7 +189,9 @@ type VersionedClient interface {
 	// SwapVersion writes value, or deletes key if value is Remove, if key is
 	// at exactly the version prev (0: absent), and returns the new version (0
 	// after a deletion). Another version is ErrConflict. Its version is never
-	// that of a write carried together with another caller's.
+	// that of a write carried together with another caller's. If a store
+	// doesn't tell the version and it can't be read back, the error is
+	// ErrIndeterminate and says that the write was applied.
 	SwapVersion(ctx context.Context, key string, prev Version, value any, guard *Guard) (Version, error)
 }
 

@@ -49,8 +49,28 @@ func (c *client) swapVersion(ctx context.Context, key string, prev Version, valu
 		return 0, err
 	case result.Outcome == driver.Conflict:
 		return 0, fmt.Errorf("%w: the key is not at version %d", ErrConflict, prev)
+	case !result.Known && !s.Remove:
+		return c.engine.versionOf(ctx, s)
 	}
 	return result.Entry.Version, nil
+}
+
+// versionOf finds the version that s, which was applied, gave its key, for
+// stores whose answer doesn't tell it. That the key is still as s left it, only
+// a resolver can say.
+func (e *engine) versionOf(ctx context.Context, s driver.Swap) (Version, error) {
+	var seen recollection
+	err := e.retry(ctx, func(time.Duration) (err error) {
+		seen, err = e.look(ctx, s.Key, nil, time.Now())
+		return err
+	})
+	if err == nil && (e.resolver == nil || e.resolver.Resolve(s, seen.entry) != driver.Applied) {
+		err = errors.New("the key was written again at once")
+	}
+	if err != nil {
+		return 0, because(ErrIndeterminate, fmt.Errorf("the write was applied, but its version can't be learned: %w", err))
+	}
+	return seen.entry.Version, nil
 }
 
 // swapID names a write.

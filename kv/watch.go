@@ -130,7 +130,7 @@ func (e *engine) sessions(ctx context.Context, r Range, t *watchTable) {
 	}
 }
 
-// emitted is what a driver's event does to the table.
+// emit takes in a driver's event. It never waits for the callback.
 func (t *watchTable) emit(ev driver.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
