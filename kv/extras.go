@@ -79,6 +79,11 @@ type Event struct {
 	Key   string // of Put, Delete and Undecodable
 	Value any    // of Put; shared: read, don't modify
 	Err   error  // of Interrupted and Undecodable
+
+	// Stored is the encoded value of Put and Undecodable, by which states are
+	// told apart; shared: read, don't modify. It is nil if the client doesn't
+	// tell.
+	Stored []byte
 }
 
 // Watcher is the optional interface behind [Watch].

@@ -96,6 +96,7 @@ func (c *client) watch(ctx context.Context, r Range, f func(Event) bool) error {
 func (c *client) deliver(t *watchTable, p pendingEvent, f func(Event) bool) bool {
 	ev := p.event
 	if ev.Type == Put {
+		ev.Stored = p.stored
 		value, err := c.decode(p.stored)
 		if err != nil {
 			t.undelivered(p)

@@ -348,13 +348,17 @@ func TestWatchSkipsTheUndecodable(t *testing.T) {
 	}
 	events.want(kv.Synced, "")
 	put("k", "bad")
-	events.want(kv.Undecodable, "k")
+	if ev := events.want(kv.Undecodable, "k"); string(ev.Stored) != "bad" {
+		t.Errorf("the event of an undecodable value shows the stored bytes %q", ev.Stored)
+	}
 	put("k", "bad") // the same again
 	nothing()
 	remove() // nobody was told of it
 	nothing()
 	put("k", "good")
-	events.want(kv.Put, "k")
+	if ev := events.want(kv.Put, "k"); string(ev.Stored) != "good" {
+		t.Errorf("the event of a value shows the stored bytes %q", ev.Stored)
+	}
 	put("k", "bad")
 	events.want(kv.Undecodable, "k")
 	put("k", "good") // the state that was delivered last
