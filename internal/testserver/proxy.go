@@ -1,18 +1,20 @@
 package testserver
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
 // A Proxy stands between a client and one server, and misbehaves as a network does when told to. Its methods may be
 // called concurrently.
 //
-// It is our own since toxiproxy, the known one, comes with a HTTP API, a router, a logger and a metrics library when
-// used as a Go package, and can't drop responses and then mend the link without handing on a stream with a hole in it.
+// It is our own beside toxiproxy, the known one, since that can't drop responses and then mend the link without handing
+// on a stream with a hole in it, nor forget connections without a word.
 type Proxy struct {
 	target string
 	ports  *portBlock
@@ -40,6 +42,7 @@ const (
 // ProxyStats counts what happened since the proxy was started.
 type ProxyStats struct {
 	Accepted  int64 // connections
+	Open      int64 // connections of clients that have not ended yet
 	ToServer  int64 // bytes handed on
 	ToClient  int64 // bytes handed on
 	Swallowed int64 // bytes of responses dropped
@@ -66,8 +69,11 @@ func (p *Proxy) Addr() string { return address(p.ports.ports[0]) }
 
 // Stats returns the counts so far.
 func (p *Proxy) Stats() ProxyStats {
+	p.mu.Lock()
+	open := len(p.conns)
+	p.mu.Unlock()
 	return ProxyStats{
-		Accepted: p.accepted.Load(),
+		Accepted: p.accepted.Load(), Open: int64(open),
 		ToServer: p.toServer.Load(), ToClient: p.toClient.Load(), Swallowed: p.swallowed.Load(),
 	}
 }
@@ -78,6 +84,25 @@ func (p *Proxy) SwallowResponses() { p.set(proxySwallow) }
 
 // Hang goes on accepting connections and hands on nothing in either direction; Heal hands on what was held back.
 func (p *Proxy) Hang() { p.set(proxyHang) }
+
+// HalfOpen forgets every connection as a router that lost its state does: the server's side ends, and the client is not
+// told, whatever it says, not even by Heal. New connections work.
+func (p *Proxy) HalfOpen() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.forget()
+	}
+}
+
+// Reset ends every connection by a reset (RST), in both directions. New connections work.
+func (p *Proxy) Reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.reset()
+	}
+}
 
 // Cut closes every connection and refuses new ones.
 func (p *Proxy) Cut() { p.set(proxyCut) }
@@ -148,6 +173,43 @@ type proxyConn struct {
 	once           sync.Once
 	done           chan struct{} // closed by close
 	lossy          bool          // bytes were dropped; guarded by Proxy.mu
+	forgotten      chan struct{} // closed by forget, with Proxy.mu held
+}
+
+// reset is close as a crash of either end looks to the other. Its caller holds Proxy.mu or knows that server is set.
+func (c *proxyConn) reset() {
+	for _, conn := range []net.Conn{c.client, c.server} {
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+	}
+	c.close()
+}
+
+// end is close, or reset if that is how one of the ends came to its own.
+func (c *proxyConn) end(cause error) {
+	if errors.Is(cause, syscall.ECONNRESET) {
+		c.reset()
+	} else {
+		c.close()
+	}
+}
+
+func (c *proxyConn) forget() {
+	if c.server == nil || c.isForgotten() {
+		return
+	}
+	close(c.forgotten)
+	_ = c.server.Close()
+}
+
+func (c *proxyConn) isForgotten() bool {
+	select {
+	case <-c.forgotten:
+		return true
+	default:
+		return false
+	}
 }
 
 func (c *proxyConn) close() {
@@ -161,7 +223,7 @@ func (c *proxyConn) close() {
 }
 
 func (p *Proxy) serve(client net.Conn) {
-	c := &proxyConn{client: client, done: make(chan struct{})}
+	c := &proxyConn{client: client, done: make(chan struct{}), forgotten: make(chan struct{})}
 	defer c.close()
 	if !p.add(c) {
 		return
@@ -242,13 +304,17 @@ func (p *Proxy) requests(c *proxyConn) {
 			if p.await(c, proxyPass, proxySwallow) != nil {
 				return
 			}
-			if _, err := c.server.Write(buf[:n]); err != nil {
+			if _, err := c.server.Write(buf[:n]); err == nil {
+				p.toServer.Add(int64(n))
+			} else if !c.isForgotten() {
 				return
 			}
-			p.toServer.Add(int64(n))
 		}
 		if err != nil {
-			_ = p.await(c, proxyPass, proxySwallow) // a client's end is news to the server as its bytes are
+			if !c.isForgotten() {
+				_ = p.await(c, proxyPass, proxySwallow) // a client's end is news to the server as its bytes are
+			}
+			c.end(err)
 			return
 		}
 	}
@@ -273,7 +339,11 @@ func (p *Proxy) responses(c *proxyConn) {
 			}
 		}
 		if err != nil {
+			if c.isForgotten() {
+				<-c.done
+			}
 			_ = p.await(c, proxyPass)
+			c.end(err)
 			return
 		}
 	}

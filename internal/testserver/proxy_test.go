@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -99,9 +100,72 @@ func TestProxyPass(t *testing.T) {
 	hear(t, conn, "hello")
 	check(t, conn.(*net.TCPConn).CloseWrite())
 	closed(t, conn)
-	if got, want := p.Stats(), (testserver.ProxyStats{Accepted: 1, ToServer: 5, ToClient: 5}); got != want {
-		t.Errorf("stats %+v; want %+v", got, want)
+	until(t, func() error {
+		if got, want := p.Stats(), (testserver.ProxyStats{Accepted: 1, ToServer: 5, ToClient: 5}); got != want {
+			return fmt.Errorf("stats %+v; want %+v", got, want)
+		}
+		return nil
+	})
+}
+
+// reset wants the connection to end by a reset.
+func reset(t *testing.T, conn net.Conn) {
+	t.Helper()
+	check(t, conn.SetReadDeadline(time.Now().Add(limit)))
+	if n, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("heard %d bytes, %v; want a reset", n, err)
 	}
+}
+
+func TestProxyHalfOpen(t *testing.T) {
+	p := proxyTo(t, echo(t))
+	old := connect(t, p)
+	say(t, old, "1")
+	hear(t, old, "1")
+	p.HalfOpen()
+	p.HalfOpen() // is once
+	say(t, old, "2")
+	silent(t, old)
+	fresh := connect(t, p)
+	say(t, fresh, "3")
+	hear(t, fresh, "3")
+	check(t, p.Heal())
+	say(t, old, "4")
+	silent(t, old)
+	open := func(n int64) {
+		t.Helper()
+		until(t, func() error {
+			if s := p.Stats(); s.Open != n {
+				return fmt.Errorf("stats %+v; want %d open", s, n)
+			}
+			return nil
+		})
+	}
+	open(2)
+	check(t, old.Close())
+	open(1)
+	say(t, fresh, "5")
+	hear(t, fresh, "5")
+}
+
+func TestProxyReset(t *testing.T) {
+	p := proxyTo(t, echo(t))
+	conn := connect(t, p)
+	say(t, conn, "1")
+	hear(t, conn, "1")
+	p.Reset()
+	reset(t, conn)
+	conn = connect(t, p)
+	say(t, conn, "2")
+	hear(t, conn, "2")
+
+	// One proxy's reset is handed on by another in front of it.
+	front := proxyTo(t, p.Addr())
+	conn = connect(t, front)
+	say(t, conn, "3")
+	hear(t, conn, "3")
+	p.Reset()
+	reset(t, conn)
 }
 
 func TestProxySwallowResponses(t *testing.T) {
