@@ -36,6 +36,11 @@ type Replica interface {
 	// say what the receiver has.
 	Compare(codec string, bucket int, theirs []KeyDigest) (want, give []KeyDigest)
 
+	// Have returns what this store has of a key of that codec, for the Read of
+	// a peer that has something newer; of a key that it doesn't have, only the
+	// Key.
+	Have(codec, key string) KeyDigest
+
 	// Read returns the state of a key for a peer that has it as peer says, or
 	// not at all if peer has only a Key: the part that the peer lacks if the
 	// value can tell (a change, then), else the whole. ok is false if the
@@ -84,6 +89,6 @@ type Expiry struct {
 
 // Yielded is what Yield did.
 type Yielded struct {
-	Keys int // keys that were dropped
+	Keys  int // keys that were dropped
 	Taken int // updates of the peer that changed something here
 }
