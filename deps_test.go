@@ -24,11 +24,14 @@ var mayLink = map[string][]string{
 
 	"internal/tlspeer": {},
 
+	"kv/multi/internal/side": {"codec", "kv", "kv/driver"},
+	"kv/multi/migrate":       {"codec", "kv", "kv/driver", "kv/multi/internal/side"},
+
 	"kv":          {"codec", "kv/driver"},
 	"kv/inmemory": {"codec", "kv", "kv/driver", "kv/config"},
 	"kv/etcd":     {"codec", "kv", "kv/driver", "kv/config", "internal/tlspeer"},
 	"kv/consul":   {"codec", "kv", "kv/driver", "kv/config", "internal/tlspeer"},
-	"kv/multi":    {"codec", "kv", "kv/driver"},
+	"kv/multi":    {"codec", "kv", "kv/driver", "kv/multi/internal/side"},
 	"kv/metrics":  {"codec", "kv", "kv/driver"},
 	"conformance": {"codec", "kv", "kv/driver"},
 }

@@ -1,0 +1,97 @@
+package side
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/polykv/polykv/kv"
+)
+
+const (
+	// ClientsPrefix is where each coordinated client keeps a key of its own,
+	// its heartbeat, in both stores: unguarded and never mirrored.
+	ClientsPrefix = kv.ReservedSegment + "/clients/"
+
+	// HeartbeatEvery is how often a client writes it.
+	HeartbeatEvery = 10 * time.Second
+
+	// GoneAfter is how long a heartbeat may stay the same before its client
+	// counts as gone.
+	GoneAfter = 60 * time.Second
+)
+
+// Heartbeat is what a coordinated client tells about itself, as JSON.
+type Heartbeat struct {
+	// Instance names the client, not the process, which may have several. It
+	// is a random name without slashes, see NewID.
+	Instance string    `json:"instance"`
+	Host     string    `json:"host"`
+	PID      int       `json:"pid"`
+	Version  string    `json:"version"` // of polykv
+	Started  time.Time `json:"started"`
+
+	// Beat grows with every write, so that whoever looks twice knows without
+	// comparing clocks that the client lives. Seen is the client's own time,
+	// for those that look once.
+	Beat uint64    `json:"beat"`
+	Seen time.Time `json:"seen"`
+
+	Mode    string `json:"mode"`    // "coordinated"
+	Primary string `json:"primary"` // the name of the store it reads and writes; "" while it waits for one
+	Mirror  string `json:"mirror"`  // the name of the store it mirrors into; "" if none
+	Epoch   uint64 `json:"epoch"`   // of the primary's record
+
+	// Backlog is how many keys wait to be mirrored, and Oldest how long the
+	// one that waits longest has done so.
+	Backlog  int           `json:"backlog"`
+	Oldest   time.Duration `json:"oldest_ns"`
+	Mirrored uint64        `json:"mirrored"` // keys since Started
+	Failed   uint64        `json:"failed"`   // failed attempts to mirror since Started
+}
+
+// WriteHeartbeat writes h under the client's own key.
+func (s *Side) WriteHeartbeat(ctx context.Context, h Heartbeat) error {
+	data, err := json.Marshal(h)
+	if err != nil {
+		return s.wrap("the heartbeat for", err)
+	}
+	return s.CAS(ctx, ClientsPrefix+h.Instance, nil, func([]byte, bool) ([]byte, kv.Action, error) {
+		return data, kv.Put, nil
+	})
+}
+
+// RemoveHeartbeat removes what WriteHeartbeat wrote: a client that closes says
+// goodbye.
+func (s *Side) RemoveHeartbeat(ctx context.Context, instance string) error {
+	return s.Delete(ctx, ClientsPrefix+instance, nil)
+}
+
+// Heartbeats reads those of all clients, in the order of their start. One that
+// can't be read (another release's) is there with its Instance only.
+func (s *Side) Heartbeats(ctx context.Context) ([]Heartbeat, error) {
+	var all []Heartbeat
+	for e, err := range s.Entries(ctx, ClientsPrefix) {
+		if err != nil {
+			return nil, err
+		}
+		instance := e.Key[len(ClientsPrefix):]
+		var h Heartbeat
+		if err := json.Unmarshal(e.Value, &h); err != nil || h.Instance != instance {
+			h = Heartbeat{Instance: instance}
+		}
+		all = append(all, h)
+	}
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Started.Before(all[j].Started) })
+	return all, nil
+}
+
+// String names the client for people.
+func (h Heartbeat) String() string {
+	if h.Host == "" {
+		return h.Instance
+	}
+	return fmt.Sprintf("%s (pid %d)", h.Host, h.PID)
+}

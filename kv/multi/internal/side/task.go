@@ -1,0 +1,157 @@
+package side
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/polykv/polykv/kv"
+)
+
+// maxRounds bounds how often one call of a task starts again because the key
+// changed meanwhile. Whoever called keeps the task and comes back.
+const maxRounds = 100
+
+// Task makes keys of To equal to those of From. The zero value of a field
+// means its default. A Task may be used concurrently and copied.
+type Task struct {
+	From, To *Side
+
+	// Guard is put on every write to To: that To's record is still at the
+	// version by which the writer decided that it may write. Nil: no guard.
+	Guard *kv.Guard
+
+	// Equal reports whether two values are as good as equal: for stores whose
+	// values merge, those which merging doesn't change. Default: equal bytes.
+	Equal func(a, b []byte) bool
+}
+
+// CopyKey is [Task.Copy] of one key.
+func CopyKey(ctx context.Context, from, to *Side, key string, guard *kv.Guard) (wrote bool, err error) {
+	return Task{From: from, To: to, Guard: guard}.Copy(ctx, key)
+}
+
+// seen is a key as a read found it.
+type seen struct {
+	value  []byte
+	exists bool
+}
+
+func (t Task) equal(a, b seen) bool {
+	switch {
+	case a.exists != b.exists:
+		return false
+	case !a.exists || bytes.Equal(a.value, b.value):
+		return true
+	}
+	return t.Equal != nil && t.Equal(a.value, b.value)
+}
+
+// Copy makes key in To what it is in From, absence included, and reports
+// whether it wrote. When it returns nil, the two were equal at some moment
+// after the call began, and no write of this call will undo that.
+//
+// It is a compare-and-swap on To whose callback reads From afresh on every
+// call, and after a swap it reads From again: only if that still is what was
+// written is the task done. Without this second read two tasks can leave the
+// stores different for good (the one finds them equal and declines, while the
+// swap of the other, decided before, is still to come).
+//
+// A steady write costs one read of From, one trip to To and one more read of
+// From. On kv.ErrIndeterminate or any other error the task is not done and
+// must be kept; kv.ErrFenced says that Guard no longer holds.
+func (t Task) Copy(ctx context.Context, key string) (wrote bool, err error) {
+	_, wrote, err = t.copy(ctx, key)
+	return wrote, err
+}
+
+// copy is Copy that also tells whether the key existed in From at the end.
+func (t Task) copy(ctx context.Context, key string) (exists, wrote bool, err error) {
+	var unknown error // of a swap that may still land
+	pause := newPause()
+	for range maxRounds {
+		swapped, wanted, err := t.swap(ctx, key, unknown != nil)
+		wrote = wrote || swapped
+		if errors.Is(err, kv.ErrIndeterminate) && unknown == nil && ctx.Err() == nil {
+			unknown = err
+			if err := sleep(ctx, pause.NextBackOff()); err != nil {
+				return wanted.exists, wrote, err
+			}
+			continue
+		}
+		if err != nil {
+			return wanted.exists, wrote, err
+		}
+		if wanted.exists && swapped {
+			unknown = nil // the version moved, so nothing of before can land any more
+		}
+		settled, err := t.settled(ctx, key, swapped, wanted)
+		switch {
+		case err != nil:
+			return wanted.exists, wrote, err
+		case settled && unknown != nil:
+			// Absent on both sides, which keeps no creation out that is still
+			// under way: look again later.
+			return wanted.exists, wrote, fmt.Errorf("copy of %q to store %q: an earlier attempt may still land: %w", key, t.To.name, unknown)
+		case settled:
+			return wanted.exists, wrote, nil
+		}
+	}
+	return exists, wrote, fmt.Errorf("copy of %q to store %q: %w: it kept changing in store %q", key, t.To.name, kv.ErrConflict, t.From.name)
+}
+
+// settled reports whether From still is as it was wanted. If nothing was
+// swapped, the two were equal, and that suffices.
+func (t Task) settled(ctx context.Context, key string, swapped bool, wanted seen) (bool, error) {
+	if !swapped {
+		return true, nil
+	}
+	value, exists, err := t.From.Get(ctx, key, nil)
+	return err == nil && t.equal(seen{value, exists}, wanted), err
+}
+
+// swap makes one compare-and-swap. force writes even what is equal, so that
+// the version moves and no earlier attempt at it can land.
+func (t Task) swap(ctx context.Context, key string, force bool) (swapped bool, wanted seen, err error) {
+	err = t.To.CAS(ctx, key, t.Guard, func(in []byte, there bool) ([]byte, kv.Action, error) {
+		swapped = false
+		value, exists, err := t.From.Get(ctx, key, nil)
+		if err != nil {
+			return nil, kv.Keep, err
+		}
+		wanted = seen{value, exists}
+		switch {
+		case !exists && !there, !force && t.equal(wanted, seen{in, there}):
+			return nil, kv.Keep, nil
+		case !exists:
+			swapped = true
+			return nil, kv.Remove, nil
+		}
+		swapped = true
+		return value, kv.Put, nil
+	})
+	return swapped && err == nil, wanted, err
+}
+
+func newPause() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = 5*time.Millisecond, 500*time.Millisecond
+	b.Reset()
+	return b
+}
+
+// sleep waits for d, or returns ctx's error as soon as that is done.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
