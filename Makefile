@@ -14,9 +14,15 @@ TOOL = go run ./internal/testserver/pinned/build
 
 # The steps of test are in an order that fails early and ends with the tests.
 .NOTPARALLEL:
-.PHONY: test check lint fmt vet build servers unit race-build fuzz soak bench clean-servers
+.PHONY: test browser check lint fmt vet build servers unit race-build fuzz soak bench clean-servers
 
-test: check fuzz unit
+test: check fuzz unit browser
+
+# Tests of pages skip where there is no browser, which go test doesn't show.
+browser:
+	@.ci/browser >/dev/null || { \
+		echo; echo "NOTE: no Chromium was found, so the pages were NOT tested in a browser."; \
+		echo "      Install one (Debian: apt-get install chromium), or name it in POLYKV_CHROMIUM."; echo; } >&2
 
 check: lint vet build
 
