@@ -121,7 +121,7 @@ func (h *handle) Watch(ctx context.Context, r driver.Range, emit func(driver.Eve
 	if err := h.check(ctx); err != nil {
 		return err
 	}
-	return h.store.watch(r, emit, &stop{ctx: ctx, closed: h.done})
+	return h.store.feed.Watch(ctx, h.done, r, emit, h.store.subscriber(r))
 }
 
 func (h *handle) Limits() driver.Limits { return h.store.cfg.limits() }

@@ -1,6 +1,7 @@
 package inmemory
 
 import (
+	"iter"
 	"strings"
 
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
@@ -98,4 +99,36 @@ func appendCells(es []driver.Entry, cells []*cell, room int, keysOnly bool) []dr
 		es = append(es, e)
 	}
 	return es
+}
+
+// subscriber returns what registers a watch of r and returns the entries that
+// it begins with.
+func (s *Store) subscriber(r driver.Range) func(register func()) iter.Seq[driver.Entry] {
+	return func(register func()) iter.Seq[driver.Entry] {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		register()
+		if r.IsPrefix {
+			return s.snapshotLocked().entries(r.Key)
+		}
+		rec := s.read(r.Key)
+		return func(yield func(driver.Entry) bool) {
+			if rec != nil {
+				yield(rec.entry(r.Key))
+			}
+		}
+	}
+}
+
+// entries iterates over the entries under prefix.
+func (sn *snapshot) entries(prefix string) iter.Seq[driver.Entry] {
+	return func(yield func(driver.Entry) bool) {
+		it := sn.from(prefix, "")
+		for {
+			_, c, ok := it.Next()
+			if !ok || !strings.HasPrefix(c.key, prefix) || !yield(c.rec.Load().entry(c.key)) {
+				return
+			}
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
 
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/internal/feed"
 )
 
 // Store is the data: a sorted map of versioned entries. Open gives a client
@@ -38,8 +39,7 @@ type Store struct {
 	index uint64     // of the last write
 	epoch uint64     // number of snapshots taken
 
-	watches registry
-	told    []*watch // the watches that the current write concerns
+	feed feed.Feed
 }
 
 // cell is one key of the tree.
@@ -148,7 +148,7 @@ func (s *Store) swap(sw *driver.Swap) driver.Result {
 		s.put(tree, c, sw.Key, rec)
 	}
 	entry := rec.entry(sw.Key)
-	s.tell(entry)
+	s.feed.Tell(entry)
 	return driver.Result{Outcome: driver.Applied, Entry: entry, Known: true}
 }
 
@@ -165,14 +165,4 @@ func (s *Store) put(tree *iradix.Tree[*cell], c *cell, key string, rec *record) 
 	c.rec.Store(rec)
 	tree, _, _ = tree.Insert([]byte(key), c)
 	s.tree.Store(tree)
-}
-
-// tell gives e, the new state of a key, to the watches of the key. It is called
-// under the store's lock, so the order of the writes is that of the events.
-func (s *Store) tell(e driver.Entry) {
-	s.told = s.watches.appendTo(s.told[:0], e.Key)
-	for _, w := range s.told {
-		w.notify(e)
-	}
-	clear(s.told) // don't keep watches that have ended
 }

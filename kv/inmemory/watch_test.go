@@ -130,13 +130,12 @@ func TestWatchConflates(t *testing.T) {
 			return
 		}
 		first = false
-		w := s.watches.appendTo(nil, "any")[0]
 		for round := range rounds {
 			for i := range keys {
 				put(t, h, benchKey(i), fmt.Sprint(round))
 			}
 		}
-		if n := len(w.pending); n > 2*keys || n < keys {
+		if n := s.feed.Backlog("any"); n > 2*keys || n < keys {
 			t.Errorf("%d changes of %d keys are pending", n, keys)
 		}
 	})
@@ -240,14 +239,8 @@ func TestWatchesLeaveNothingBehind(t *testing.T) {
 			t.Errorf("watch %d got %q", i*7%50, w.events)
 		}
 	}
-	g := &s.watches
-	if g.size.Load() != 0 || len(g.keys) != 0 || g.prefixes.Len() != 0 {
-		t.Errorf("left: %d watches, %d keys, %d prefixes", g.size.Load(), len(g.keys), g.prefixes.Len())
-	}
-	for _, w := range s.told[:cap(s.told)] {
-		if w != nil {
-			t.Fatal("an ended watch is kept")
-		}
+	if n := s.feed.Watches(); n != 0 {
+		t.Errorf("left: %d watches", n)
 	}
 }
 

@@ -1,4 +1,4 @@
-package inmemory
+package feed
 
 import (
 	"sync"
@@ -13,7 +13,7 @@ import (
 // them alone: a key's watches are found by its name, those of prefixes by
 // walking the watched prefixes of the key.
 type registry struct {
-	size atomic.Int64 // number of watches; raised only under the store's lock
+	size atomic.Int64 // number of watches; raised only under the owner's lock
 
 	mu       sync.Mutex
 	keys     map[string]*topic

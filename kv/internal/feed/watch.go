@@ -1,8 +1,8 @@
-package inmemory
+package feed
 
 import (
 	"context"
-	"strings"
+	"iter"
 	"sync"
 
 	"github.com/polykv/polykv/kv/driver"
@@ -44,16 +44,28 @@ const (
 	ended                        // nobody emits
 )
 
-// watch runs a watch session until stop says why it must end.
-func (s *Store) watch(r driver.Range, emit func(driver.Event), stop *stop) error {
+// Watch runs a watch session until ctx is done or closed is closed, and returns
+// ctx's error or driver.ErrClosed.
+//
+// subscribe is called once. It calls register, and takes a snapshot of the
+// entries of r that exist, between the same two writes, so under the lock
+// under which Tell is called; it returns that snapshot, in ascending order of
+// keys.
+func (f *Feed) Watch(ctx context.Context, closed <-chan struct{}, r driver.Range, emit func(driver.Event),
+	subscribe func(register func()) iter.Seq[driver.Entry],
+) error {
 	w := &watch{rng: r, emit: emit, limit: minPending}
-	initial := s.subscribe(w)
+	initial := subscribe(func() { f.watches.add(w) })
 	defer func() {
 		w.end()
-		s.watches.remove(w)
+		f.watches.remove(w)
 	}()
-	if err := initial(stop); err != nil {
-		return err
+	stop := &stop{ctx: ctx, closed: closed}
+	for e := range initial {
+		if err := stop.poll(); err != nil {
+			return err
+		}
+		emit(change(e))
 	}
 	emit(driver.Event{Type: driver.Synced})
 	if err := w.catchUp(stop); err != nil {
@@ -62,42 +74,8 @@ func (s *Store) watch(r driver.Range, emit func(driver.Event), stop *stop) error
 	return stop.wait()
 }
 
-// subscribe registers w, and returns a function that emits what w's range
-// holds at that moment.
-func (s *Store) subscribe(w *watch) func(*stop) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.watches.add(w)
-	if w.rng.IsPrefix {
-		snap := s.snapshotLocked()
-		return func(stop *stop) error { return snap.emit(w, stop) }
-	}
-	rec := s.read(w.rng.Key)
-	return func(*stop) error {
-		if rec != nil {
-			w.emit(change(rec.entry(w.rng.Key)))
-		}
-		return nil
-	}
-}
-
-// emit emits the entries under the prefix of w.
-func (sn *snapshot) emit(w *watch, stop *stop) error {
-	it := sn.from(w.rng.Key, "")
-	for {
-		_, c, ok := it.Next()
-		if !ok || !strings.HasPrefix(c.key, w.rng.Key) {
-			return nil
-		}
-		if err := stop.poll(); err != nil {
-			return err
-		}
-		w.emit(change(c.rec.Load().entry(c.key)))
-	}
-}
-
 // notify emits a change, or keeps it while w is catching up. The caller holds
-// the store's lock.
+// the owner's lock.
 func (w *watch) notify(e driver.Entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
