@@ -1,0 +1,65 @@
+// Package contestant holds the contestants that need no module of their own:
+// polykv, and the raw clients, which do the least that they must and so show
+// the limit.
+package contestant
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/polykv/polykv/bench/workload"
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/consul"
+	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/etcd"
+	"github.com/polykv/polykv/kv/inmemory"
+)
+
+// Polykv opens a store through polykv, at its defaults.
+func Polykv(t workload.Target) (workload.Store, error) {
+	s := &polykv{}
+	logger := slog.New(slog.DiscardHandler)
+	switch t.Backend {
+	case "memory":
+		shared := inmemory.NewStore()
+		s.open = func() (driver.Store, error) { return shared.Open(), nil }
+	case "etcd":
+		cfg := etcd.DefaultConfig()
+		cfg.Endpoints = t.Endpoints
+		s.open = func() (driver.Store, error) { return etcd.Open(cfg, logger) }
+	case "consul":
+		cfg := consul.DefaultConfig()
+		cfg.Address = t.Endpoints[0]
+		s.open = func() (driver.Store, error) { return consul.Open(cfg, logger) }
+	default:
+		return nil, fmt.Errorf("no backend %q", t.Backend)
+	}
+	return s, nil
+}
+
+type polykv struct {
+	open    func() (driver.Store, error)
+	clients []kv.Client
+}
+
+// Client implements workload.Store.
+func (s *polykv) Client() (workload.Client, error) {
+	store, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	c := kv.New(store, codec.String{}, nil)
+	s.clients = append(s.clients, c)
+	return c, nil
+}
+
+// Close implements workload.Store.
+func (s *polykv) Close() error {
+	var errs []error
+	for _, c := range s.clients {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}

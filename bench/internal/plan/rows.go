@@ -1,0 +1,117 @@
+package plan
+
+import "github.com/polykv/polykv/bench/workload"
+
+func writeRows() []Row {
+	return []Row{
+		{
+			ID: "cas", Title: "CAS one after another, one key", Figure: Rate,
+			Meaning: "How fast one component updates its own entry: a heartbeat, a ring token, a lease.",
+			Spec:    workload.Spec{Work: "cas"},
+			On: map[string]Entry{
+				Memory:      {inMemory(), []Target{{Dskit, 5}}, ""},
+				Etcd:        {untuned(), []Target{{Dskit, 1.6}, {Raw, 0.9}}, ""},
+				EtcdNoFsync: {main3(), []Target{{Dskit, 1.6}, {Raw, 0.9}}, ""},
+				Consul:      {untuned(), []Target{{Dskit, 1.8}, {Raw, 0.9}}, ""},
+				Consul3:     {main3(), []Target{{Dskit, 1.8}, {Raw, 0.9}}, ""},
+			},
+		},
+		{
+			ID: "hot", Title: "CAS by 64 goroutines, one key, one client", Figure: Rate,
+			Meaning: "A key that everybody in a process writes, such as a ring or a shared counter. " +
+				"polykv's callers share one write to the store; the others' fight for it.",
+			Spec: workload.Spec{Work: "cas", Callers: 64},
+			On: map[string]Entry{
+				Memory:      {inMemory(), []Target{{Dskit, 5}}, ""},
+				Etcd:        {everyone(), []Target{{Dskit, 200}}, ""},
+				EtcdNoFsync: {main3(), []Target{{Dskit, 200}}, ""},
+				Consul:      {everyone(), []Target{{Dskit, 100}}, ""},
+				Consul3:     {main3(), []Target{{Dskit, 100}}, ""},
+			},
+		},
+		{
+			ID: "hot8", Title: "CAS by 64 goroutines, one key, 8 clients", Figure: Rate,
+			Meaning: "The same key written by eight processes, eight goroutines each.",
+			Spec:    workload.Spec{Work: "cas", Callers: 64, Clients: 8},
+			On: map[string]Entry{
+				Memory:      {inMemory(), nil, ""},
+				Etcd:        {everyone(), []Target{{Dskit, 12}}, ""},
+				EtcdNoFsync: {main3(), []Target{{Dskit, 12}}, ""},
+				Consul:      {everyone(), []Target{{Dskit, 10}}, ""},
+				Consul3:     {main3(), []Target{{Dskit, 10}}, ""},
+			},
+		},
+		{
+			ID: "many", Title: "CAS by 64 goroutines, 64 keys, one client", Figure: Rate,
+			Meaning: "Throughput of independent writes: nobody is in anybody's way.",
+			Spec:    workload.Spec{Work: "cas", Callers: 64, Keys: 64},
+			On: map[string]Entry{
+				Memory:      {inMemory(), []Target{{Dskit, 5}}, ""},
+				Etcd:        {untuned(), []Target{{Dskit, 1.7}}, ""},
+				EtcdNoFsync: {main3(), []Target{{Dskit, 1.7}}, ""},
+				Consul:      {untuned(), []Target{{Dskit, 1.5}}, ""},
+				Consul3:     {main3(), []Target{{Dskit, 1.5}}, ""},
+			},
+		},
+	}
+}
+
+func readRows() []Row {
+	return []Row{
+		{
+			ID: "get", Title: "Get by 64 goroutines", Figure: Rate,
+			Meaning: "Read throughput. polykv and the raw clients read linearizably; dskit and Cortex, " +
+				"on Consul, at the agent's default consistency, which is cheaper and may be stale.",
+			Spec: workload.Spec{Work: "get", Callers: 64, Keys: 64},
+			On: map[string]Entry{
+				Memory:      {inMemory(), []Target{{Dskit, 10}}, ""},
+				Etcd:        {untuned(), []Target{{Raw, 0.97}}, ""},
+				EtcdNoFsync: {main3(), []Target{{Raw, 0.97}}, ""},
+				Consul:      {untuned(), []Target{{Raw, 0.97}}, ""},
+				Consul3:     {main3(), []Target{{Raw, 0.97}}, ""},
+			},
+		},
+		{
+			ID: "list", Title: "List of 2,000 keys", Figure: P50,
+			Meaning: "Finding all members of something, or all tenants.",
+			Spec:    workload.Spec{Work: "list", Keys: 2000},
+			On: map[string]Entry{
+				Memory:      {inMemory(), []Target{{Dskit, 3}}, ""},
+				Etcd:        {untuned(), []Target{{Dskit, 1}}, ""},
+				EtcdNoFsync: {main3(), []Target{{Dskit, 1}}, ""},
+				Consul:      {untuned(), []Target{{Dskit, 3}}, ""},
+				Consul3:     {main3(), []Target{{Dskit, 3}}, ""},
+			},
+		},
+	}
+}
+
+func watchRows() []Row {
+	withTuned := []string{Polykv, Dskit, DskitTuned, Raw}
+	return []Row{
+		{
+			ID: "notify", Title: "CAS until another client's WatchKey callback", Figure: P50,
+			Meaning: "How soon others know. Of the time, most is the write itself.",
+			Spec:    workload.Spec{Work: "notify"},
+			On: map[string]Entry{
+				Memory:      {inMemory(), []Target{{Dskit, 2}}, ""},
+				Etcd:        {withTuned, []Target{{Dskit, 1.25}}, ""},
+				EtcdNoFsync: {main3(), []Target{{Dskit, 1.25}}, ""},
+				Consul:      {withTuned, []Target{{Dskit, 300}, {DskitTuned, 1}}, ""},
+				Consul3:     {withTuned, []Target{{Dskit, 300}, {DskitTuned, 1}}, ""},
+			},
+		},
+		{
+			ID: "prefix", Title: "10,000 writes under a watched prefix, until the watch has shown the final state", Figure: Total,
+			Meaning: "How soon a watch has caught up with a storm of changes, 64 writers and 1,000 keys.",
+			Spec:    workload.Spec{Work: "prefixwatch", Callers: 64, Keys: 1000, Writes: 10_000},
+			Rounds:  3,
+			On: map[string]Entry{
+				Memory:      {inMemory(), []Target{{Dskit, 1}}, ""},
+				Etcd:        {main3(), []Target{{Dskit, 1}}, ""},
+				EtcdNoFsync: {main3(), []Target{{Dskit, 1}}, ""},
+				Consul:      {[]string{Polykv, Dskit, DskitTuned, Raw}, []Target{{Dskit, 1}}, ""},
+			},
+		},
+	}
+}

@@ -1,0 +1,150 @@
+// The bench command measures polykv beside other libraries, on the same
+// servers in the same run, and writes what it found down.
+//
+//	go -C bench run .                        everything, about 20 minutes
+//	go -C bench run . -quick                 everything, roughly, in 5 minutes
+//	go -C bench run . -rows cas,get -backend etcd,memory
+//	go -C bench run . -write                 only write the document again
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+
+	"github.com/polykv/polykv/bench/internal/contestant"
+	"github.com/polykv/polykv/bench/internal/plan"
+	"github.com/polykv/polykv/bench/internal/report"
+	"github.com/polykv/polykv/bench/internal/run"
+	"github.com/polykv/polykv/bench/workload"
+)
+
+type options struct {
+	contestant    string
+	rows, backend string
+	quick, write  bool
+	rounds        int
+	seconds       float64
+	dir           string
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.contestant, "contestant", "", "be this contestant (the benchmark starts itself with it)")
+	flag.StringVar(&o.rows, "rows", "", "ids of the rows to measure, with commas; default: all")
+	flag.StringVar(&o.backend, "backend", "", "backends to measure on, with commas; default: all")
+	flag.BoolVar(&o.quick, "quick", false, "fewer and shorter samples")
+	flag.BoolVar(&o.write, "write", false, "measure nothing, write the document of the stored results")
+	flag.IntVar(&o.rounds, "rounds", 0, "samples of each contestant; default 5, quick 2")
+	flag.Float64Var(&o.seconds, "seconds", 0, "length of a sample; default 0.6, quick 0.25")
+	flag.StringVar(&o.dir, "dir", ".", "the folder of the bench module")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := o.run(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func (o *options) run(ctx context.Context) error {
+	switch o.contestant {
+	case "":
+	case "polykv":
+		return workload.Serve(os.Stdin, os.Stdout, contestant.Polykv)
+	case "raw":
+		return workload.Serve(os.Stdin, os.Stdout, contestant.Raw)
+	default:
+		return fmt.Errorf("no contestant %q in this program; there are polykv and raw", o.contestant)
+	}
+	files := report.Files(o.dir)
+	results, err := report.Load(files.Results)
+	if err != nil {
+		return err
+	}
+	if !o.write {
+		if err := o.measure(ctx, files, results); err != nil {
+			return err
+		}
+	}
+	return results.Write(files)
+}
+
+func (o *options) measure(ctx context.Context, files report.FileNames, results *report.Results) error {
+	rows, backends, err := o.selected()
+	if err != nil {
+		return err
+	}
+	rounds, seconds := 5, 0.6
+	if o.quick {
+		rounds, seconds = 2, 0.25
+	}
+	if o.rounds > 0 {
+		rounds = o.rounds
+	}
+	if o.seconds > 0 {
+		seconds = o.seconds
+	}
+	if err := results.Describe(ctx, o.dir); err != nil {
+		return err
+	}
+	runner := run.New(run.Options{Rounds: rounds, Seconds: seconds, Dir: o.dir, Log: os.Stderr})
+	for _, backend := range backends {
+		var there []plan.Row
+		for _, row := range rows {
+			if _, ok := row.On[backend]; ok {
+				there = append(there, row)
+			}
+		}
+		if len(there) == 0 {
+			continue
+		}
+		err := runner.Backend(ctx, backend, there, func(m report.Measured) error {
+			fmt.Print(m.Text())
+			results.Put(m)
+			return results.Save(files.Results)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// selected returns the rows and backends that were asked for.
+func (o *options) selected() (rows []plan.Row, backends []string, err error) {
+	var ids []string
+	for _, row := range plan.Rows() {
+		ids = append(ids, row.ID)
+	}
+	wanted, err := choose("row", o.rows, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, row := range plan.Rows() {
+		if slices.Contains(wanted, row.ID) {
+			rows = append(rows, row)
+		}
+	}
+	backends, err = choose("backend", o.backend, plan.Backends())
+	return rows, backends, err
+}
+
+func choose(kind, list string, known []string) ([]string, error) {
+	if list == "" {
+		return known, nil
+	}
+	chosen := strings.Split(list, ",")
+	for _, name := range chosen {
+		if !slices.Contains(known, name) {
+			return nil, errors.Join(fmt.Errorf("no %s %q; there are %s", kind, name, strings.Join(known, ", ")))
+		}
+	}
+	return chosen, nil
+}

@@ -1,0 +1,326 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// patience bounds how long a watch may take to show something.
+const patience = 30 * time.Second
+
+var errUnseen = errors.New("a watch has not shown a written value within 30s")
+
+// watcher follows numbers.
+type watcher struct {
+	seen  atomic.Int64
+	moved chan struct{} // of capacity 1
+}
+
+func newWatcher() *watcher { return &watcher{moved: make(chan struct{}, 1)} }
+
+func (w *watcher) take(v any) bool {
+	if n, err := number(v); err == nil {
+		w.seen.Store(n)
+		select {
+		case w.moved <- struct{}{}:
+		default:
+		}
+	}
+	return true
+}
+
+// await waits until n was seen.
+func (w *watcher) await(ctx context.Context, n int64) error {
+	if w.seen.Load() >= n {
+		return nil
+	}
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for w.seen.Load() < n {
+		select {
+		case <-w.moved:
+		case <-timeout.C:
+			return errUnseen
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// arouse writes ever higher numbers until reached returns true, since not every
+// client's watch tells when it has begun or what was there then. It returns
+// the last number.
+func (e *env) arouse(ctx context.Context, c Client, key string, from int64, reached func(n int64) bool) (int64, error) {
+	for n, deadline := from+1, time.Now().Add(patience); ; n++ {
+		if err := put(ctx, c, key, e.value(n)); err != nil {
+			return n, err
+		}
+		for until := time.Now().Add(50 * time.Millisecond); time.Now().Before(until); time.Sleep(time.Millisecond) {
+			if reached(n) {
+				return n, nil
+			}
+		}
+		if time.Now().After(deadline) {
+			return n, errUnseen
+		}
+	}
+}
+
+// oneByOne times calls of f for e.Seconds, but at least three of them. The
+// first is left out: what limits its rate has had time to recover before it.
+func (e *env) oneByOne(f func() error) (Sample, error) {
+	if err := f(); err != nil {
+		return Sample{}, err
+	}
+	return measure(func() (Sample, error) {
+		var times durations
+		for end := time.Now().Add(time.Duration(e.Seconds * float64(time.Second))); len(times) < 3 || time.Now().Before(end); {
+			start := time.Now()
+			if err := f(); err != nil {
+				return Sample{}, err
+			}
+			times = append(times, time.Since(start))
+		}
+		return Sample{Calls: int64(len(times)), Values: times.quantiles()}, nil
+	})
+}
+
+// notifyWork: one caller increments a counter and waits until another client's
+// watch has shown it. With Keys > 1 the watch is of a prefix with so many keys.
+func notifyWork(ctx context.Context, e *env) (Sampler, error) {
+	e.Clients = 2
+	clients, err := e.clients()
+	if err != nil {
+		return nil, err
+	}
+	if err := e.fill(ctx, clients[0], e.Keys); err != nil {
+		return nil, err
+	}
+	w, key := newWatcher(), e.key(e.Keys/2)
+	e.background.Go(func() {
+		if e.Keys > 1 {
+			clients[1].WatchPrefix(ctx, e.Prefix+"/", func(k string, v any) bool { return k != key || w.take(v) })
+		} else {
+			clients[1].WatchKey(ctx, key, w.take)
+		}
+	})
+	n, err := e.arouse(ctx, clients[0], key, 0, func(n int64) bool { return w.seen.Load() >= n })
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (Sample, error) {
+		return e.oneByOne(func() error {
+			n++
+			if err := put(ctx, clients[0], key, e.value(n)); err != nil {
+				return err
+			}
+			return w.await(ctx, n)
+		})
+	}, nil
+}
+
+// prefixWatchWork: Callers goroutines make Writes writes to Keys keys under a
+// watched prefix. It measures the time from the first write until the watch has
+// shown the final state of every key, and how long that was after the last
+// write.
+func prefixWatchWork(ctx context.Context, e *env) (Sampler, error) {
+	e.Clients = 2
+	clients, err := e.clients()
+	if err != nil {
+		return nil, err
+	}
+	if err := e.fill(ctx, clients[0], e.Keys); err != nil {
+		return nil, err
+	}
+	states := newStates()
+	e.background.Go(func() { clients[1].WatchPrefix(ctx, e.Prefix+"/", states.take) })
+	count, err := e.arouse(ctx, clients[0], e.key(0), 0, func(n int64) bool { return states.get(e.key(0)) >= n })
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (Sample, error) {
+		return measure(func() (Sample, error) {
+			var next atomic.Int64
+			var failed failure
+			var all sync.WaitGroup
+			start, base := time.Now(), count
+			for range e.Callers {
+				all.Go(func() {
+					for i := next.Add(1); i <= int64(e.Writes) && failed.get() == nil; i = next.Add(1) {
+						failed.set(stubborn(func() error {
+							return clients[0].CAS(ctx, e.key(int(i)%e.Keys), func(in any) (any, bool, error) {
+								n, err := number(in)
+								return e.value(max(n, base+i)), true, err // the highest is the final one
+							})
+						}))
+					}
+				})
+			}
+			all.Wait()
+			written := time.Now()
+			count = base + int64(e.Writes)
+			if err := failed.get(); err != nil {
+				return Sample{}, err
+			}
+			// The last Keys writes have the highest numbers, one for each key.
+			if err := states.await(ctx, func(s map[string]int64) bool {
+				for i := e.Writes - e.Keys + 1; i <= e.Writes; i++ {
+					if s[e.key(i%e.Keys)] < base+int64(i) {
+						return false
+					}
+				}
+				return true
+			}); err != nil {
+				return Sample{}, err
+			}
+			return Sample{Calls: int64(e.Writes), Values: map[string]float64{
+				"total": time.Since(start).Seconds(), "lag": time.Since(written).Seconds(),
+			}}, nil
+		})
+	}, nil
+}
+
+// states is what a prefix watch has shown.
+type states struct {
+	mu    sync.Mutex
+	of    map[string]int64
+	moved chan struct{} // of capacity 1
+}
+
+func newStates() *states { return &states{of: map[string]int64{}, moved: make(chan struct{}, 1)} }
+
+func (s *states) take(key string, v any) bool {
+	if n, err := number(v); err == nil {
+		s.mu.Lock()
+		s.of[key] = n
+		s.mu.Unlock()
+		select {
+		case s.moved <- struct{}{}:
+		default:
+		}
+	}
+	return true
+}
+
+func (s *states) get(key string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.of[key]
+}
+
+func (s *states) await(ctx context.Context, complete func(map[string]int64) bool) error {
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	pause := time.NewTicker(time.Millisecond) // not at each of thousands of changes
+	defer pause.Stop()
+	for {
+		s.mu.Lock()
+		done := complete(s.of)
+		s.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-s.moved:
+			<-pause.C
+		case <-timeout.C:
+			return errUnseen
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// fanOutWork: Watchers watches of one key, on one client. It measures the time
+// from a write until all have shown it.
+func fanOutWork(ctx context.Context, e *env) (Sampler, error) {
+	e.Clients = 2
+	clients, err := e.clients()
+	if err != nil {
+		return nil, err
+	}
+	key := e.key(0)
+	if err := put(ctx, clients[0], key, e.value(0)); err != nil {
+		return nil, err
+	}
+	all := newCrowd(e.Watchers)
+	for range e.Watchers {
+		e.background.Go(func() { clients[1].WatchKey(ctx, key, all.member()) })
+	}
+	n, err := e.arouse(ctx, clients[0], key, 0, func(n int64) bool { return all.reached(n) })
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (Sample, error) {
+		return e.oneByOne(func() error {
+			n++
+			if err := put(ctx, clients[0], key, e.value(n)); err != nil {
+				return err
+			}
+			return all.await(ctx, n)
+		})
+	}, nil
+}
+
+// crowd counts how many watches have reached a number.
+type crowd struct {
+	size  int
+	moved chan struct{} // of capacity 1
+
+	mu    sync.Mutex
+	at    int64 // the highest number that was shown
+	there int   // how many watches have shown it
+}
+
+func newCrowd(size int) *crowd { return &crowd{size: size, moved: make(chan struct{}, 1)} }
+
+// member returns the callback of one watch.
+func (c *crowd) member() func(any) bool {
+	return func(v any) bool {
+		if n, err := number(v); err == nil && c.advance(n) {
+			select {
+			case c.moved <- struct{}{}:
+			default:
+			}
+		}
+		return true
+	}
+}
+
+// advance counts one watch at n, and tells whether it was the last.
+func (c *crowd) advance(n int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n > c.at {
+		c.at, c.there = n, 0
+	}
+	if n == c.at {
+		c.there++
+	}
+	return c.there >= c.size
+}
+
+func (c *crowd) reached(n int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at == n && c.there >= c.size
+}
+
+func (c *crowd) await(ctx context.Context, n int64) error {
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for !c.reached(n) {
+		select {
+		case <-c.moved:
+		case <-timeout.C:
+			return errUnseen
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
