@@ -1,21 +1,21 @@
 package network
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Config says how a node takes part. DefaultConfig has the defaults.
 type Config struct {
 	Name string // of the node, unique in the cluster, 1 to 128 bytes
 
-	Label        string   // of the cluster; goes with everything this node sends
-	AcceptLabels []string // accepted besides Label
-
-	Keys            [][]byte // of 16, 24 or 32 bytes; the first seals, all open; none: no encryption
-	AcceptPlaintext bool     // although there are keys, while encryption is being introduced
-	SendPlaintext   bool     // likewise
+	Security
 
 	BindAddress      string // an IP address; "0.0.0.0" or "::" for all
 	BindPort         int    // of UDP and TCP; 0: any
@@ -40,8 +40,9 @@ type Config struct {
 	StreamTimeout   time.Duration // for each read and write of a stream that has no deadline
 	FailedRetention time.Duration // how long a failed member is remembered
 
-	Fabric *Fabric // instead of sockets
-	Logger *slog.Logger
+	Resolver *net.Resolver // of the join list; nil: the system's
+	Fabric   *Fabric       // instead of sockets
+	Logger   *slog.Logger
 }
 
 // DefaultConfig returns the defaults: for a node that listens on every address
@@ -64,4 +65,54 @@ func DefaultConfig() Config {
 		StreamTimeout:    10 * time.Second,
 		FailedRetention:  25 * time.Hour,
 	}
+}
+
+// check returns what would keep the node from working; the layer above has
+// validated what users write.
+func (c *Config) check() error {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := CheckName(c.Name); err != nil {
+		return err
+	}
+	for _, entry := range c.Join {
+		if err := CheckJoin(entry); err != nil {
+			return err
+		}
+	}
+	if c.MaxPacket < minPacket || c.MaxPacket > maxPacket {
+		return fmt.Errorf("a packet of %d bytes: allowed are %d to %d", c.MaxPacket, minPacket, maxPacket)
+	}
+	if c.MaxMembers < 1 || c.MaxStreams < 1 {
+		return errors.New("at least one member and one stream have to be allowed")
+	}
+	for _, d := range []time.Duration{
+		c.AloneInterval, c.JoinTimeout, c.ProbeInterval, c.ProbeTimeout, c.GossipInterval, c.StreamTimeout, c.FailedRetention,
+	} {
+		if d <= 0 {
+			return errors.New("intervals and timeouts must be more than 0")
+		}
+	}
+	return nil
+}
+
+// Bounds of Config.MaxPacket: what holds a membership message with the longest
+// name, and what UDP carries.
+const (
+	minPacket = 1024
+	maxPacket = 65000
+)
+
+// CheckName says what is wrong with the name of a node.
+func CheckName(name string) error {
+	if name == "" || len(name) > MaxName || !utf8.ValidString(name) {
+		return fmt.Errorf("a name has 1 to %d bytes of valid UTF-8, not %q", MaxName, name)
+	}
+	for _, r := range name {
+		if unicode.IsControl(r) {
+			return fmt.Errorf("a name has no control characters: %q", name)
+		}
+	}
+	return nil
 }

@@ -1,9 +1,21 @@
 package network
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
 )
 
 // Errors of Send and Dial.
@@ -14,46 +26,277 @@ var (
 
 // Network is one node's part in a cluster. Its methods may be called
 // concurrently.
-type Network struct{}
+type Network struct {
+	cfg       Config
+	handler   Handler
+	logger    *slog.Logger
+	self      Peer
+	ring      atomic.Pointer[ring]
+	wire      wire
+	rejects   *rejects
+	members   *members
+	transport *transport
+	list      *memberlist.Memberlist
+	admission *admission
+	joiner    *joiner
+	traffic   traffic
+	gate      *gate
+	bufs      sync.Pool // of *cryptBuf
+
+	ctx       context.Context // ends with Close
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup
+	closeOnce sync.Once
+	leaveMu   sync.Mutex
+	left      bool
+}
 
 // Start binds the node's ports, makes it known to itself, and starts joining in
 // the background: it doesn't fail because nobody else is up. ctx bounds Start
 // alone.
 func Start(ctx context.Context, cfg Config, handler Handler) (*Network, error) {
-	return nil, errors.ErrUnsupported
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	r, err := newRing(cfg.Security)
+	if err != nil {
+		return nil, err
+	}
+	var random [8]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return nil, err
+	}
+	n := &Network{cfg: cfg, handler: handler, logger: cfg.Logger, rejects: newRejects(cfg.Logger), gate: newGate()}
+	n.bufs.New = func() any { return &cryptBuf{packet: make([]byte, 0, 2048)} }
+	n.ring.Store(r)
+	n.self = Peer{
+		Name: cfg.Name, Instance: binary.BigEndian.Uint64(random[:]), Protocol: protocolCur, Started: time.Now(),
+	}
+	n.self.ID = memberID(n.self.Name, n.self.Instance)
+	n.self.Joined = n.self.Started
+	if err := n.bind(ctx); err != nil {
+		return nil, err
+	}
+	n.members = newMembers(n.self.ID, &n.cfg, n.rejects, n.self.Started)
+	n.transport = newTransport(n)
+	n.admission = newAdmission(cfg.MaxStreams)
+	n.joiner = newJoiner(n)
+	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	n.list, err = memberlist.Create(n.memberlistConfig())
+	if err != nil {
+		n.cancel()
+		n.wire.close()
+		return nil, fmt.Errorf("start the membership: %w", err)
+	}
+	n.run()
+	return n, nil
+}
+
+// bind opens the ports and finds out what to advertise.
+func (n *Network) bind(ctx context.Context) error {
+	var err error
+	if n.cfg.Fabric != nil {
+		n.wire, err = n.cfg.Fabric.attach(n.cfg.AdvertiseAddress, cmp.Or(n.cfg.AdvertisePort, n.cfg.BindPort))
+	} else {
+		n.wire, err = listen(ctx, n.cfg.BindAddress, n.cfg.BindPort)
+	}
+	if err != nil {
+		return fmt.Errorf("listen for gossip: %w", err)
+	}
+	var ip netip.Addr
+	if n.cfg.AdvertiseAddress != "" {
+		ip, err = netip.ParseAddr(n.cfg.AdvertiseAddress)
+	} else {
+		ip, err = n.wire.advertise()
+	}
+	if err != nil {
+		n.wire.close()
+		return fmt.Errorf("find an address to advertise: %w", err)
+	}
+	port := cmp.Or(n.cfg.AdvertisePort, int(n.wire.local().Port()))
+	n.self.Addr = netip.AddrPortFrom(ip.Unmap(), uint16(port))
+	n.self.wire = wireAddrOf(n.self.Addr)
+	return nil
+}
+
+func (n *Network) memberlistConfig() *memberlist.Config {
+	c := memberlist.DefaultLANConfig()
+	c.Name = n.self.ID
+	c.Transport = n.transport
+	c.AdvertiseAddr, c.AdvertisePort = n.self.Addr.Addr().String(), int(n.self.Addr.Port())
+	c.BindPort = int(n.self.Addr.Port())
+	c.TCPTimeout = n.cfg.JoinTimeout
+	c.ProbeInterval, c.ProbeTimeout = n.cfg.ProbeInterval, n.cfg.ProbeTimeout
+	c.GossipInterval = n.cfg.GossipInterval
+	c.PushPullInterval = n.cfg.PushPullInterval
+	c.SuspicionMult = n.cfg.SuspicionMult
+	c.EnableCompression = false // costs more than all the rest
+	c.UDPBufferSize = n.cfg.MaxPacket - maxOverhead
+	c.DelegateProtocolMin, c.DelegateProtocolMax, c.DelegateProtocolVersion = protocolMin, protocolMax, protocolCur
+	c.Delegate = &delegate{n}
+	c.Ping = &delegate{n}
+	c.Events = n.members
+	c.Alive = n.members
+	c.Logger = bridge(n.logger, n.gate)
+	return c
+}
+
+// run starts the goroutines that Close waits for.
+func (n *Network) run() {
+	for _, read := range n.wire.readers() {
+		buf := &cryptBuf{packet: make([]byte, 0, 2048)}
+		n.wg.Go(func() {
+			read(func(from netip.AddrPort, packet []byte) { n.receive(buf, from, packet) })
+		})
+	}
+	for _, l := range n.wire.listeners() {
+		n.wg.Go(func() { n.accept(l) })
+	}
+	n.wg.Go(n.announce)
+	n.wg.Go(n.joiner.run)
+}
+
+// announce tells the handler of changes, one call at a time.
+func (n *Network) announce() {
+	// Members that are gone are forgotten by time alone.
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-tick.C:
+			n.members.publish()
+		case <-n.members.newer:
+			n.handler.PeersChanged(n.members.publish())
+		}
+	}
 }
 
 // Self returns this node, as others see it.
-func (n *Network) Self() Peer { return Peer{} }
+func (n *Network) Self() Peer { return n.self }
 
 // Peers returns the live members other than this node, sorted by ID: a snapshot
 // that must not be modified. It takes no lock.
-func (n *Network) Peers() []Peer { return nil }
+func (n *Network) Peers() []Peer { return *n.members.snapshot.Load() }
+
+// Health returns what this node knows about its connection to the rest. It
+// takes no lock.
+func (n *Network) Health() Health { return *n.members.health.Load() }
 
 // Members returns all members that are known, this node included, sorted by
 // state and name.
-func (n *Network) Members() []Member { return nil }
+func (n *Network) Members() []Member {
+	all := append(n.members.list(), Member{Peer: n.self, State: Alive, Since: n.self.Started})
+	order := map[State]int{Alive: 0, Suspect: 1, Failed: 2, Left: 3}
+	slices.SortFunc(all, func(a, b Member) int {
+		return cmp.Or(cmp.Compare(order[a.State], order[b.State]), cmp.Compare(a.ID, b.ID))
+	})
+	return all
+}
 
-// Health returns what this node knows about its connection to the rest.
-func (n *Network) Health() Health { return Health{} }
+// SetSecurity replaces labels and keys, all at once. To exchange a key without
+// a gap, give every node both with the old one first, then both with the new
+// one first, then the new one alone; likewise for labels.
+func (n *Network) SetSecurity(s Security) error {
+	r, err := newRing(s)
+	if err != nil {
+		return err
+	}
+	n.ring.Store(r)
+	return nil
+}
 
-// MaxFrame returns how many bytes fit a frame.
-func (n *Network) MaxFrame() int { return 0 }
+// Stats returns counts since the start.
+func (n *Network) Stats() Stats {
+	s := n.traffic.stats()
+	s.Rejected = n.rejects.counts()
+	s.OpenStreams = n.admission.open()
+	return s
+}
 
-// Send sends one datagram with frame to each of the peers. It doesn't wait:
-// datagrams get lost, those that the operating system has no room for included.
-// The only errors are ErrFrameTooLarge and ErrClosed.
-func (n *Network) Send(frame []byte, to ...Peer) error { return ErrClosed }
-
-// Dial opens a stream to a peer, whose Handler gets it by HandleStream. ctx
-// bounds Dial alone. A read or write for which no deadline is set fails after
-// Config.StreamTimeout; the caller closes the stream, Close and Leave do too.
-func (n *Network) Dial(ctx context.Context, to Peer) (net.Conn, error) { return nil, ErrClosed }
-
-// Leave tells the others that this node goes and waits until some were told, or
-// ctx ends. The node stays reachable until Close.
-func (n *Network) Leave(ctx context.Context) error { return nil }
+// Leave tells the others that this node goes, and returns when they were told
+// (not when all have heard it) or ctx has ended. The node stays reachable until
+// Close, but isn't a member any more.
+func (n *Network) Leave(ctx context.Context) error {
+	n.leaveMu.Lock()
+	defer n.leaveMu.Unlock()
+	if n.ctx.Err() != nil {
+		return ErrClosed
+	}
+	if n.left {
+		return nil
+	}
+	n.left = true
+	// Only notes that the node leaves: waiting is done here, where it ends with
+	// ctx.
+	_ = n.list.Leave(time.Nanosecond)
+	peers := n.Peers()
+	if len(peers) == 0 {
+		return nil
+	}
+	// A ping carries what is waiting to be told, so nobody waits for the next
+	// interval of gossip; see transport.leaving.
+	n.wg.Go(func() {
+		to := peers[0]
+		_, _ = n.list.Ping(to.ID, net.UDPAddrFromAddrPort(to.Addr))
+	})
+	select {
+	case <-n.transport.leave:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("tell the cluster that this node leaves: %w", context.Cause(ctx))
+	}
+}
 
 // Close ends the node without telling the others, waits for the goroutines
 // (Handler calls included) and is idempotent.
-func (n *Network) Close() error { return nil }
+func (n *Network) Close() error {
+	n.closeOnce.Do(func() {
+		n.cancel()
+		n.leaveMu.Lock() // memberlist panics if it is left after its end
+		_ = n.list.Shutdown()
+		n.leaveMu.Unlock()
+		n.wire.close()
+		n.admission.closeAll()
+		n.wg.Wait()
+		n.gate.close()
+	})
+	n.wg.Wait()
+	return nil
+}
+
+// withTimeout returns a context that ends with the network.
+func (n *Network) withTimeout(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(n.ctx, d)
+}
+
+// Stats counts what a node has sent, received and refused.
+type Stats struct {
+	FramesSent, FramesReceived         uint64
+	FrameBytesSent, FrameBytesReceived uint64 // with all that is around a frame
+	MembershipSent, MembershipReceived uint64 // packets
+	MembershipBytesSent                uint64
+	MembershipBytesReceived            uint64
+	StreamsOpened, StreamsAccepted     uint64
+	StreamBytes                        uint64 // both ways
+	OpenStreams                        int
+	Rejected                           map[Cause]uint64
+}
+
+// traffic is Stats while it is being counted.
+type traffic struct {
+	framesSent, framesReceived, frameBytesSent, frameBytesReceived atomic.Uint64
+	memberSent, memberReceived, memberBytesSent, memberBytesRcvd   atomic.Uint64
+	opened, accepted, streamBytes                                  atomic.Uint64
+}
+
+func (t *traffic) stats() Stats {
+	return Stats{
+		FramesSent: t.framesSent.Load(), FramesReceived: t.framesReceived.Load(),
+		FrameBytesSent: t.frameBytesSent.Load(), FrameBytesReceived: t.frameBytesReceived.Load(),
+		MembershipSent: t.memberSent.Load(), MembershipReceived: t.memberReceived.Load(),
+		MembershipBytesSent: t.memberBytesSent.Load(), MembershipBytesReceived: t.memberBytesRcvd.Load(),
+		StreamsOpened: t.opened.Load(), StreamsAccepted: t.accepted.Load(), StreamBytes: t.streamBytes.Load(),
+	}
+}

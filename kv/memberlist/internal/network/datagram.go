@@ -1,0 +1,83 @@
+package network
+
+import "net/netip"
+
+// MaxFrame returns how many bytes fit a frame.
+func (n *Network) MaxFrame() int { return n.cfg.MaxPacket - maxOverhead }
+
+// Send sends one datagram with frame to each of the peers. It doesn't wait:
+// datagrams get lost, those that the operating system has no room for included.
+// The only errors are ErrFrameTooLarge and ErrClosed.
+func (n *Network) Send(frame []byte, to ...Peer) error {
+	if len(frame) > n.MaxFrame() {
+		return ErrFrameTooLarge
+	}
+	if n.ctx.Err() != nil {
+		return ErrClosed
+	}
+	n.sendAll(kindData, frame, to)
+	return nil
+}
+
+func (n *Network) sendAll(kind byte, payload []byte, to []Peer) {
+	if len(to) == 0 {
+		return
+	}
+	buf := n.bufs.Get().(*cryptBuf)
+	defer n.bufs.Put(buf)
+	packet := n.ring.Load().sealPacket(buf, kind, payload)
+	unsent := n.wire.send(packet, to)
+	for range unsent {
+		n.rejects.add(CauseUnsent, "", "")
+	}
+	n.countSent(kind, len(to)-unsent, len(packet))
+}
+
+// sendPacket sends one packet to one address.
+func (n *Network) sendPacket(kind byte, payload []byte, to netip.AddrPort) error {
+	if !allowed(n.cfg.AllowedCIDRs, to.Addr()) { // asked for by another node's message
+		n.rejects.add(CauseSource, to, "as a destination")
+		return nil
+	}
+	buf := n.bufs.Get().(*cryptBuf)
+	defer n.bufs.Put(buf)
+	packet := n.ring.Load().sealPacket(buf, kind, payload)
+	if err := n.wire.sendTo(packet, to); err != nil {
+		n.rejects.add(CauseUnsent, to, err.Error())
+		return nil // as if it got lost; memberlist would take a full buffer here for a failed peer
+	}
+	n.countSent(kind, 1, len(packet))
+	return nil
+}
+
+func (n *Network) countSent(kind byte, packets, size int) {
+	if kind == kindData {
+		n.traffic.framesSent.Add(uint64(packets))
+		n.traffic.frameBytesSent.Add(uint64(packets * size))
+	} else {
+		n.traffic.memberSent.Add(uint64(packets))
+		n.traffic.memberBytesSent.Add(uint64(packets * size))
+	}
+}
+
+// receive judges one packet and hands on what is in it.
+func (n *Network) receive(buf *cryptBuf, from netip.AddrPort, packet []byte) {
+	if !allowed(n.cfg.AllowedCIDRs, from.Addr()) {
+		n.rejects.add(CauseSource, from, "")
+		return
+	}
+	kind, payload, why := n.ring.Load().openPacket(buf, packet)
+	if why != "" {
+		n.rejects.add(why, from, "")
+		return
+	}
+	if kind == kindData {
+		n.traffic.framesReceived.Add(1)
+		n.traffic.frameBytesReceived.Add(uint64(len(packet)))
+		n.handler.HandleFrame(from, payload)
+		return
+	}
+	n.traffic.memberReceived.Add(1)
+	n.traffic.memberBytesRcvd.Add(uint64(len(packet)))
+	n.transport.receive(from, payload)
+}

@@ -1,0 +1,141 @@
+package network
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// maxJoins is how many addresses are contacted at a time.
+const maxJoins = 3
+
+// joiner finds other nodes: at the start, and again and again, since a
+// partition that lasts longer than failed members are probed would otherwise be
+// for good.
+type joiner struct {
+	n        *Network
+	resolver *resolver
+	now      chan struct{} // has room for one: try at once
+
+	mu     sync.Mutex
+	own    map[netip.AddrPort]bool // addresses that turned out to be this node
+	failed error                   // of the last attempt
+}
+
+func newJoiner(n *Network) *joiner {
+	return &joiner{n: n, resolver: newResolver(&n.cfg), now: make(chan struct{}, 1), own: map[netip.AddrPort]bool{n.self.Addr: true}}
+}
+
+// run joins until the network is closed.
+func (j *joiner) run() {
+	n := j.n
+	if len(n.cfg.Join) > 0 {
+		n.members.expect(true) // until it turns out that all is this node
+		j.round(true)
+	}
+	for n.cfg.RejoinInterval > 0 {
+		interval := n.cfg.RejoinInterval
+		if len(n.Peers()) == 0 {
+			interval = min(interval, n.cfg.AloneInterval)
+		}
+		timer := time.NewTimer(jittered(interval))
+		select {
+		case <-timer.C:
+		case <-j.now:
+			timer.Stop()
+		case <-n.ctx.Done():
+			timer.Stop()
+			return
+		}
+		j.round(false)
+	}
+}
+
+// jittered returns d give or take a quarter.
+func jittered(d time.Duration) time.Duration {
+	return d*3/4 + time.Duration(rand.Int64N(int64(d)/2+1))
+}
+
+// round contacts what is on the list and isn't a live member: at the start and
+// while alone, all until one answers; else one, in case that there are others
+// on its side of what was a partition.
+func (j *joiner) round(start bool) {
+	n := j.n
+	ctx, cancel := n.withTimeout(j.patience())
+	defer cancel()
+	seeds, err := j.resolver.resolve(ctx, n.cfg.Join)
+	if err != nil {
+		n.logger.Warn("gossip: resolve the join list", "error", err)
+	}
+	seeds = j.others(seeds)
+	n.members.expect(len(seeds) > 0 || err != nil)
+	candidates := j.notLive(slices.Concat(seeds, j.others(n.members.failedAddrs())))
+	rand.Shuffle(len(candidates), func(a, b int) { candidates[a], candidates[b] = candidates[b], candidates[a] })
+	if len(n.Peers()) > 0 && !start {
+		candidates = candidates[:min(1, len(candidates))]
+	}
+	for batch := range slices.Chunk(candidates, maxJoins) {
+		if j.contact(ctx, batch) || ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// patience bounds a round: names that don't resolve must not end joining.
+func (j *joiner) patience() time.Duration { return max(30*time.Second, 10*j.n.cfg.JoinTimeout) }
+
+// contact joins by some addresses at once and tells whether any answered.
+func (j *joiner) contact(ctx context.Context, addrs []netip.AddrPort) bool {
+	results := make(chan error, len(addrs))
+	for _, addr := range addrs {
+		j.n.wg.Go(func() {
+			_, err := j.n.list.Join([]string{addr.String()})
+			if err != nil && isOwn(err) {
+				j.mu.Lock()
+				j.own[addr] = true
+				j.mu.Unlock()
+			} else if err != nil {
+				j.n.logger.Debug("gossip: join", "address", addr, "error", err)
+			}
+			results <- err
+		})
+	}
+	joined := false
+	for range addrs {
+		select {
+		case err := <-results:
+			joined = joined || err == nil
+		case <-ctx.Done():
+			return joined
+		}
+	}
+	return joined
+}
+
+// isOwn tells whether a join found this node itself. memberlist keeps nothing of
+// an error but its text.
+func isOwn(err error) bool {
+	return strings.Contains(err.Error(), errSelf.Error())
+}
+
+// others returns addrs without those of this node.
+func (j *joiner) others(addrs []netip.AddrPort) []netip.AddrPort {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.DeleteFunc(addrs, func(a netip.AddrPort) bool { return j.own[a] })
+}
+
+// notLive returns addrs, sorted, each once, without those of live members.
+func (j *joiner) notLive(addrs []netip.AddrPort) []netip.AddrPort {
+	liveAddrs := map[netip.AddrPort]bool{}
+	for _, peer := range j.n.Peers() {
+		liveAddrs[peer.Addr] = true
+	}
+	slices.SortFunc(addrs, netip.AddrPort.Compare)
+	addrs = slices.Compact(addrs)
+	return slices.DeleteFunc(addrs, func(a netip.AddrPort) bool { return liveAddrs[a] })
+}

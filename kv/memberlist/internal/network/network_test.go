@@ -1,0 +1,140 @@
+package network
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+	"time"
+)
+
+func TestNodesFindEachOtherAndExchangeFrames(t *testing.T) {
+	both(t, func(t *testing.T, config func(string) Config) {
+		nodes := cluster(t, config, 3)
+		frame := bytes.Repeat([]byte("x"), nodes[0].MaxFrame())
+		if err := nodes[0].Send(frame, nodes[0].Peers()...); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range nodes[1:] {
+			eventually(t, "the frame arrives", func() bool { return n.rec.count() == 1 })
+			if n.rec.frames[0] != string(frame) {
+				t.Errorf("%s got %d other bytes", n.self.Name, len(n.rec.frames[0]))
+			}
+		}
+		if err := nodes[0].Send(append(frame, 'x'), nodes[0].Peers()...); !errors.Is(err, ErrFrameTooLarge) {
+			t.Errorf("a frame of one byte too many: %v", err)
+		}
+		if n := nodes[0].rec.count(); n != 0 {
+			t.Errorf("the sender got %d frames of its own", n)
+		}
+	})
+}
+
+func TestStreamsCarryBytesBothWays(t *testing.T) {
+	both(t, func(t *testing.T, config func(string) Config) {
+		for _, keys := range [][][]byte{nil, {bytes.Repeat([]byte("k"), 32)}} {
+			nodes := cluster(t, func(name string) Config {
+				cfg := config(name)
+				cfg.Keys = keys
+				return cfg
+			}, 2)
+			conn, err := nodes[0].Dial(t.Context(), nodes[0].Peers()[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent := bytes.Repeat([]byte("0123456789abcdef"), 64<<10) // 1 MiB
+			go func() {
+				for rest := sent; len(rest) > 0; {
+					n, err := conn.Write(rest[:min(len(rest), 100_000)])
+					if err != nil {
+						t.Errorf("write: %v", err)
+						return
+					}
+					rest = rest[n:]
+				}
+			}()
+			got := make([]byte, len(sent))
+			if _, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, sent) {
+				t.Errorf("read %d bytes back, equal: %v, error %v", len(got), bytes.Equal(got, sent), err)
+			}
+			_ = conn.Close()
+			eventually(t, "the stream is gone at both ends", func() bool {
+				return nodes[0].Stats().OpenStreams == 0 && nodes[1].Stats().OpenStreams == 0
+			})
+			for _, n := range nodes {
+				_ = n.Close()
+			}
+		}
+	})
+}
+
+func TestLeaveIsToldAtOnceAndIsNoFailure(t *testing.T) {
+	both(t, func(t *testing.T, config func(string) Config) {
+		nodes := cluster(t, func(name string) Config {
+			cfg := config(name)
+			cfg.ProbeInterval = time.Hour // nobody would find out by himself
+			cfg.GossipInterval, cfg.PushPullInterval = time.Hour, 200*time.Millisecond
+			cfg.RejoinInterval = 0
+			return cfg
+		}, 5)
+		if err := nodes[4].Leave(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_ = nodes[4].Close()
+		awaitPeers(t, 3, nodes[:4]...)
+		for _, n := range nodes[:4] {
+			for _, m := range n.Members() {
+				if m.Name == "node-4" && m.State != Left {
+					t.Errorf("%s takes it for %s", n.self.Name, m.State)
+				}
+			}
+			if since := n.Health().FailedSince; !since.IsZero() {
+				t.Errorf("%s counts a failure since %v", n.self.Name, since)
+			}
+		}
+	})
+}
+
+func TestCrashIsAFailureAndANewRunReplacesIt(t *testing.T) {
+	both(t, func(t *testing.T, config func(string) Config) {
+		nodes := cluster(t, config, 3)
+		_ = nodes[2].Close()
+		awaitPeers(t, 1, nodes[:2]...)
+		for _, n := range nodes[:2] {
+			if n.Health().FailedSince.IsZero() {
+				t.Errorf("%s counts no failure", n.self.Name)
+			}
+			if !n.Health().IsolatedSince.IsZero() {
+				t.Errorf("%s feels isolated with a peer", n.self.Name)
+			}
+		}
+		cfg := config("node-2")
+		cfg.Join = []string{nodes[0].Self().Addr.String()}
+		again := start(t, cfg, nil)
+		awaitPeers(t, 2, again, nodes[0], nodes[1])
+		for _, n := range nodes[:2] {
+			eventually(t, "the failure is over", func() bool { return n.Health().FailedSince.IsZero() })
+		}
+	})
+}
+
+func TestAckCarriesThePayload(t *testing.T) {
+	both(t, func(t *testing.T, config func(string) Config) {
+		a := start(t, config("a"), &recorder{payload: "from a", local: "state of a"})
+		cfg := config("b")
+		cfg.Join = []string{a.Self().Addr.String()}
+		b := start(t, cfg, &recorder{payload: "from b", local: "state of b"})
+		eventually(t, "acks both ways", func() bool {
+			a.rec.mu.Lock()
+			b.rec.mu.Lock()
+			defer a.rec.mu.Unlock()
+			defer b.rec.mu.Unlock()
+			return a.rec.acks["b"] == "from b" && b.rec.acks["a"] == "from a"
+		})
+		b.rec.mu.Lock()
+		defer b.rec.mu.Unlock()
+		if len(b.rec.merged) == 0 || b.rec.merged[0] != "state of a true" {
+			t.Errorf("b merged %q", b.rec.merged)
+		}
+	})
+}

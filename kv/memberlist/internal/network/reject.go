@@ -1,0 +1,91 @@
+package network
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Cause is why something that arrived was refused, or what was dropped: the
+// name of a counter.
+type Cause string
+
+// The causes.
+const (
+	CauseShort       Cause = "short"                // fewer bytes than a head has
+	CauseForeign     Cause = "foreign"              // not of this protocol
+	CauseLabel       Cause = "label"                // of another cluster
+	CausePlaintext   Cause = "plaintext"            // not encrypted, though it must be
+	CauseKey         Cause = "key"                  // sealed under a key that isn't ours, or forged
+	CauseChecksum    Cause = "checksum"             // damaged on the way
+	CauseOversized   Cause = "oversized"            // larger than what it says it is may be
+	CauseSource      Cause = "source"               // from an address that isn't allowed
+	CauseMembership  Cause = "membership"           // membership messages that memberlist must not see
+	CauseMember      Cause = "member"               // a member that breaks the bounds of members
+	CauseHello       Cause = "hello"                // a connection that didn't introduce itself in time
+	CauseConnections Cause = "too_many_connections" // more at once than allowed
+	CauseRecord      Cause = "record"               // a stream that was damaged or forged later
+	CauseUnsent      Cause = "unsent"               // datagrams that the operating system refused
+	CauseQueue       Cause = "queue"                // membership packets that came faster than they were handled
+)
+
+var causes = []Cause{
+	CauseShort, CauseForeign, CauseLabel, CausePlaintext, CauseKey, CauseChecksum, CauseOversized, CauseSource,
+	CauseMembership, CauseMember, CauseHello, CauseConnections, CauseRecord, CauseUnsent, CauseQueue,
+}
+
+// logInterval is how often one cause is logged at most.
+const logInterval = time.Minute
+
+// rejects counts what is refused, and logs each cause once a minute: whoever
+// sends rubbish must not fill the log with it.
+type rejects struct {
+	logger *slog.Logger
+	byName map[Cause]*reject // doesn't change
+}
+
+type reject struct {
+	count atomic.Uint64
+
+	mu       sync.Mutex
+	logged   time.Time
+	reported uint64
+}
+
+func newRejects(logger *slog.Logger) *rejects {
+	r := &rejects{logger: logger, byName: map[Cause]*reject{}}
+	for _, cause := range causes {
+		r.byName[cause] = &reject{}
+	}
+	return r
+}
+
+// add counts one refusal. from is whoever sent it and detail may be empty.
+func (r *rejects) add(cause Cause, from any, detail string) {
+	c := r.byName[cause]
+	n := c.count.Add(1)
+	c.mu.Lock()
+	now := time.Now()
+	due := c.logged.IsZero() || now.Sub(c.logged) >= logInterval
+	var since uint64
+	if due {
+		c.logged, since, c.reported = now, n-c.reported, n
+	}
+	c.mu.Unlock()
+	if due {
+		r.logger.LogAttrs(context.Background(), slog.LevelWarn, "gossip input refused",
+			slog.String("cause", string(cause)), slog.Any("from", from), slog.String("detail", detail),
+			slog.Uint64("count", since))
+	}
+}
+
+// counts returns the count of each cause.
+func (r *rejects) counts() map[Cause]uint64 {
+	m := make(map[Cause]uint64, len(r.byName))
+	for cause, c := range r.byName {
+		m[cause] = c.count.Load()
+	}
+	return m
+}

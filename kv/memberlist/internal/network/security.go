@@ -1,0 +1,143 @@
+package network
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// Security says to which cluster a node belongs and how that is proven. It is
+// exchanged as a whole ([Network.SetSecurity]), so that no packet is ever
+// judged by half of it.
+type Security struct {
+	Label        string   // of the cluster, at most MaxLabel bytes; goes with everything this node sends
+	AcceptLabels []string // accepted besides Label, while a cluster is being given another label
+
+	Keys            [][]byte // of 16, 24 or 32 bytes; the first seals, all open; none: no encryption
+	AcceptPlaintext bool     // although there are keys, while encryption is being introduced
+	SendPlaintext   bool     // likewise
+}
+
+// MaxLabel is how many bytes a label may have.
+const MaxLabel = 255
+
+const (
+	saltSize    = 16
+	tagSize     = 16
+	labelIDSize = 8
+)
+
+// labelID stands for a label in the head of a packet. That two labels could
+// share one is no danger: with keys the whole label enters what is
+// authenticated, and without keys a label protects from accidents only.
+type labelID [labelIDSize]byte
+
+func idOf(label string) labelID {
+	sum := sha256.Sum256([]byte(label))
+	return labelID(sum[:labelIDSize])
+}
+
+// ring is Security made ready for use. It doesn't change once it is published;
+// what it remembers of senders is a cache.
+type ring struct {
+	Security
+	labels map[labelID]string
+
+	own       labelID
+	salt      [saltSize]byte // of this process under this ring
+	seal      cipher.AEAD    // nil: packets go out in the clear
+	counter   atomic.Uint64  // nonces of seal
+	sendersMu sync.RWMutex
+	senders   map[senderID]cipher.AEAD
+}
+
+// senderID is a sending process under one label.
+type senderID struct {
+	salt  [saltSize]byte
+	label labelID
+}
+
+// maxSenders bounds the cache of ring; only authenticated senders enter it.
+const maxSenders = 8192
+
+func newRing(s Security) (*ring, error) {
+	r := &ring{Security: s, labels: map[labelID]string{}, own: idOf(s.Label), senders: map[senderID]cipher.AEAD{}}
+	for _, label := range slices.Concat([]string{s.Label}, s.AcceptLabels) {
+		if len(label) > MaxLabel {
+			return nil, fmt.Errorf("a label has %d bytes, at most %d are allowed", len(label), MaxLabel)
+		}
+		r.labels[idOf(label)] = label
+	}
+	r.Keys = nil
+	for i, key := range s.Keys {
+		if n := len(key); n != 16 && n != 24 && n != 32 {
+			return nil, fmt.Errorf("key %d has %d bytes, allowed are 16, 24 and 32", i+1, n)
+		}
+		r.Keys = append(r.Keys, slices.Clone(key))
+	}
+	if len(r.Keys) == 0 && (s.AcceptPlaintext || s.SendPlaintext) {
+		return nil, errors.New("plaintext beside encryption is asked for, but there are no keys")
+	}
+	if len(r.Keys) > 0 && s.SendPlaintext && !s.AcceptPlaintext {
+		return nil, errors.New("a node that sends plaintext must accept it from the others")
+	}
+	if len(r.Keys) > 0 && !s.SendPlaintext {
+		if _, err := rand.Read(r.salt[:]); err != nil {
+			return nil, err
+		}
+		var err error
+		if r.seal, err = packetAEAD(r.Keys[0], r.salt[:], s.Label); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// acceptsPlaintext tells whether what isn't sealed is let in.
+func (r *ring) acceptsPlaintext() bool { return len(r.Keys) == 0 || r.AcceptPlaintext }
+
+// Each process seals under a key of its own, derived from the cluster's and a
+// random salt that its packets carry: so a counter makes nonces that never
+// repeat, although the processes know nothing of each other.
+func packetAEAD(key, salt []byte, label string) (cipher.AEAD, error) {
+	return deriveAEAD(key, salt, "polykv gossip packet 1\x00"+label)
+}
+
+func deriveAEAD(key, salt []byte, info string) (cipher.AEAD, error) {
+	derived, err := hkdf.Key(sha256.New, key, salt, info, 32)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(derived)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+// sender returns what opens packets of a sender that was heard before.
+func (r *ring) sender(id senderID) (cipher.AEAD, bool) {
+	r.sendersMu.RLock()
+	defer r.sendersMu.RUnlock()
+	aead, ok := r.senders[id]
+	return aead, ok
+}
+
+func (r *ring) remember(id senderID, aead cipher.AEAD) {
+	r.sendersMu.Lock()
+	defer r.sendersMu.Unlock()
+	if len(r.senders) >= maxSenders {
+		for old := range r.senders { // any: those that still send come back at their next packet
+			delete(r.senders, old)
+			break
+		}
+	}
+	r.senders[id] = aead
+}

@@ -1,0 +1,156 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// helloTimeout is how long a connection may take to introduce itself.
+const helloTimeout = 5 * time.Second
+
+// Dial opens a stream to a peer, whose Handler gets it by HandleStream. ctx
+// bounds Dial alone. A read or write for which no deadline is set fails after
+// Config.StreamTimeout, and so does Dial; the caller closes the stream. Close
+// of the network does too.
+func (n *Network) Dial(ctx context.Context, to Peer) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.StreamTimeout)
+	defer cancel()
+	defer context.AfterFunc(n.ctx, cancel)()
+	conn, err := n.dial(ctx, to.Addr, kindData)
+	if err != nil {
+		if n.ctx.Err() != nil {
+			err = ErrClosed
+		}
+		return nil, fmt.Errorf("open a stream to %s at %s: %w", to.Name, to.Addr, err)
+	}
+	return conn, nil
+}
+
+func (n *Network) dial(ctx context.Context, to netip.AddrPort, kind byte) (*recordConn, error) {
+	if !allowed(n.cfg.AllowedCIDRs, to.Addr()) {
+		return nil, fmt.Errorf("address %s is not allowed", to)
+	}
+	raw, err := n.wire.dial(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	conn := n.tracked(raw)
+	if !n.admission.admit(conn, true) {
+		_ = conn.Close()
+		return nil, ErrClosed
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	s, err := n.ring.Load().openStream(conn, kind, n.self.Instance)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		_ = conn.Close()
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+		return nil, err
+	}
+	n.traffic.opened.Add(1)
+	return n.records(conn, s), nil
+}
+
+// trackedConn is a connection that Close of the network closes.
+type trackedConn struct {
+	net.Conn
+	once sync.Once
+	a    *admission
+}
+
+func (n *Network) tracked(conn net.Conn) *trackedConn {
+	return &trackedConn{Conn: conn, a: n.admission}
+}
+
+func (c *trackedConn) Close() error {
+	c.once.Do(func() { c.a.leave(c) })
+	return c.Conn.Close()
+}
+
+func (n *Network) records(conn *trackedConn, s session) *recordConn {
+	rc := newRecordConn(conn, s, n.cfg.StreamTimeout)
+	rc.count = func(bytes int) { n.traffic.streamBytes.Add(uint64(bytes)) }
+	rc.bad = func(err error) { n.rejects.add(CauseRecord, conn.RemoteAddr(), err.Error()) }
+	_ = rc.SetDeadline(time.Time{})
+	return rc
+}
+
+// accept accepts streams until the listener is closed.
+func (n *Network) accept(l net.Listener) {
+	for {
+		raw, err := l.Accept()
+		if n.ctx.Err() != nil {
+			if err == nil {
+				_ = raw.Close()
+			}
+			return
+		}
+		if err != nil { // such as too many open files
+			n.rejects.add(CauseConnections, "", err.Error())
+			select {
+			case <-time.After(10 * time.Millisecond):
+			case <-n.ctx.Done():
+			}
+			continue
+		}
+		conn := n.tracked(raw)
+		evicted, ok := n.admission.enter(conn)
+		if evicted != nil {
+			n.rejects.add(CauseConnections, evicted.RemoteAddr(), "closed in favour of a newer one")
+		}
+		if !ok {
+			_ = conn.Close()
+			continue
+		}
+		n.wg.Go(func() { n.serve(conn) })
+	}
+}
+
+// serve hears who opened a stream and serves it.
+func (n *Network) serve(conn *trackedConn) {
+	from, ok := remote(conn)
+	if !ok || !allowed(n.cfg.AllowedCIDRs, from.Addr()) {
+		n.rejects.add(CauseSource, conn.RemoteAddr(), "")
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetDeadline(time.Now().Add(helloTimeout))
+	s, why, detail := n.ring.Load().acceptStream(conn, n.self.Instance)
+	if why != "" {
+		if why != causeSelf {
+			n.rejects.add(why, from, detail)
+		}
+		_ = conn.Close()
+		return
+	}
+	if !n.admission.admit(conn, false) {
+		n.rejects.add(CauseConnections, from, "")
+		_ = conn.Close()
+		return
+	}
+	n.traffic.accepted.Add(1)
+	rc := n.records(conn, s)
+	if s.kind == kindMembership {
+		n.transport.accept(rc) // memberlist closes it
+		return
+	}
+	defer func() { _ = rc.Close() }()
+	n.handler.HandleStream(n.ctx, rc)
+}
+
+func remote(conn net.Conn) (netip.AddrPort, bool) {
+	addr, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}, false
+	}
+	ap := addr.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), true
+}
