@@ -1,0 +1,86 @@
+package spread
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/polykv/polykv/kv/memberlist/internal/network"
+)
+
+// Network is what this package needs of [network.Network].
+type Network interface {
+	Self() network.Peer
+	Peers() []network.Peer
+	Health() network.Health
+	MaxFrame() int
+	Send(frame []byte, to ...network.Peer) error
+	Dial(ctx context.Context, to network.Peer) (net.Conn, error)
+}
+
+// Config says how changes travel. DefaultConfig has the defaults.
+type Config struct {
+	// DirectFanout is the number of members up to which a node sends its
+	// changes to every one of them. Above that it sends them to RelayFanout
+	// random ones, which hand them on to as many each.
+	DirectFanout int
+	RelayFanout  int
+
+	// Coalesce is how long after a datagram further changes are held
+	// back, to go together.
+	Coalesce time.Duration
+
+	// TailDelay is how long after its last datagram a node tells the others
+	// its number, so that they notice if that one was lost.
+	TailDelay time.Duration
+
+	// StreamTimeout bounds each read and write of a stream, and dialling.
+	StreamTimeout time.Duration
+
+	// MaxServed is how many peers at once are sent whole values or what they
+	// lack after a comparison; others are told to come again.
+	MaxServed int
+
+	// PartitionTolerance is how long nodes may be apart without forgetting what
+	// was deleted meanwhile. It is the store's. After a longer time the smaller
+	// side yields.
+	PartitionTolerance time.Duration
+
+	Logger *slog.Logger // nil: none
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{
+		DirectFanout:       256,
+		RelayFanout:        4,
+		Coalesce:           10 * time.Millisecond,
+		TailDelay:          500 * time.Millisecond,
+		StreamTimeout:      10 * time.Second,
+		MaxServed:          4,
+		PartitionTolerance: 24 * time.Hour,
+	}
+}
+
+func (c Config) withDefaults() Config {
+	d := DefaultConfig()
+	c.DirectFanout = orDefault(c.DirectFanout, d.DirectFanout)
+	c.RelayFanout = orDefault(c.RelayFanout, d.RelayFanout)
+	c.Coalesce = orDefault(c.Coalesce, d.Coalesce)
+	c.TailDelay = orDefault(c.TailDelay, d.TailDelay)
+	c.StreamTimeout = orDefault(c.StreamTimeout, d.StreamTimeout)
+	c.MaxServed = orDefault(c.MaxServed, d.MaxServed)
+	c.PartitionTolerance = orDefault(c.PartitionTolerance, d.PartitionTolerance)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func orDefault[T int | time.Duration](v, otherwise T) T {
+	if v <= 0 {
+		return otherwise
+	}
+	return v
+}

@@ -1,0 +1,48 @@
+package spread
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+)
+
+// errNobody: no member took over what this node had.
+var errNobody = errors.New("no member confirmed that it has this node's changes")
+
+// Flush returns once this node's changes have been sent and one member was
+// seen to hold everything that this node holds. With no members, there is
+// nothing to wait for. It fails when ctx ends.
+func (s *Spread) Flush(ctx context.Context) error {
+	select {
+	case <-s.queue.drained():
+	case <-ctx.Done():
+		return fmt.Errorf("changes are still waiting to be sent: %w", ctx.Err())
+	case <-s.stop:
+		return nil
+	}
+	if s.sequence.Load() == 0 { // nothing was written here
+		return nil
+	}
+	last := errNobody
+	for {
+		peers := s.Peers()
+		if len(peers) == 0 {
+			return nil
+		}
+		for _, i := range rand.Perm(len(peers)) {
+			if ctx.Err() != nil {
+				return fmt.Errorf("%w: %w; the last: %w", errNobody, ctx.Err(), last)
+			}
+			if s.ctx.Err() != nil {
+				return nil
+			}
+			if _, last = s.compare(ctx, peers[i]); last == nil {
+				return nil
+			}
+		}
+		if err := sleep(ctx, jitter(pullRetry)); err != nil {
+			return fmt.Errorf("%w: %w; the last: %w", errNobody, err, last)
+		}
+	}
+}

@@ -1,0 +1,233 @@
+package spread
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/polykv/polykv/kv/memberlist/internal/network"
+	"github.com/polykv/polykv/kv/memberlist/internal/state"
+)
+
+const (
+	// maxPulls is how many values are pulled at once, pullsPerPeer from one
+	// peer.
+	maxPulls     = 8
+	pullsPerPeer = 2
+
+	// maxAnnounced bounds the values that wait to be pulled. Beyond that they
+	// are left to comparisons.
+	maxAnnounced = 64 << 10
+
+	// pullRetry is the pause before a value is asked for again when all who
+	// have it are busy, and up to as much again; pullTries is how often.
+	pullRetry = 30 * time.Millisecond
+	pullTries = 100
+)
+
+// pull is one value that was announced.
+type pull struct {
+	codec, key string
+	e, v       state.Version
+	size       uint64
+	sources    []network.Peer // who has it, the best first
+	tries      int
+	running    bool
+	again      bool // announced anew while running
+	due        time.Time
+}
+
+// pulls are the announced values that this node does not have yet.
+type pulls struct {
+	s    *Spread
+	kick chan struct{} // of capacity 1
+
+	mu      sync.Mutex
+	wanted  map[string]*pull // by key
+	order   []*pull          // not running, in the order to try them
+	running int
+	perPeer map[string]int
+}
+
+func newPulls(s *Spread) *pulls {
+	return &pulls{s: s, kick: make(chan struct{}, 1), wanted: map[string]*pull{}, perPeer: map[string]int{}}
+}
+
+// announce notes that a peer has a value.
+func (p *pulls) announce(it *item, from network.Peer) {
+	if _, known := p.s.codecHash[it.Codec]; !known || from.ID == "" || p.s.has(it) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.wanted[it.Key]
+	switch {
+	case w == nil && len(p.wanted) >= maxAnnounced:
+		p.s.compareSoon(from)
+		return
+	case w == nil:
+		w = &pull{key: it.Key}
+		p.wanted[it.Key] = w
+		p.order = append(p.order, w)
+	case w.running:
+		w.again = true
+	}
+	w.codec, w.e, w.v, w.size = it.Codec, it.E, it.V, it.size
+	w.sources = append([]network.Peer{from}, w.sources[:min(len(w.sources), maxHelpers)]...)
+	w.tries = 0
+	p.wake()
+}
+
+// has reports whether this node has what an item announces, or newer.
+func (s *Spread) has(it *item) bool {
+	have := s.store.Have(it.Codec, it.Key)
+	if c := have.E.Compare(it.E); c != 0 {
+		return c > 0
+	}
+	// Of a value that merges, an equal version does not say as much: the
+	// announced one may be a change.
+	return !it.Partial && have.V.Compare(it.V) >= 0
+}
+
+func (p *pulls) wake() {
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+}
+
+// next returns a pull to run now and where from, or when to look again.
+func (p *pulls) next(now time.Time) (w *pull, from network.Peer, wait time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	wait = time.Hour
+	if p.running >= maxPulls {
+		return nil, from, wait
+	}
+	for i, w := range p.order {
+		if d := w.due.Sub(now); d > 0 {
+			wait = min(wait, d)
+			continue
+		}
+		for j, peer := range w.sources {
+			if p.perPeer[peer.ID] >= pullsPerPeer {
+				continue
+			}
+			p.order = append(p.order[:i], p.order[i+1:]...)
+			w.sources = append(w.sources[:j:j], w.sources[j+1:]...)
+			w.running = true
+			p.running++
+			p.perPeer[peer.ID]++
+			return w, peer, 0
+		}
+	}
+	return nil, from, wait
+}
+
+// run is the goroutine that starts pulls.
+func (p *pulls) run(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		w, from, wait := p.next(time.Now())
+		if w != nil {
+			p.s.wg.Go(func() { p.finish(w, from, p.pull(ctx, w, from)) })
+			continue
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.kick:
+		case <-timer.C:
+		}
+	}
+}
+
+// pull gets one value from a peer.
+func (p *pulls) pull(ctx context.Context, w *pull, from network.Peer) error {
+	p.mu.Lock()
+	request := pullRequest{instance: p.s.self.Instance, codec: w.codec, size: w.size}
+	key := w.key
+	p.mu.Unlock()
+	request.have = p.s.store.Have(request.codec, key)
+	var refused refusal
+	err := p.s.pool.with(ctx, from, func(st *stream) error {
+		if err := st.send(msgPull, appendPull(nil, &request)); err != nil {
+			return err
+		}
+		err := p.s.takeRecords(st, false, &refused)
+		if busy := (*busyError)(nil); errors.As(err, &busy) {
+			p.learn(w, busy.helpers)
+		}
+		return err
+	})
+	if len(refused.keys) > 0 {
+		p.s.refuse(from, refused)
+	}
+	return err
+}
+
+// learn adds members that have the value by now.
+func (p *pulls) learn(w *pull, helpers []byte) {
+	instances, err := decodeInstances(helpers)
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, i := range rand.Perm(len(instances)) {
+		if peer, ok := p.s.member(instances[i]); ok && len(w.sources) < 2*maxHelpers {
+			w.sources = append(w.sources, peer)
+		}
+	}
+}
+
+// finish notes how a pull ended, and decides what to do next.
+func (p *pulls) finish(w *pull, from network.Peer, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running--
+	if p.perPeer[from.ID]--; p.perPeer[from.ID] == 0 {
+		delete(p.perPeer, from.ID)
+	}
+	w.running = false
+	defer p.wake()
+	announced := item{Update: state.Update{Key: w.key, Codec: w.codec, E: w.e, V: w.v}}
+	switch {
+	case err == nil && !w.again:
+		p.s.count.pulls.Add(1)
+		delete(p.wanted, w.key)
+		return
+	case err != nil && p.s.ctx.Err() != nil, p.s.has(&announced):
+		delete(p.wanted, w.key)
+		return
+	case errors.Is(err, errBusy):
+		p.s.count.pullBusy.Add(1)
+		w.due = time.Now().Add(jitter(pullRetry))
+		w.sources = append(w.sources, from)
+	case err != nil:
+		p.s.count.pullFailures.Add(1)
+		p.s.complain("pulling a value failed, trying another member", "key", w.key, "member", from.Name, "err", err)
+	}
+	w.again = false
+	if w.tries++; w.tries > pullTries {
+		delete(p.wanted, w.key)
+		p.s.compareSoon(from)
+		return
+	}
+	if len(w.sources) == 0 {
+		w.sources = pick(p.s.Peers(), 2, 0) // the one that failed included
+		w.due = time.Now().Add(jitter(pullRetry))
+	}
+	p.order = append(p.order, w)
+}
+
+// size returns how many values wait to be pulled, and how many are.
+func (p *pulls) size() (waiting, running int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.order), p.running
+}

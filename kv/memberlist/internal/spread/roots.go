@@ -1,0 +1,180 @@
+package spread
+
+import (
+	"encoding/binary"
+	"hash/fnv"
+	"time"
+
+	"github.com/polykv/polykv/kv/memberlist/internal/network"
+	"github.com/polykv/polykv/kv/memberlist/internal/state"
+)
+
+// A digest list tells what a node holds, short enough for the answer to a
+// probe. It is the body of frameCheck and frameRoots, of probe answers and of
+// the local state of memberlist's exchanges.
+type digestList struct {
+	wall  time.Time
+	seq   uint64 // of the node's last frame
+	roots []codecRoot
+}
+
+// codecRoot stands for all keys of a codec, which a hash of its id names.
+type codecRoot struct {
+	codec uint64
+	root  state.Digest
+}
+
+// maxRoots is how many codecs one list tells of. A node with more tells of
+// others each time.
+const maxRoots = 8
+
+const codecRootSize = 8 + state.DigestSize
+
+func hashCodec(id string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(id))
+	return h.Sum64()
+}
+
+func appendDigestList(b []byte, l digestList) []byte {
+	b = binary.AppendUvarint(b, uint64(l.wall.UnixMilli())) //nolint:gosec // after 1970
+	b = binary.AppendUvarint(b, l.seq)
+	b = binary.AppendUvarint(b, uint64(len(l.roots)))
+	for _, r := range l.roots {
+		b = r.root.Append(binary.BigEndian.AppendUint64(b, r.codec))
+	}
+	return b
+}
+
+func (d *decoder) digestList() digestList {
+	l := digestList{wall: d.wall("clock"), seq: d.uvarint("sequence")}
+	n := d.count(codecRootSize, "digests")
+	if n > maxRoots {
+		d.fail("digests")
+		return l
+	}
+	for range n {
+		l.roots = append(l.roots, codecRoot{d.uint64("codec"), d.digest("root")})
+	}
+	return l
+}
+
+// digests returns this node's list.
+func (s *Spread) digests() digestList {
+	roots := s.store.Roots()
+	l := digestList{wall: time.Now(), seq: s.sequence.Load()}
+	first := 0
+	if len(roots) > maxRoots {
+		first = int(s.rotate.Add(maxRoots)) % len(roots)
+	}
+	for i := range min(len(roots), maxRoots) {
+		r := roots[(first+i)%len(roots)]
+		l.roots = append(l.roots, codecRoot{s.codecHash[r.Codec], r.Root})
+	}
+	return l
+}
+
+// equal reports whether this node holds the same as the list says, of the
+// codecs that both have.
+func (s *Spread) equal(l digestList) bool {
+	for _, ours := range s.store.Roots() {
+		hash := s.codecHash[ours.Codec]
+		for _, theirs := range l.roots {
+			if theirs.codec == hash && theirs.root != ours.Root {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// AckPayload implements [network.Handler].
+func (s *Spread) AckPayload() []byte {
+	if !s.attached() {
+		return nil
+	}
+	return appendDigestList(append(make([]byte, 0, network.MaxAckPayload), wireVersion), s.digests())
+}
+
+// HandleAck implements [network.Handler].
+func (s *Spread) HandleAck(peer network.Peer, rtt time.Duration, payload []byte) {
+	if len(payload) == 0 || !s.attached() {
+		return
+	}
+	d := decoder{rest: payload}
+	if d.byte("version") != wireVersion {
+		d.fail("version")
+	}
+	l := d.digestList()
+	if err := d.done(); err != nil {
+		s.malformed("probe answer", err)
+		return
+	}
+	s.store.Observe(peer.ID, l.wall.Add(rtt/2))
+	if l.seq > 0 {
+		if _, lost := s.origins.mark(peer.Instance, l.seq, true, time.Now()); lost {
+			s.compareSoon(peer)
+		}
+	}
+	if !s.equal(l) {
+		s.count.mismatches.Add(1)
+		s.comparer.doubt(peer, time.Now())
+	}
+}
+
+// takeRoots handles the question whether two nodes still differ, and its
+// answer.
+func (s *Spread) takeRoots(peer network.Peer, kind byte, d decoder) error {
+	l := d.digestList()
+	if err := d.done(); err != nil {
+		return err
+	}
+	s.store.Observe(peer.ID, l.wall)
+	if kind == frameCheck {
+		s.sendRoots(frameRoots, peer)
+		return nil
+	}
+	s.comparer.answered(peer, s.equal(l))
+	return nil
+}
+
+func (s *Spread) sendRoots(kind byte, peer network.Peer) {
+	frame := appendHeader(make([]byte, 0, 256), kind, s.self.Instance)
+	s.transmit(appendDigestList(frame, s.digests()), peer)
+}
+
+// LocalState implements [network.Handler].
+func (s *Spread) LocalState(bool) []byte {
+	if !s.attached() {
+		return nil
+	}
+	b := appendHeader(make([]byte, 0, 512), 0, s.self.Instance)
+	b = appendString(b, s.self.Name)
+	return appendDigestList(b, s.digests())
+}
+
+// MergeRemoteState implements [network.Handler].
+func (s *Spread) MergeRemoteState(buf []byte, join bool) {
+	if len(buf) == 0 || !s.attached() {
+		return
+	}
+	_, instance, d := decodeHeader(buf)
+	d.bytes(maxName, "name")
+	l := d.digestList()
+	if err := d.done(); err != nil {
+		s.malformed("state of a member", err)
+		return
+	}
+	equal := s.equal(l)
+	if equal && join {
+		s.becomeReady()
+	}
+	if equal || instance == s.self.Instance {
+		return
+	}
+	if peer, ok := s.member(instance); ok {
+		s.compareSoon(peer)
+	} else if join { // the members are merged only after this
+		s.comparer.expect(instance)
+	}
+}

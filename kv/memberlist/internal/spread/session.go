@@ -1,0 +1,254 @@
+package spread
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/polykv/polykv/kv/memberlist/internal/state"
+)
+
+// The kinds of messages on a stream. The node that opened it asks, the other
+// one answers.
+//
+// A comparison is begun by msgBegin, answered in kind. The asking node then
+// narrows down what differs (msgBuckets, msgKeys), reads what it lacks
+// (msgRead), gives what the other one lacks (msgGive), and ends with msgEnd.
+// A value that was announced is pulled by msgPull without any of that.
+const (
+	msgBegin   byte = iota + 1 // who we are and what we hold; answered by msgBegin or msgBusy
+	msgBuckets                 // the digests of a codec's buckets; answered in kind
+	msgKeys                    // the keys in some buckets; answered by msgKeys..., msgEnd
+	msgRead                    // keys, as the asking node has them; answered by msgData..., msgEnd
+	msgGive                    // followed by msgData..., msgEnd; answered by msgTaken
+	msgTaken                   // what was refused of it
+	msgPull                    // one key; answered as msgRead, or by msgBusy
+	msgAll                     // everything of a codec; answered as msgRead
+	msgData                    // records, see recordWriter
+	msgEnd                     // of a sequence of messages, or of a comparison
+	msgBusy                    // come again later; names nodes that can help
+)
+
+// errBusy: the peer serves enough others.
+var errBusy = errors.New("the member is busy")
+
+// busyError is errBusy with the instances that can help instead.
+type busyError struct{ helpers []byte }
+
+func (e *busyError) Error() string { return errBusy.Error() }
+func (e *busyError) Unwrap() error { return errBusy }
+
+// standing is what a node says about itself when a comparison begins.
+type standing struct {
+	instance uint64
+	name     string
+	codecs   []state.CodecDigest
+
+	// What the two need in order to agree on who yields, if they were apart
+	// for longer than tombstones are kept. See yield.go.
+	apart time.Duration // since the two sides parted; 0: not known to have
+	rank  rank
+	young bool // started too late to have seen that
+}
+
+// maxCodecs bounds the codecs of a node.
+const maxCodecs = 1024
+
+func appendStanding(b []byte, s *standing) []byte {
+	b = binary.BigEndian.AppendUint64(b, s.instance)
+	b = appendString(b, s.name)
+	b = binary.AppendUvarint(b, uint64(s.apart/time.Millisecond))
+	b = binary.AppendUvarint(b, uint64(s.rank.members)) //nolint:gosec // not negative
+	b = appendString(b, s.rank.lowest)
+	b = append(b, boolByte(s.rank.fixed), boolByte(s.young))
+	b = binary.AppendUvarint(b, uint64(len(s.codecs)))
+	for _, c := range s.codecs {
+		b = c.Root.Append(appendString(b, c.Codec))
+	}
+	return b
+}
+
+func decodeStanding(body []byte) (standing, error) {
+	d := decoder{rest: body}
+	s := standing{instance: d.uint64("instance"), name: string(d.bytes(maxName, "name"))}
+	s.apart = d.millis("time apart")
+	s.rank.members = int(min(d.uvarint("members"), 1<<30)) //nolint:gosec // bounded
+	s.rank.lowest = string(d.bytes(maxName, "name"))
+	s.rank.fixed, s.young = d.bool("rank"), d.bool("age")
+	n := d.count(1+state.DigestSize, "codecs")
+	if n > maxCodecs {
+		d.fail("codecs")
+		n = 0
+	}
+	for range n {
+		s.codecs = append(s.codecs, state.CodecDigest{Codec: string(d.bytes(maxCodec, "codec")), Root: d.digest("root")})
+	}
+	return s, d.done()
+}
+
+func boolByte(v bool) byte {
+	if v {
+		return 1
+	}
+	return 0
+}
+
+func (d *decoder) bool(what string) bool {
+	v := d.byte(what)
+	if v > 1 {
+		d.fail(what)
+	}
+	return v == 1
+}
+
+// millis reads a duration.
+func (d *decoder) millis(what string) time.Duration {
+	ms := d.uvarint(what)
+	if ms >= 1<<43 { // beyond what a Duration holds
+		d.fail(what)
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond //nolint:gosec // 43 bits
+}
+
+// The digests of buckets: the answer to msgBuckets, whose own body is the
+// codec.
+func appendBuckets(b []byte, digests *[state.Buckets]state.Digest) []byte {
+	for _, d := range digests {
+		b = d.Append(b)
+	}
+	return b
+}
+
+func decodeBuckets(body []byte) (digests [state.Buckets]state.Digest, err error) {
+	d := decoder{rest: body}
+	for i := range digests {
+		digests[i] = d.digest("bucket")
+	}
+	return digests, d.done()
+}
+
+// The question for the keys in some buckets of a codec.
+func appendBucketList(b []byte, codec string, buckets []int) []byte {
+	b = appendString(b, codec)
+	for _, i := range buckets {
+		b = append(b, byte(i)) //nolint:gosec // below state.Buckets
+	}
+	return b
+}
+
+func decodeBucketList(body []byte) (codec string, buckets []int, err error) {
+	d := decoder{rest: body}
+	codec = string(d.bytes(maxCodec, "codec"))
+	if len(d.rest) > state.Buckets {
+		d.fail("buckets")
+	}
+	for _, i := range d.rest {
+		buckets = append(buckets, int(i))
+	}
+	return codec, buckets, d.err
+}
+
+// What a key digest has besides its key.
+const (
+	digestHasE = 1 << iota
+	digestHasV
+	digestHasDigest
+	digestKnown = digestHasE | digestHasV | digestHasDigest
+)
+
+// keyDigestSize is at least the size of an encoded key digest.
+func keyDigestSize(k *state.KeyDigest) int {
+	return 1 + binary.MaxVarintLen16 + len(k.Key) + 2*state.VersionSize + state.DigestSize
+}
+
+func appendKeyDigest(b []byte, k *state.KeyDigest) []byte {
+	at := len(b)
+	b = appendString(append(b, 0), k.Key)
+	if !k.E.IsZero() {
+		b[at] |= digestHasE
+		b = k.E.Append(b)
+	}
+	if !k.V.IsZero() {
+		b[at] |= digestHasV
+		b = k.V.Append(b)
+	}
+	if !k.Digest.IsZero() {
+		b[at] |= digestHasDigest
+		b = k.Digest.Append(b)
+	}
+	return b
+}
+
+func (d *decoder) keyDigest() state.KeyDigest {
+	flags := d.byte("key digest")
+	if flags&^digestKnown != 0 {
+		d.fail("flags of a key digest")
+	}
+	k := state.KeyDigest{Key: string(d.bytes(maxKey, "key"))}
+	if flags&digestHasE != 0 {
+		k.E = d.version("deletion version")
+	}
+	if flags&digestHasV != 0 {
+		k.V = d.version("version")
+	}
+	if flags&digestHasDigest != 0 {
+		k.Digest = d.digest("digest")
+	}
+	return k
+}
+
+// decodeKeyDigests reads as many as the message has.
+func decodeKeyDigests(d decoder) ([]state.KeyDigest, error) {
+	var keys []state.KeyDigest
+	for len(d.rest) > 0 && d.err == nil {
+		keys = append(keys, d.keyDigest())
+	}
+	return keys, d.err
+}
+
+// A pullRequest asks for one key.
+type pullRequest struct {
+	instance uint64 // who asks
+	codec    string
+	size     uint64 // as announced
+	have     state.KeyDigest
+}
+
+func appendPull(b []byte, p *pullRequest) []byte {
+	b = binary.BigEndian.AppendUint64(b, p.instance)
+	b = appendString(b, p.codec)
+	b = binary.AppendUvarint(b, p.size)
+	return appendKeyDigest(b, &p.have)
+}
+
+func decodePull(body []byte) (pullRequest, error) {
+	d := decoder{rest: body}
+	p := pullRequest{instance: d.uint64("instance"), codec: string(d.bytes(maxCodec, "codec")), size: d.uvarint("size")}
+	p.have = d.keyDigest()
+	return p, d.done()
+}
+
+// The instances that msgBusy names.
+const maxHelpers = 8
+
+func appendInstances(b []byte, instances []uint64) []byte {
+	for _, i := range instances {
+		b = binary.BigEndian.AppendUint64(b, i)
+	}
+	return b
+}
+
+func decodeInstances(body []byte) ([]uint64, error) {
+	d := decoder{rest: body}
+	var instances []uint64
+	for len(d.rest) > 0 && d.err == nil && len(instances) < maxHelpers {
+		instances = append(instances, d.uint64("instance"))
+	}
+	return instances, d.done()
+}
+
+func malformedKind(kind byte, where string) error {
+	return fmt.Errorf("%w: kind %d %s", errMalformed, kind, where)
+}

@@ -1,0 +1,160 @@
+package spread
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/polykv/polykv/kv/memberlist/internal/network"
+	"github.com/polykv/polykv/kv/memberlist/internal/state"
+)
+
+// Spread is one node's part in carrying changes. It is the network's Handler.
+// Its methods may be called concurrently.
+type Spread struct {
+	cfg       Config
+	store     state.Replica
+	codecHash map[string]uint64
+	started   time.Time
+
+	net  Network // set by Attach
+	self network.Peer
+	up   atomic.Bool // attached and not closed
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	stop   <-chan struct{} // of ctx
+	wg     sync.WaitGroup
+
+	queue    *queue
+	room     atomic.Int64  // bytes of the items of a frame
+	sequence atomic.Uint64 // of the frame sent last
+	history  history
+	origins  *origins
+	comparer *comparer
+	pulls    *pulls
+	pool     *pool
+	serving  chan struct{} // holds one element for each peer that is served
+	helpers  helpers
+	reunion  reunion
+	members  members
+	rotate   atomic.Uint64
+
+	ready     chan struct{}
+	readyOnce sync.Once
+
+	count    counters
+	lag      lagMeter
+	messages messageLog
+	limiter  limiter
+}
+
+var _ network.Handler = (*Spread)(nil)
+
+// New returns a Spread for a store that nobody has written to yet. It does
+// nothing but collect changes until Attach; hand it to [network.Start] as the
+// handler, and attach what that returns.
+func New(store state.Replica, cfg Config) *Spread {
+	cfg = cfg.withDefaults()
+	s := &Spread{
+		cfg: cfg, store: store, codecHash: map[string]uint64{}, started: time.Now(),
+		queue: newQueue(), origins: newOrigins(),
+		serving: make(chan struct{}, cfg.MaxServed),
+		ready:   make(chan struct{}),
+	}
+	for _, id := range store.Codecs() {
+		s.codecHash[id] = hashCodec(id)
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.stop = s.ctx.Done()
+	s.room.Store(unattachedRoom)
+	s.comparer, s.pulls = newComparer(s), newPulls(s)
+	store.OnLocal(func(u state.Update) { s.queue.add(u, int(s.room.Load())) })
+	return s
+}
+
+// unattachedRoom is how large a change may be that is made before Attach and
+// travels in a datagram: small enough for any network.
+const unattachedRoom = 512
+
+// Attach begins to send to, and to take from, net. It may be called once.
+func (s *Spread) Attach(net Network) {
+	s.net, s.self = net, net.Self()
+	s.pool = newPool(net, s.cfg.StreamTimeout)
+	s.room.Store(int64(net.MaxFrame() - pushOverhead))
+	s.up.Store(true)
+	s.PeersChanged(net.Peers())
+	s.wg.Go(s.runSender)
+	s.wg.Go(s.runRepair)
+	s.wg.Go(s.runHousekeeping)
+	s.wg.Go(func() { s.comparer.run(s.ctx) })
+	s.wg.Go(func() { s.pulls.run(s.ctx) })
+}
+
+func (s *Spread) attached() bool { return s.up.Load() }
+
+// Close sends what waits, as Flush does, bounded by ctx, and ends everything.
+// It is called before the network's Leave and Close, and is idempotent. Its
+// error is that of Flush.
+func (s *Spread) Close(ctx context.Context) error {
+	var err error
+	if s.up.Load() {
+		err = s.Flush(ctx)
+	}
+	s.up.Store(false)
+	s.cancel()
+	if s.pool != nil {
+		s.pool.close()
+	}
+	s.wg.Wait()
+	return err
+}
+
+// runHousekeeping is the goroutine that does what is due once a second.
+func (s *Spread) runHousekeeping() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case now := <-tick.C:
+			s.pool.expire(now)
+			s.origins.forget(now, func(instance uint64) bool { _, ok := s.member(instance); return ok })
+			s.store.Restamp()
+			s.expire()
+		}
+	}
+}
+
+// expire removes old tombstones, but holds them while a member may come back
+// that has not heard of them.
+func (s *Spread) expire() {
+	e := s.store.Expire(!s.net.Health().FailedSince.IsZero())
+	s.count.expired.Add(uint64(e.Keys + e.Parts)) //nolint:gosec // not negative
+	s.count.expiredEarly.Add(uint64(e.Dropped))   //nolint:gosec // not negative
+	s.count.tombstones.Store(uint64(e.Left))      //nolint:gosec // not negative
+}
+
+// transmit sends one frame to each of the peers.
+func (s *Spread) transmit(frame []byte, to ...network.Peer) {
+	if len(to) == 0 || !s.up.Load() {
+		return
+	}
+	s.count.packetsOut.Add(uint64(len(to)))
+	s.count.bytesOut.Add(uint64(len(to) * len(frame))) //nolint:gosec // not negative
+	if err := s.net.Send(frame, to...); err != nil {
+		s.count.sendFailures.Add(1)
+		s.complain("sending a frame failed", "err", err)
+	}
+}
+
+// compareSoon makes this node compare itself with a member for a good reason.
+func (s *Spread) compareSoon(peer network.Peer) { s.comparer.soon(peer) }
+
+// Ready returns a channel that is closed once this node has had everything
+// that one member had.
+func (s *Spread) Ready() <-chan struct{} { return s.ready }
+
+func (s *Spread) becomeReady() { s.readyOnce.Do(func() { close(s.ready) }) }

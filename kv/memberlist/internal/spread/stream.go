@@ -1,0 +1,117 @@
+package spread
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// chunkSize is the largest body of a message on a stream, in bytes. Values
+// travel in chunks of it, and each has the stream timeout to itself.
+const chunkSize = 256 << 10
+
+// streamHeader is length (4 bytes), wire version and kind.
+const streamHeader = 6
+
+// A stream carries messages over a connection, in both directions in turn.
+// No read and no write takes longer than timeout.
+type stream struct {
+	conn     net.Conn
+	in       *bufio.Reader
+	timeout  time.Duration
+	body     []byte // of the message received last
+	answered bool   // since it was taken from the pool
+	out      []byte
+}
+
+func newStream(conn net.Conn, timeout time.Duration) *stream {
+	return &stream{conn: conn, in: bufio.NewReaderSize(conn, 16<<10), timeout: timeout}
+}
+
+// send writes one message, which has at most chunkSize bytes.
+func (s *stream) send(kind byte, body ...[]byte) error {
+	s.out = append(s.out[:0], 0, 0, 0, 0, wireVersion, kind)
+	for _, part := range body {
+		s.out = append(s.out, part...)
+	}
+	n := len(s.out) - streamHeader
+	if n > chunkSize {
+		return fmt.Errorf("message of %d bytes, at most %d are allowed", n, chunkSize)
+	}
+	binary.BigEndian.PutUint32(s.out, uint32(n))
+	if err := s.conn.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
+		return err
+	}
+	_, err := s.conn.Write(s.out)
+	return err
+}
+
+// receive reads one message. Its body belongs to the stream and holds until
+// the next call. io.EOF says that the peer closed the stream between messages.
+func (s *stream) receive() (kind byte, body []byte, err error) {
+	if err := s.conn.SetReadDeadline(time.Now().Add(s.timeout)); err != nil {
+		return 0, nil, err
+	}
+	return s.read()
+}
+
+func (s *stream) read() (kind byte, body []byte, err error) {
+	var header [streamHeader]byte
+	if _, err := io.ReadFull(s.in, header[:]); err != nil {
+		return 0, nil, err
+	}
+	n := binary.BigEndian.Uint32(header[:])
+	switch {
+	case n > chunkSize:
+		return 0, nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", errMalformed, n, chunkSize)
+	case header[4] != wireVersion:
+		return 0, nil, fmt.Errorf("%w: version %d, want %d", errMalformed, header[4], wireVersion)
+	}
+	if err := s.fill(int(n)); err != nil {
+		return 0, nil, err
+	}
+	s.answered = true
+	return header[5], s.body, nil
+}
+
+// fill reads n bytes into the body. A length is a claim: memory grows with
+// what has arrived, not with what was announced.
+func (s *stream) fill(n int) error {
+	const step = 16 << 10
+	s.body = s.body[:0]
+	for len(s.body) < n {
+		want := min(n-len(s.body), max(step, cap(s.body)-len(s.body)))
+		at := len(s.body)
+		if cap(s.body)-at < want {
+			grown := make([]byte, at, at+max(want, at))
+			copy(grown, s.body)
+			s.body = grown
+		}
+		s.body = s.body[:at+want]
+		if _, err := io.ReadFull(s.in, s.body[at:]); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// expect reads one message of the given kind.
+func (s *stream) expect(kind byte) ([]byte, error) {
+	got, body, err := s.receive()
+	if err != nil {
+		return nil, err
+	}
+	if got != kind {
+		return nil, fmt.Errorf("%w: kind %d, want %d", errMalformed, got, kind)
+	}
+	return body, nil
+}
+
+func (s *stream) close() { _ = s.conn.Close() }

@@ -1,0 +1,131 @@
+package spread
+
+import (
+	"encoding/binary"
+
+	"github.com/polykv/polykv/kv/memberlist/internal/state"
+)
+
+// Limits of what a node takes from another, in bytes.
+const (
+	maxKey    = 512 // as rule K1
+	maxCodec  = 255 // of a codec's id
+	maxName   = 255 // of a node
+	maxRecord = 256 << 20
+)
+
+// An item is one thing that a frame says: an update, or that there is one,
+// of size bytes, which is too large for a frame.
+type item struct {
+	state.Update
+	announced bool
+	size      uint64
+}
+
+// What the first byte of an encoded item says.
+const (
+	itemPartial   = 1 << iota
+	itemHasE      // else E is zero
+	itemHasV      // else V is zero: a deletion
+	itemSameCodec // as the item before
+	itemAnnounced // the size of the value instead of the value
+	itemKnown     = itemPartial | itemHasE | itemHasV | itemSameCodec | itemAnnounced
+)
+
+// appendItem encodes it behind items of the given codec.
+func appendItem(b []byte, it *item, codec string) []byte {
+	var flags byte
+	if it.Partial {
+		flags |= itemPartial
+	}
+	if !it.E.IsZero() {
+		flags |= itemHasE
+	}
+	if !it.V.IsZero() {
+		flags |= itemHasV
+	}
+	if it.Codec == codec {
+		flags |= itemSameCodec
+	}
+	if it.announced {
+		flags |= itemAnnounced
+	}
+	b = append(b, flags)
+	if it.Codec != codec {
+		b = appendString(b, it.Codec)
+	}
+	b = appendString(b, it.Key)
+	if !it.E.IsZero() {
+		b = it.E.Append(b)
+	}
+	if !it.V.IsZero() {
+		b = it.V.Append(b)
+	}
+	if it.announced {
+		return binary.AppendUvarint(b, it.size)
+	}
+	return appendBytes(b, it.Value)
+}
+
+// itemSize is at least the length of what appendItem appends.
+func itemSize(it *item) int {
+	const overhead = 1 + 2*state.VersionSize + 3*binary.MaxVarintLen32
+	n := overhead + len(it.Codec) + len(it.Key)
+	if !it.announced {
+		n += len(it.Value)
+	}
+	return n
+}
+
+// decodeItem reads an item behind those of the given codec. Its Value shares
+// the message's memory; limit is that of the value's bytes.
+func decodeItem(d *decoder, codec string, limit int) item {
+	flags := d.byte("item")
+	if flags&^itemKnown != 0 {
+		d.fail("flags of an item")
+	}
+	var it item
+	it.Codec = codec
+	if flags&itemSameCodec == 0 {
+		it.Codec = internCodec(d.bytes(maxCodec, "codec"), codec)
+	}
+	it.Key = string(d.bytes(maxKey, "key"))
+	if flags&itemHasE != 0 {
+		it.E = d.version("deletion version")
+	}
+	if flags&itemHasV != 0 {
+		it.V = d.version("version")
+	}
+	it.Partial = flags&itemPartial != 0
+	if it.announced = flags&itemAnnounced != 0; it.announced {
+		it.size = d.uvarint("size")
+	} else {
+		it.Value = d.bytes(limit, "value")
+	}
+	if d.err == nil && it.Key == "" {
+		d.fail("empty key")
+	}
+	return it
+}
+
+// internCodec returns b as a string, sharing that of the item before.
+func internCodec(b []byte, before string) string {
+	if string(b) == before {
+		return before
+	}
+	return string(b)
+}
+
+func (d *decoder) version(what string) state.Version {
+	v, rest, ok := state.DecodeVersion(d.rest)
+	if !ok {
+		d.fail(what)
+		return state.Version{}
+	}
+	d.rest = rest
+	return v
+}
+
+func (d *decoder) digest(what string) state.Digest {
+	return state.Digest{Hi: d.uint64(what), Lo: d.uint64(what)}
+}
