@@ -89,7 +89,7 @@ const (
 // decision is what a callback made of a state.
 type decision struct {
 	kind  decisionKind
-	value []byte
+	value stored
 	err   error
 }
 
@@ -97,9 +97,11 @@ func (d decision) writes() bool { return d.kind == write || d.kind == erase }
 
 // state is the value of a key that a callback sees.
 type state struct {
-	value  []byte
+	value  stored
 	exists bool
 }
+
+func stateOf(entry driver.Entry) state { return state{storedIn(entry), entry.Exists()} }
 
 // after is the state that d leaves behind.
 func (s state) after(d decision) state {
@@ -107,7 +109,7 @@ func (s state) after(d decision) state {
 	case write:
 		return state{d.value, true}
 	case erase:
-		return state{}
+		return state{value: d.value}
 	default:
 		return s
 	}
@@ -118,13 +120,13 @@ func (c *casCall) decide(s state) decision {
 	c.callbacks++
 	if c.f == nil {
 		if s.exists {
-			return decision{kind: erase}
+			return c.erasure(s)
 		}
 		return decision{kind: keep}
 	}
 	var in any
 	if s.exists {
-		value, err := c.client.decode(s.value)
+		value, err := c.client.open(s.value, true)
 		if err != nil {
 			return decision{kind: refuse, err: err}
 		}
@@ -139,13 +141,22 @@ func (c *casCall) decide(s state) decision {
 	case out == nil, out == Remove && !s.exists:
 		return decision{kind: keep}
 	case out == Remove:
-		return decision{kind: erase}
+		return c.erasure(s)
 	}
-	encoded, err := c.client.encode(out, c.guard != nil)
+	value, err := c.client.seal(c.id.key, s.value, out, c.guard != nil)
 	if err != nil {
 		return decision{kind: refuse, err: err}
 	}
-	return decision{kind: write, value: encoded}
+	return decision{kind: write, value: value}
+}
+
+// erasure is the decision to delete what s shows.
+func (c *casCall) erasure(s state) decision {
+	value, err := c.client.sealRemoval(c.id.key, s.value)
+	if err != nil {
+		return decision{kind: refuse, err: err}
+	}
+	return decision{kind: erase, value: value}
 }
 
 // errAgain ends one round of a call whose callback asked for a retry.
@@ -248,7 +259,7 @@ func (e *engine) aloneOnce(cl *cell, c *casCall) error {
 	}
 	began := c.clock()
 	cl.enterCallback()
-	d := c.decide(state{base.entry.Value, base.entry.Exists()})
+	d := c.decide(stateOf(base.entry))
 	evicted := cl.leaveCallback(c)
 	if c.ctx.Err() != nil || e.ctx.Err() != nil {
 		return e.ended(c.ctx, nil)
@@ -313,7 +324,8 @@ func gone(err error) bool {
 
 func (c *casCall) swap(prev driver.Entry, s state) driver.Swap {
 	return driver.Swap{
-		Prev: prev, Key: c.id.key, Value: s.value, Remove: !s.exists, Guard: c.guard, ID: swapID(),
+		Prev: prev, Key: c.id.key, Value: s.value.bytes, Object: s.value.object,
+		Remove: !s.exists, Guard: c.guard, ID: swapID(),
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 type engine struct {
 	store    driver.Store
 	resolver driver.Resolver // nil if the driver has none
+	values   driver.Values   // nil if the driver has none: values are bytes to it
 	local    bool            // the store never waits, see driver.NonBlocking
 	opts     Options
 	limits   Limits
@@ -34,6 +35,9 @@ func newEngine(store driver.Store, opts Options) *engine {
 	e := &engine{store: store, opts: opts, limits: store.Limits()}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.resolver, _ = store.(driver.Resolver)
+	if v, ok := store.(driver.ValueStore); ok {
+		e.values = v.Values()
+	}
 	if nb, ok := store.(driver.NonBlocking); ok {
 		e.local = nb.NonBlocking()
 	}

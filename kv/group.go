@@ -86,7 +86,7 @@ func (g *group) round(members []*casCall) {
 
 // consult gives each member its turn, one after another.
 func (g *group) consult(members []*casCall, base recollection) (present []*casCall, decisions []decision, final state) {
-	final = state{base.entry.Value, base.entry.Exists()}
+	final = stateOf(base.entry)
 	pure := true
 	for _, c := range members {
 		d, ok := g.turn(c, turn{final, base, pure, c.clock()})

@@ -24,13 +24,15 @@ func New(store driver.Store, cdc codec.Codec, opts *Options) Client {
 	if err := o.Validate(); err != nil {
 		panic("kv.New: " + err.Error())
 	}
-	return &client{engine: newEngine(store, o.withDefaults()), codec: cdc}
+	e := newEngine(store, o.withDefaults())
+	return &client{engine: e, codec: cdc, values: e.values}
 }
 
 // client is a view of an engine: a codec, and whether reserved keys are open.
 type client struct {
 	engine *engine
 	codec  codec.Codec
+	values driver.Values // in place of the codec, unless nil
 	raw    bool
 }
 
@@ -47,7 +49,11 @@ var _ interface {
 
 // Raw implements RawViewer.
 func (c *client) Raw() (Client, error) {
-	return &client{engine: c.engine, codec: codec.Bytes{}, raw: true}, nil
+	raw := &client{engine: c.engine, codec: codec.Bytes{}, raw: true}
+	if c.values != nil {
+		raw.values = c.values.Raw()
+	}
+	return raw, nil
 }
 
 // Limits implements Limiter.
@@ -100,32 +106,4 @@ func (c *client) visible(wanted, key string) bool {
 		return false
 	}
 	return !isReserved(key) || c.raw && isReserved(wanted)
-}
-
-// decode turns stored bytes into a value, never nil.
-func (c *client) decode(stored []byte) (any, error) {
-	value, err := c.codec.Decode(stored)
-	if err != nil {
-		return nil, fmt.Errorf("the stored value can't be decoded with codec %q: %w", c.codec.CodecID(), err)
-	}
-	if value == nil {
-		return nil, fmt.Errorf("the stored value decodes to nil with codec %q", c.codec.CodecID())
-	}
-	return value, nil
-}
-
-// encode turns a value into bytes within the limit.
-func (c *client) encode(value any, guarded bool) ([]byte, error) {
-	encoded, err := c.codec.Encode(value)
-	if err != nil {
-		return nil, fmt.Errorf("the value can't be encoded with codec %q: %w", c.codec.CodecID(), err)
-	}
-	limit := c.engine.limits.Value
-	if guarded {
-		limit = c.engine.limits.GuardedValue
-	}
-	if limit > 0 && len(encoded) > limit {
-		return nil, fmt.Errorf("%w: the encoded value is %d bytes, at most %d are allowed", ErrTooLarge, len(encoded), limit)
-	}
-	return encoded, nil
 }

@@ -43,7 +43,7 @@ func (c *client) get(ctx context.Context, op string, req driver.GetRequest) (dri
 	if !entry.Exists() {
 		return entry, nil, nil
 	}
-	value, err := c.decode(entry.Value)
+	value, err := c.open(storedIn(entry), false)
 	if err != nil {
 		return entry, nil, c.fail(op, req.Key, err)
 	}
@@ -118,15 +118,15 @@ func (c *client) Entries(ctx context.Context, prefix string) iter.Seq2[Entry, er
 				yield(Entry{}, c.fail("Entries", prefix, err))
 				return
 			}
-			for _, stored := range page.Entries {
-				if !c.visible(prefix, stored.Key) {
+			for _, entry := range page.Entries {
+				if !c.visible(prefix, entry.Key) {
 					continue
 				}
-				value, err := c.decode(stored.Value)
+				value, err := c.open(storedIn(entry), false)
 				if err != nil {
-					err = c.fail("Entries", stored.Key, err)
+					err = c.fail("Entries", entry.Key, err)
 				}
-				if !yield(Entry{Key: stored.Key, Value: value, Version: stored.Version}, err) {
+				if !yield(Entry{Key: entry.Key, Value: value, Version: entry.Version}, err) {
 					return
 				}
 			}

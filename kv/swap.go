@@ -27,13 +27,25 @@ func (c *client) swapVersion(ctx context.Context, key string, prev Version, valu
 	if seen, ok := c.engine.recall(key); ok && seen.entry.Version == prev {
 		s.Prev = seen.entry // with what the driver may need to resolve it
 	}
-	switch {
-	case value != Remove:
-		encoded, err := c.encode(value, guard != nil)
+	if c.values != nil { // whose objects are made from what they replace
+		var seen recollection
+		err := c.engine.retry(ctx, func(time.Duration) (err error) {
+			seen, err = c.engine.look(ctx, key, guard, time.Now())
+			return err
+		})
 		if err != nil {
 			return 0, err
 		}
-		s.Value = encoded
+		s.Prev = seen.entry
+		s.Prev.Version = prev // should it be another by now, the swap will tell
+	}
+	switch {
+	case value != Remove:
+		sealed, err := c.seal(key, storedIn(s.Prev), value, guard != nil)
+		if err != nil {
+			return 0, err
+		}
+		s.Value, s.Object = sealed.bytes, sealed.object
 	case prev == 0:
 		return 0, fmt.Errorf("removing %q at version 0: %w: a removal needs the version of what it removes", key, ErrConflict)
 	default:

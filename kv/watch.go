@@ -56,7 +56,7 @@ func (c *client) watch(ctx context.Context, r Range, f func(Event) bool) error {
 	if !e.gate.enter() {
 		return ErrClosed
 	}
-	t := newWatchTable(func(key string) bool { return r.Contains(key) && c.visible(r.Key, key) })
+	t := newWatchTable(func(key string) bool { return r.Contains(key) && c.visible(r.Key, key) }, c.sum)
 	sessionCtx, cancel := context.WithCancel(ctx)
 	unhook := context.AfterFunc(e.ctx, cancel)
 	ended := make(chan struct{})
@@ -96,8 +96,11 @@ func (c *client) watch(ctx context.Context, r Range, f func(Event) bool) error {
 func (c *client) deliver(t *watchTable, p pendingEvent, f func(Event) bool) bool {
 	ev := p.event
 	if ev.Type == Put {
-		ev.Stored = p.stored
-		value, err := c.decode(p.stored)
+		value, err := c.open(p.stored, false)
+		ev.Stored = p.stored.bytes
+		if encoded, ok := value.([]byte); ok && c.raw {
+			ev.Stored = encoded
+		}
 		if err != nil {
 			t.undelivered(p)
 			ev.Type, ev.Err = Undecodable, err

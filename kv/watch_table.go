@@ -20,6 +20,7 @@ import (
 type watchTable struct {
 	wake   chan struct{} // of capacity 1: there may be something to drain
 	wanted func(key string) bool
+	sum    func(stored) digest
 
 	mu       sync.Mutex
 	slots    map[string]*slot
@@ -35,7 +36,7 @@ type watchTable struct {
 // slot is one key of a table.
 type slot struct {
 	key     string
-	value   []byte // of a Put that was not taken yet
+	value   stored // of a Put that was not taken yet
 	exists  bool
 	seen    uint64 // the last snapshot that had the key
 	arrived time.Time
@@ -53,7 +54,7 @@ type marker struct {
 	arrived time.Time
 }
 
-// digest stands for the bytes of a value: 128 bits of two keyed hashes, so
+// digest stands for a value: for bytes, 128 bits of two keyed hashes, so
 // that a table doesn't hold on to every value that it delivered.
 type digest [2]uint64
 
@@ -70,15 +71,16 @@ type pendingEvent struct {
 	arrived time.Time
 
 	slot    *slot // of a Put
-	stored  []byte
+	stored  stored
 	wasTold bool   // slot.told before this was taken
 	wasSum  digest // slot.toldSum before this was taken
 }
 
-func newWatchTable(wanted func(key string) bool) *watchTable {
+func newWatchTable(wanted func(key string) bool, sum func(stored) digest) *watchTable {
 	return &watchTable{
 		wake:   make(chan struct{}, 1),
 		wanted: wanted,
+		sum:    sum,
 		slots:  make(map[string]*slot),
 		news:   list.New(),
 	}
@@ -108,7 +110,7 @@ func (t *watchTable) put(entry driver.Entry) {
 		s = &slot{key: entry.Key}
 		t.slots[entry.Key] = s
 	}
-	s.value, s.exists, s.seen = entry.Value, true, t.session
+	s.value, s.exists, s.seen = storedIn(entry), true, t.session
 	t.queue(s)
 }
 
@@ -120,7 +122,7 @@ func (t *watchTable) remove(key string) {
 	switch {
 	case s == nil:
 	case s.told:
-		s.value, s.exists = nil, false
+		s.value, s.exists = stored{}, false
 		t.queue(s)
 	default:
 		if s.place != nil {
@@ -238,7 +240,7 @@ func (t *watchTable) pop() (pendingEvent, bool) {
 	p.wasTold, p.wasSum = s.told, s.toldSum
 	// It counts as delivered from here on, so that a deletion that comes in
 	// while it is being delivered is not forgotten; see undelivered.
-	s.told, s.value = true, nil
+	s.told, s.value = true, stored{}
 	return p, true
 }
 
@@ -257,7 +259,7 @@ func (t *watchTable) takeMarker(el *list.Element) pendingEvent {
 // changed reports whether p, a Put, has another state than the one delivered
 // last (W4).
 func (t *watchTable) changed(p *pendingEvent) bool {
-	s, sum := p.slot, digestOf(p.stored)
+	s, sum := p.slot, t.sum(p.stored)
 	same := sum == s.last || p.wasTold && sum == p.wasSum
 	s.last = sum
 	if same {

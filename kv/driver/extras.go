@@ -21,3 +21,37 @@ type Resolver interface {
 type NonBlocking interface {
 	NonBlocking() bool
 }
+
+// ValueStore is an optional interface of a Store that keeps values decoded,
+// because decoding them at each read would cost too much, or because they are
+// more to it than bytes. Its entries carry an Object instead of a Value, of a
+// kind of its own, and so do the swaps that it is given. An object never
+// changes.
+type ValueStore interface {
+	// Values returns what turns this handle's objects into values and back.
+	Values() Values
+}
+
+// Values turns objects into values and back. It takes the place of the client's
+// codec. Its methods may be called concurrently and do no I/O.
+type Values interface {
+	// Value returns the value of an entry's object: one that may be shared
+	// with others, or, if private, a copy that may be modified.
+	Value(object any, private bool) (any, error)
+
+	// Object makes an object of a value that shall replace prev, the object
+	// that the value's writer saw, nil if the key was absent. A nil value
+	// stands for the removal of prev. prev may also be an earlier result of
+	// Object that is not stored, or not yet: the writes of several callers
+	// are made one upon the other and stored as one. An encoding of
+	// more than limit bytes is ErrTooLarge; 0 means no limit. The value stays
+	// the caller's.
+	Object(key string, prev, value any, limit int) (any, error)
+
+	// Sum returns a hash of a value: objects with equal sums are the same state.
+	Sum(object any) [2]uint64
+
+	// Raw returns Values for the same objects, of which each value is its
+	// encoding as []byte.
+	Raw() Values
+}

@@ -82,6 +82,10 @@ type Entry struct {
 	Value   []byte  // nil if the key is absent, or if only keys were asked for
 	Version Version // 0: the key is absent
 
+	// Object is what a ValueStore has in place of Value; nil if the key is
+	// absent, and from every other store.
+	Object any
+
 	// Meta is the driver's own word about this state, for example etcd's
 	// per-key write counter, which Resolver may need. The engine only hands
 	// it back.
@@ -145,6 +149,7 @@ type Swap struct {
 
 	Key    string
 	Value  []byte // what to write; may be empty
+	Object any    // to a ValueStore, in place of Value; nil if Remove
 	Remove bool   // remove the key instead; Prev.Version is then never 0
 	Guard  *Guard
 
