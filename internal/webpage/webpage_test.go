@@ -1,0 +1,138 @@
+package webpage_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/polykv/polykv/internal/browsertest"
+	"github.com/polykv/polykv/internal/webpage"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type content struct {
+	Name   string         `json:"name"`
+	Size   int64          `json:"size"`
+	Count  uint64         `json:"count"`
+	At     time.Time      `json:"at"`
+	Took   time.Duration  `json:"took"`
+	Series webpage.Series `json:"-"`
+}
+
+const text = `<h1>{{.Name}}</h1>
+<p id=facts>{{bytes .Size}} | {{count .Count}} | {{moment .At}} | {{span .Took}}</p>
+{{chart .Series}}`
+
+var at = time.Date(2031, 2, 3, 4, 5, 6, 0, time.UTC)
+
+func handler(t *testing.T, data any, err error) http.Handler {
+	t.Helper()
+	body, parseErr := webpage.Parse("test", text)
+	if parseErr != nil {
+		t.Fatal(parseErr)
+	}
+	return webpage.Handler(webpage.Options{Title: "A <title>", Refresh: time.Minute}, body,
+		func(*http.Request) (any, error) { return data, err })
+}
+
+func sample(name string) content {
+	return content{
+		Name: name, Size: 1 << 20, Count: 1234567, At: at, Took: 12345 * time.Microsecond,
+		Series: webpage.Series{Label: "<backlog>", Points: []webpage.Point{{at, 0}, {at.Add(time.Minute), 8}, {at.Add(2 * time.Minute), 4}}},
+	}
+}
+
+func request(h http.Handler, method, target, accept string) *httptest.ResponseRecorder {
+	r, w := httptest.NewRequest(method, target, nil), httptest.NewRecorder()
+	r.Header.Set("Accept", accept)
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func TestHandlerAnswersInTheFormAskedFor(t *testing.T) {
+	h := handler(t, sample("x"), nil)
+	for _, c := range []struct{ query, accept, want string }{
+		{"", "text/html,application/xhtml+xml", "text/html; charset=utf-8"},
+		{"", "", "text/html; charset=utf-8"},
+		{"", "application/json", "application/json"},
+		{"", "application/json, text/html", "application/json"},
+		{"", "text/html, application/json;q=0.9", "text/html; charset=utf-8"},
+		{"?format=json", "text/html", "application/json"},
+		{"?format=html", "application/json", "text/html; charset=utf-8"},
+	} {
+		w := request(h, http.MethodGet, "/"+c.query, c.accept)
+		if got := w.Header().Get("Content-Type"); got != c.want || w.Code != http.StatusOK {
+			t.Errorf("query %q, Accept %q: %d, %s", c.query, c.accept, w.Code, got)
+		}
+		for header, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"} {
+			if got := w.Header().Get(header); got != want {
+				t.Errorf("%s: %q", header, got)
+			}
+		}
+		if c.want == "application/json" {
+			var back content
+			if err := json.Unmarshal(w.Body.Bytes(), &back); err != nil || back.Name != "x" || back.Count != 1234567 {
+				t.Errorf("JSON %s: %v", w.Body, err)
+			}
+		}
+	}
+	if w := request(h, http.MethodHead, "/", ""); w.Code != http.StatusOK {
+		t.Errorf("HEAD: %d", w.Code)
+	}
+	if w := request(h, http.MethodPost, "/", ""); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
+		t.Errorf("POST: %d", w.Code)
+	}
+}
+
+func TestHandlerFailsWhole(t *testing.T) {
+	w := request(handler(t, nil, errors.New("nothing to see")), http.MethodGet, "/", "")
+	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "nothing to see") {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
+	w = request(handler(t, struct{ Name string }{"half"}, nil), http.MethodGet, "/", "")
+	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "<h1>") {
+		t.Errorf("a template that fails in the middle: %d %q", w.Code, w.Body)
+	}
+}
+
+func TestPageInABrowser(t *testing.T) {
+	p := browsertest.Open(t)
+	hostile := `<script>document.title="owned"</script><img src="/steal">` + strings.Repeat("long", 200)
+	server := httptest.NewServer(handler(t, sample(hostile), nil))
+	t.Cleanup(server.Close)
+	for _, screen := range []browsertest.Screen{browsertest.Desktop, browsertest.Phone, browsertest.PhoneDark} {
+		p.Load(server.URL+"/", screen)
+		if got := p.Text("h1"); got != hostile {
+			t.Errorf("a hostile name shows as %q", got)
+		}
+		if got, want := p.Text("#facts"), "1.0 MiB | 1,234,567 | 2031-02-03 04:05:06 | 12.3ms"; got != want {
+			t.Errorf("facts %q, want %q", got, want)
+		}
+		if got, want := p.Text("figcaption"), "<backlog>: now 4, at most 8 in the last 2m0s"; got != want {
+			t.Errorf("the chart says %q, want %q", got, want)
+		}
+		if got := browsertest.Evaluate[string](p, `document.title`); got != "A <title>" {
+			t.Errorf("title %q", got)
+		}
+		if got := p.Overflow(); got != 0 {
+			t.Errorf("on %+v the page is %d pixels too wide", screen, got)
+		}
+		if got := p.Problems(); len(got) != 0 {
+			t.Errorf("problems: %v", got)
+		}
+		if got := p.Requests(); len(got) != 1 {
+			t.Errorf("requests: %v", got)
+		}
+		back := p.Style("body", "background-color")
+		if dark := back == "rgb(16, 21, 28)"; dark != screen.Dark {
+			t.Errorf("on %+v the background is %s", screen, back)
+		}
+	}
+}
