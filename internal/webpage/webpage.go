@@ -58,22 +58,22 @@ type Options struct {
 	Refresh time.Duration // the page loads itself again so often, in whole seconds; 0: never
 }
 
-// Parse parses the template of a page's main part. Besides html/template's own
-// functions it may use:
+// MustParse parses the template of a page's main part, and panics if it is
+// wrong. Besides html/template's own functions it may use:
 //
 //	bytes N    a number of bytes, as in 1.2 MiB
 //	count N    an integer, its thousands separated
 //	moment T   a time.Time, in UTC
 //	span D     a time.Duration, rounded for reading
 //	chart S    a [Series] as a small chart
-func Parse(name, text string) (*template.Template, error) {
-	return template.New(name).Funcs(template.FuncMap{
+func MustParse(name, text string) *template.Template {
+	return template.Must(template.New(name).Funcs(template.FuncMap{
 		"bytes":  sizeOf,
 		"count":  countOf,
 		"moment": momentOf,
 		"span":   spanOf,
 		"chart":  chartOf,
-	}).Parse(text)
+	}).Parse(text))
 }
 
 // Handler serves what snapshot returns, through the template body as HTML, or

@@ -32,13 +32,8 @@ const text = `<h1>{{.Name}}</h1>
 
 var at = time.Date(2031, 2, 3, 4, 5, 6, 0, time.UTC)
 
-func handler(t *testing.T, data any, err error) http.Handler {
-	t.Helper()
-	body, parseErr := webpage.Parse("test", text)
-	if parseErr != nil {
-		t.Fatal(parseErr)
-	}
-	return webpage.Handler(webpage.Options{Title: "A <title>", Refresh: time.Minute}, body,
+func handler(data any, err error) http.Handler {
+	return webpage.Handler(webpage.Options{Title: "A <title>", Refresh: time.Minute}, webpage.MustParse("test", text),
 		func(*http.Request) (any, error) { return data, err })
 }
 
@@ -57,7 +52,7 @@ func request(h http.Handler, method, target, accept string) *httptest.ResponseRe
 }
 
 func TestHandlerAnswersInTheFormAskedFor(t *testing.T) {
-	h := handler(t, sample("x"), nil)
+	h := handler(sample("x"), nil)
 	for _, c := range []struct{ query, accept, want string }{
 		{"", "text/html,application/xhtml+xml", "text/html; charset=utf-8"},
 		{"", "", "text/html; charset=utf-8"},
@@ -92,11 +87,11 @@ func TestHandlerAnswersInTheFormAskedFor(t *testing.T) {
 }
 
 func TestHandlerFailsWhole(t *testing.T) {
-	w := request(handler(t, nil, errors.New("nothing to see")), http.MethodGet, "/", "")
+	w := request(handler(nil, errors.New("nothing to see")), http.MethodGet, "/", "")
 	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "nothing to see") {
 		t.Errorf("%d %q", w.Code, w.Body)
 	}
-	w = request(handler(t, struct{ Name string }{"half"}, nil), http.MethodGet, "/", "")
+	w = request(handler(struct{ Name string }{"half"}, nil), http.MethodGet, "/", "")
 	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "<h1>") {
 		t.Errorf("a template that fails in the middle: %d %q", w.Code, w.Body)
 	}
@@ -105,7 +100,7 @@ func TestHandlerFailsWhole(t *testing.T) {
 func TestPageInABrowser(t *testing.T) {
 	p := browsertest.Open(t)
 	hostile := `<script>document.title="owned"</script><img src="/steal">` + strings.Repeat("long", 200)
-	server := httptest.NewServer(handler(t, sample(hostile), nil))
+	server := httptest.NewServer(handler(sample(hostile), nil))
 	t.Cleanup(server.Close)
 	for _, screen := range []browsertest.Screen{browsertest.Desktop, browsertest.Phone, browsertest.PhoneDark} {
 		p.Load(server.URL+"/", screen)
