@@ -71,24 +71,15 @@ type Replica interface {
 	// having left. Call it about once a second.
 	Expire(hold bool) Expiry
 
-	// Yield gives in to a peer after an isolation longer than
-	// PartitionTolerance. peer is the complete content of the peer, in the
-	// order it came. What is older than since and the peer lacks is dropped,
-	// without a tombstone, since the peer may have deleted it and forgotten
-	// so. What is newer stays, and travels by anti-entropy.
-	Yield(peer []Update, since time.Time) Yielded
+	// Yield begins to give in to a peer after an isolation since then that was
+	// longer than PartitionTolerance.
+	Yield(since time.Time) *Yielding
 }
 
 // Expiry is what Expire did.
 type Expiry struct {
 	Keys    int // tombstones of keys that were removed
-	Parts   int // tombstones in values that were removed
+	Parts   int // tombstones within values that were removed
 	Dropped int // of Keys, those removed before their time, to stay within Config.MaxTombstoneBytes
 	Left    int // tombstones of keys that are left
-}
-
-// Yielded is what Yield did.
-type Yielded struct {
-	Keys  int // keys that were dropped
-	Taken int // updates of the peer that changed something here
 }

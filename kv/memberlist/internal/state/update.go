@@ -67,16 +67,3 @@ func (o Outcome) String() string {
 		return "malformed"
 	}
 }
-
-// Applied is the answer to an update.
-type Applied struct {
-	Outcome Outcome
-
-	// Forward is what the update changed here: for a Mergeable often less
-	// than came. Valid if Outcome is Changed.
-	Forward Update
-
-	// Err says what is wrong with an update that was not accepted: Malformed,
-	// Ahead or UnknownCodec.
-	Err error
-}

@@ -1,0 +1,229 @@
+package state
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/polykv/polykv/kv"
+)
+
+// Applied is the answer to an update.
+type Applied struct {
+	Outcome Outcome
+
+	// Err says what is wrong with an update that was not accepted: Malformed,
+	// Ahead or UnknownCodec.
+	Err error
+
+	update Update
+	change Mergeable // if only that came to the store
+	reg    *registered
+}
+
+// Forward returns what the update changed here, for nodes that may not
+// have got it: for a Mergeable often less than came. It is encoded when asked
+// for. Valid if Outcome is Changed.
+func (a Applied) Forward() Update {
+	if a.change == nil {
+		return a.update
+	}
+	encoded, err := a.reg.encode(a.change)
+	if err != nil {
+		return a.update
+	}
+	u := a.update
+	u.Value, u.Partial = encoded, true
+	return u
+}
+
+// Apply implements Replica.
+func (s *Store) Apply(u Update) Applied {
+	reg, err := s.registered(u.Codec)
+	if err != nil {
+		return Applied{Outcome: UnknownCodec, Err: err}
+	}
+	if err := check(u); err != nil {
+		return Applied{Outcome: Malformed, Err: err}
+	}
+	incoming, err := incoming(reg, u)
+	if err != nil {
+		return Applied{Outcome: Malformed, Err: err}
+	}
+	if err := s.clock.accept(incoming.newest()); err != nil {
+		return Applied{Outcome: Ahead, Err: err}
+	}
+	if u.Deleted() && s.expired(incoming.keyDigest()) {
+		return Applied{Outcome: Expired}
+	}
+	return s.take(u, incoming)
+}
+
+// check refuses what no node sends.
+func check(u Update) error {
+	switch {
+	case u.Key == "" || len(u.Key) > kv.MaxKeyLen:
+		return fmt.Errorf("a key of %d bytes; 1 to %d are allowed", len(u.Key), kv.MaxKeyLen)
+	case !utf8.ValidString(u.Key):
+		return errors.New("a key that is not valid UTF-8")
+	case u.E.Wall > maxWall || u.V.Wall > maxWall:
+		return errors.New("a version of more than 48 bits of time")
+	case u.Deleted() && u.E.IsZero():
+		return fmt.Errorf("key %q: neither a deletion nor a value", u.Key)
+	case u.Deleted() && (len(u.Value) > 0 || u.Partial):
+		return fmt.Errorf("key %q: a deletion with a value", u.Key)
+	case !u.Deleted() && !u.V.After(u.E):
+		return fmt.Errorf("key %q: a value that is not newer than the deletion before it", u.Key)
+	}
+	return nil
+}
+
+// incoming makes a record of an update.
+func incoming(reg *registered, u Update) (*Record, error) {
+	r := &Record{key: u.Key, codec: reg, e: u.E, v: u.V, bytes: u.Value, bound: len(u.Value)}
+	if u.Deleted() {
+		return r, nil
+	}
+	if r.bytes == nil {
+		r.bytes = []byte{}
+	}
+	if !u.Partial && reg.kind.Load() == replacing {
+		return r, nil // clients decode it
+	}
+	value, err := reg.decode(u.Value)
+	m, ok := value.(Mergeable)
+	switch {
+	case ok:
+		r.merge, r.bytes = m, nil
+	case u.Partial && err == nil:
+		return nil, fmt.Errorf("key %q: a change of a value of codec %q, whose values don't merge", u.Key, u.Codec)
+	case err != nil && (u.Partial || reg.kind.Load() == merging):
+		return nil, fmt.Errorf("key %q: %w", u.Key, err)
+	}
+	return r, nil
+}
+
+// take merges a record of another node into what is here.
+func (s *Store) take(u Update, in *Record) Applied {
+	sh := s.shard(u.Key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	cur := sh.records[u.Key]
+	next, change, err := s.join(cur, in)
+	switch {
+	case err != nil:
+		return Applied{Outcome: Malformed, Err: fmt.Errorf("key %q: %w", u.Key, err)}
+	case next != nil:
+		s.publish(sh, cur, next)
+		return Applied{Outcome: Changed, update: u, change: change, reg: in.codec}
+	case isOlder(cur, in):
+		return Applied{Outcome: Older}
+	}
+	return Applied{Outcome: Unchanged}
+}
+
+// isOlder reports whether in, which changed nothing, is not all of cur.
+func isOlder(cur, in *Record) bool {
+	return cur.e != in.e || cur.v != in.v && (cur.merge == nil || in.merge == nil)
+}
+
+// join is the least state that has all of cur, which may be nil, and in. It is
+// nil if that is cur. change is what came to cur, if that is less than in.
+func (s *Store) join(cur, in *Record) (next *Record, change Mergeable, err error) {
+	order := 1
+	if cur != nil {
+		order = in.e.Compare(cur.e)
+	}
+	switch {
+	case order < 0:
+		return nil, nil, nil
+	case order > 0 || !cur.live():
+		if order == 0 && !in.live() {
+			return nil, nil, nil
+		}
+		s.strip(in)
+		return in, nil, nil
+	case !in.live():
+		return nil, nil, nil // cur was written after that deletion
+	case cur.codec == in.codec && cur.merge != nil && in.merge != nil:
+		return s.mergeInto(cur, in)
+	case compareValues(in, cur) > 0:
+		s.strip(in)
+		return in, nil, nil
+	}
+	return nil, nil, nil
+}
+
+// mergeInto is join of two Mergeables.
+func (s *Store) mergeInto(cur, in *Record) (next *Record, change Mergeable, err error) {
+	merged := cur.merge.Clone()
+	change, err = merged.Merge(in.merge, false)
+	if err != nil || change == nil {
+		return nil, nil, err
+	}
+	next = &Record{key: cur.key, codec: cur.codec, e: cur.e, v: cur.v, merge: merged, bound: cur.bound + in.bound}
+	if in.v.After(next.v) {
+		next.v = in.v
+	}
+	s.strip(next)
+	if now, ok := merged.(Digester); ok {
+		if before, ok := cur.merge.(Digester); ok && now.Digest() == before.Digest() {
+			return nil, nil, nil // nothing but expired tombstones came
+		}
+	}
+	return next, change, nil
+}
+
+// compareValues orders two values of one key that don't merge.
+func compareValues(a, b *Record) int {
+	if c := cmp.Or(a.v.Compare(b.v), cmp.Compare(a.codec.id, b.codec.id)); c != 0 {
+		return c
+	}
+	x, errA := a.Encoded()
+	y, errB := b.Encoded()
+	if errA != nil || errB != nil {
+		return 0
+	}
+	return bytes.Compare(x, y)
+}
+
+// Read implements Replica.
+func (s *Store) Read(codec string, peer KeyDigest) (Update, bool) {
+	reg := s.codecs[codec]
+	if reg == nil {
+		return Update{}, false
+	}
+	sh := s.shard(peer.Key)
+	sh.mu.Lock()
+	r := sh.records[peer.Key]
+	readable := r != nil && r.codec == reg && !r.hidden
+	sh.mu.Unlock()
+	if !readable || !r.live() && s.expired(r.keyDigest()) {
+		return Update{}, false
+	}
+	if u, ok := r.since(peer); ok {
+		return u, true
+	}
+	u, err := r.update()
+	return u, err == nil
+}
+
+// since is the part of r that a peer lacks, if r can tell and the peer has
+// exactly the rest.
+func (r *Record) since(peer KeyDigest) (Update, bool) {
+	source, ok := r.merge.(DeltaSource)
+	if !ok || peer.E != r.e || peer.V.IsZero() {
+		return Update{}, false
+	}
+	delta, rest := source.DeltaSince(peer.V)
+	if rest != peer.Digest {
+		return Update{}, false
+	}
+	encoded, err := r.codec.encode(delta)
+	if err != nil {
+		return Update{}, false
+	}
+	return Update{Key: r.key, Codec: r.codec.id, E: r.e, V: r.v, Value: encoded, Partial: true}, true
+}

@@ -1,0 +1,139 @@
+package state
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// quorum is how many peers' clocks it takes to doubt the own.
+const quorum = 3
+
+// clock gives this node's writes their versions, and knows how far ahead one
+// of another node may be.
+type clock struct {
+	now      func() time.Time
+	instance uint64
+	skew     time.Duration
+
+	mu    sync.Mutex
+	last  Version                  // the largest given or accepted
+	peers map[string]time.Duration // how far ahead of ours each peer's wall clock is
+}
+
+func newClock(cfg Config) *clock {
+	return &clock{now: cfg.Clock, instance: cfg.Instance, skew: cfg.MaxClockSkew, peers: map[string]time.Duration{}}
+}
+
+func wallOf(t time.Time) uint64 {
+	return uint64(min(max(t.UnixMilli(), 0), maxWall)) //nolint:gosec // within 48 bits
+}
+
+// next is the version of a write that replaces states up to above.
+func (c *clock) next(above Version) Version {
+	now := wallOf(c.now())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if above.After(c.last) {
+		c.last = above
+	}
+	c.last = c.last.next(now, c.instance)
+	return c.last
+}
+
+// accept takes a version of another node into account, unless it is too far
+// ahead of the cluster's clock.
+func (c *clock) accept(v Version) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !v.After(c.last) {
+		return nil
+	}
+	if limit := c.limit(); v.Time().After(limit) {
+		return fmt.Errorf("version %v is more than %v ahead of the cluster's clock, %v",
+			v, c.skew, limit.Add(-c.skew).UTC().Format(time.RFC3339))
+	}
+	c.last = v
+	return nil
+}
+
+// accepts reports whether accept would take v, and leaves the clock alone.
+func (c *clock) accepts(v Version) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !v.After(c.last) || !v.Time().After(c.limit())
+}
+
+// limit is the last moment that a version may name; c.mu is held. A slow clock
+// here must not refuse everybody else, so the median of the peers
+// counts if it is later.
+func (c *clock) limit() time.Time {
+	now := c.now()
+	if ahead, ok := c.median(); ok && ahead > 0 {
+		now = now.Add(ahead)
+	}
+	return now.Add(c.skew)
+}
+
+// median is how far ahead of ours the median of the peers' clocks is; c.mu is
+// held. ok is false if too few are known.
+func (c *clock) median() (ahead time.Duration, ok bool) {
+	if len(c.peers) < quorum {
+		return 0, false
+	}
+	offsets := make([]time.Duration, 0, len(c.peers))
+	for _, d := range c.peers {
+		offsets = append(offsets, d)
+	}
+	slices.Sort(offsets)
+	return offsets[len(offsets)/2], true
+}
+
+func (c *clock) observe(peer string, wall time.Time) {
+	ahead := wall.Sub(c.now())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.peers[peer] = ahead
+}
+
+func (c *clock) forget(peer string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.peers, peer)
+}
+
+// health says how far the own clock is ahead of the peers', if that is too
+// far for them to accept what is written here.
+func (c *clock) health() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ahead, ok := c.median(); ok && -ahead > c.skew {
+		return fmt.Errorf("this node's clock is %v ahead of the median of %d peers, at most %v is accepted; its writes reach nobody",
+			-ahead.Round(time.Millisecond), len(c.peers), c.skew)
+	}
+	return nil
+}
+
+// repair sets the clock back if it has given versions that are too far ahead
+// and the wall clock is right now. It returns the last moment that a version
+// may name; ok is false if nothing can be done.
+func (c *clock) repair() (limit Version, ok bool) {
+	if c.health() != nil {
+		return Version{}, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	limit = Version{Wall: wallOf(c.limit()), Counter: 1<<16 - 1, Instance: 1<<64 - 1}
+	if c.last.After(limit) {
+		c.last = Version{Wall: wallOf(c.now()), Instance: c.instance}
+	}
+	return limit, true
+}
+
+// isAhead reports whether a version was given that is too far ahead now.
+func (c *clock) isAhead() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last.Time().After(c.limit())
+}

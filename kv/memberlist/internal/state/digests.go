@@ -1,0 +1,166 @@
+package state
+
+// unweigh takes what r adds out of the digests; its shard is locked.
+func (s *Store) unweigh(sh *shard, r *Record) {
+	if r.pending {
+		delete(sh.lazy, r)
+		r.pending = false
+	}
+	if r.hidden {
+		r.hidden = false
+		s.hidden.Add(-1)
+	}
+	sh.digests[r.codec] = sh.digests[r.codec].Sub(r.digest)
+	r.digest = Digest{}
+}
+
+// weighIn adds r to the digests, at once or when they are next asked for; its
+// shard is locked.
+func (s *Store) weighIn(sh *shard, r *Record) {
+	if r.lazy() {
+		if sh.lazy == nil {
+			sh.lazy = map[*Record]struct{}{}
+		}
+		sh.lazy[r] = struct{}{}
+		r.pending = true
+		return
+	}
+	r.weigh()
+	sh.digests[r.codec] = sh.digests[r.codec].Add(r.digest)
+}
+
+// settle brings the digests of a shard up to date; it is locked.
+func (sh *shard) settle() {
+	for r := range sh.lazy {
+		r.weigh()
+		sh.digests[r.codec] = sh.digests[r.codec].Add(r.digest)
+		delete(sh.lazy, r)
+	}
+}
+
+// digest returns the digest of a codec's keys in the shard.
+func (sh *shard) digest(reg *registered) Digest {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.settle()
+	return sh.digests[reg]
+}
+
+// Roots implements Replica.
+func (s *Store) Roots() []CodecDigest {
+	roots := make([]CodecDigest, len(s.ids))
+	for i, id := range s.ids {
+		roots[i].Codec = id
+	}
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		sh.settle()
+		for reg, d := range sh.digests {
+			root := &roots[reg.index].Root
+			*root = root.Add(d)
+		}
+		sh.mu.Unlock()
+	}
+	return roots
+}
+
+// Buckets implements Replica.
+func (s *Store) Buckets(codec string) (digests [Buckets]Digest) {
+	reg := s.codecs[codec]
+	if reg == nil {
+		return digests
+	}
+	for i := range s.shards {
+		digests[i] = s.shards[i].digest(reg)
+	}
+	return digests
+}
+
+// Keys implements Replica.
+func (s *Store) Keys(codec string, bucket int) []KeyDigest {
+	reg := s.codecs[codec]
+	if reg == nil || bucket < 0 || bucket >= Buckets {
+		return nil
+	}
+	sh := &s.shards[bucket]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	var keys []KeyDigest
+	for _, r := range sh.records {
+		if r.codec == reg && !r.hidden {
+			keys = append(keys, r.keyDigest())
+		}
+	}
+	return keys
+}
+
+// Have implements Replica.
+func (s *Store) Have(codec, key string) KeyDigest {
+	sh := s.shard(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if r := sh.records[key]; r != nil && r.codec.id == codec {
+		return r.keyDigest()
+	}
+	return KeyDigest{Key: key}
+}
+
+// Compare implements Replica.
+func (s *Store) Compare(codec string, bucket int, theirs []KeyDigest) (want, give []KeyDigest) {
+	reg := s.codecs[codec]
+	if reg == nil || bucket < 0 || bucket >= Buckets {
+		return nil, nil
+	}
+	sh := &s.shards[bucket]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	known := make(map[string]struct{}, len(theirs))
+	for _, their := range theirs {
+		if BucketOf(their.Key) != bucket {
+			continue // whoever sends this can't be helped
+		}
+		known[their.Key] = struct{}{}
+		r := sh.records[their.Key]
+		switch {
+		case r == nil:
+			if !s.expired(their) {
+				want = append(want, KeyDigest{Key: their.Key})
+			}
+			continue
+		case r.hidden:
+			continue
+		}
+		ours := r.keyDigest()
+		take, hand := compare(ours, their, r.codec == reg && r.merge != nil)
+		if take {
+			want = append(want, ours)
+		}
+		if hand && r.codec == reg { // else it is given when that codec is compared
+			give = append(give, their)
+		}
+	}
+	for key, r := range sh.records {
+		if _, ok := known[key]; !ok && r.codec == reg && !r.hidden {
+			give = append(give, KeyDigest{Key: key})
+		}
+	}
+	return want, give
+}
+
+// compare tells whether a peer that has a key as their says may have something
+// that this node lacks, and the other way round.
+func compare(ours, their KeyDigest, merges bool) (take, hand bool) {
+	if c := ours.E.Compare(their.E); c != 0 {
+		return c < 0, c > 0
+	}
+	if ours.V.IsZero() || their.V.IsZero() { // who has it alive is ahead
+		return ours.V != their.V && ours.V.IsZero(), ours.V != their.V && their.V.IsZero()
+	}
+	if merges && !their.Digest.IsZero() {
+		differ := ours.Digest != their.Digest
+		return differ, differ
+	}
+	c := ours.V.Compare(their.V)
+	return c < 0, c > 0
+}

@@ -1,0 +1,112 @@
+package state
+
+import (
+	"fmt"
+	"time"
+)
+
+// hide leaves a record out of the digests; its shard is locked.
+func (s *Store) hide(sh *shard, r *Record) {
+	s.unweigh(sh, r)
+	r.hidden = true
+	s.hidden.Add(1)
+}
+
+// Refused implements Replica.
+func (s *Store) Refused(key string, e, v Version) {
+	sh := s.shard(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if r := sh.records[key]; r != nil && r.e == e && r.v == v && !r.hidden {
+		s.hide(sh, r)
+	}
+}
+
+// Health implements Replica.
+func (s *Store) Health() error {
+	if err := s.clock.health(); err != nil {
+		return err
+	}
+	if n := s.hidden.Load(); n > 0 {
+		return fmt.Errorf("peers refuse the versions of %d keys as too far ahead of their clocks; is this node's clock right?", n)
+	}
+	return nil
+}
+
+// Restamp implements Replica.
+func (s *Store) Restamp() (repaired int) {
+	ahead := s.clock.isAhead()
+	if !ahead && s.hidden.Load() == 0 {
+		return 0
+	}
+	limit, ok := s.clock.repair()
+	if !ok {
+		return 0
+	}
+	now := Version{Wall: wallOf(s.cfg.Clock())}
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		n := s.restampShard(sh, limit, now)
+		sh.mu.Unlock()
+		if n > 0 {
+			s.deliver(sh)
+			repaired += n
+		}
+	}
+	return repaired
+}
+
+func (s *Store) restampShard(sh *shard, limit, now Version) (repaired int) {
+	for _, r := range sh.records {
+		newest := r.newest()
+		switch {
+		case newest.After(limit):
+			s.restamp(sh, r, limit)
+		case r.hidden && now.After(newest): // time has caught up with it
+			next := r.again()
+			s.replaceQuietly(sh, r, next)
+			s.send(sh, next)
+		default:
+			continue
+		}
+		repaired++
+	}
+	return repaired
+}
+
+// again is the same state in another record.
+func (r *Record) again() *Record {
+	return &Record{key: r.key, codec: r.codec, e: r.e, v: r.v, merge: r.merge, bytes: r.bytes, bound: r.bound}
+}
+
+// restamp gives r new versions in place of those after limit.
+func (s *Store) restamp(sh *shard, r *Record, limit Version) {
+	next := r.again()
+	if next.e.After(limit) {
+		next.e = s.clock.next(Version{})
+	}
+	if next.live() && (next.v.After(limit) || next.e.After(next.v)) {
+		next.v = s.clock.next(next.e)
+	}
+	if stamped, ok := next.merge.(Stamped); ok && stamped.Newest().After(limit) {
+		next.merge = next.merge.Clone()
+		stamped, _ = next.merge.(Stamped)
+		stamped.Restamp(limit, next.v)
+	}
+	s.publish(sh, r, next)
+	s.send(sh, next)
+}
+
+// send has all of r travel.
+func (s *Store) send(sh *shard, r *Record) {
+	if u, err := r.update(); err == nil {
+		sh.outbox = append(sh.outbox, u)
+	}
+}
+
+// Observe implements Replica.
+func (s *Store) Observe(peer string, wall time.Time) { s.clock.observe(peer, wall) }
+
+// Forget implements Replica.
+func (s *Store) Forget(peer string) { s.clock.forget(peer) }

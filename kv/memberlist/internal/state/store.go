@@ -1,0 +1,255 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/internal/feed"
+)
+
+// Config is what a Store is made of. Instance and the durations must not be 0.
+type Config struct {
+	Instance uint64           // random for each start of a node
+	Codecs   []codec.Codec    // of all clients of the node; codec.Bytes is always there
+	Clock    func() time.Time // nil: time.Now
+
+	MaxClockSkew       time.Duration // how far ahead of the cluster's clock a version may be
+	TombstoneTimeout   time.Duration // how long a deletion is remembered
+	PartitionTolerance time.Duration // how long it is while a member is failed
+	MaxTombstoneBytes  int           // of keys, with overhead; 0: no limit
+}
+
+// Store is what one node holds. All methods may be called concurrently.
+//
+// Reads of single keys and listings take the current root of an immutable tree
+// and wait for nothing. Everything else about a key is under the lock of
+// its shard: a merge, which may take long for a large value that isn't
+// persistent, holds up 1 in 256 keys.
+type Store struct {
+	cfg    Config
+	clock  *clock
+	codecs map[string]*registered
+	ids    []string // sorted
+	bytes  *registered
+
+	tree   atomic.Pointer[iradix.Tree[*Record]] // of what exists
+	shards [Buckets]shard
+
+	mu   sync.Mutex // of publishing; taken while a shard is locked
+	seq  driver.Version
+	feed feed.Feed
+
+	onLocal func(Update)
+	tombs   tombstones
+	hidden  atomic.Int64 // records that a peer refused
+}
+
+// shard is one bucket of the keys, deleted ones included.
+type shard struct {
+	mu      sync.Mutex
+	records map[string]*Record
+	digests map[*registered]Digest
+	lazy    map[*Record]struct{} // whose digest is out of date
+
+	outbox    []Update   // local writes that OnLocal was not told of; under mu
+	delivered sync.Mutex // held while it is told; never taken while mu is held
+}
+
+var _ Replica = (*Store)(nil)
+
+// New returns an empty store.
+func New(cfg Config) (*Store, error) {
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"MaxClockSkew", cfg.MaxClockSkew},
+		{"TombstoneTimeout", cfg.TombstoneTimeout},
+		{"PartitionTolerance", cfg.PartitionTolerance},
+	} {
+		if d.value <= 0 {
+			return nil, fmt.Errorf("%s is %v; it must be positive", d.name, d.value)
+		}
+	}
+	if cfg.Instance == 0 {
+		return nil, errors.New("Instance is 0; it must be a random number")
+	}
+	s := &Store{cfg: cfg, clock: newClock(cfg), codecs: map[string]*registered{}}
+	if err := s.register(cfg.Codecs); err != nil {
+		return nil, err
+	}
+	s.tree.Store(iradix.New[*Record]())
+	for i := range s.shards {
+		s.shards[i].records = map[string]*Record{}
+		s.shards[i].digests = map[*registered]Digest{}
+	}
+	return s, nil
+}
+
+func (s *Store) register(codecs []codec.Codec) error {
+	for _, c := range codecs {
+		if c == nil {
+			return errors.New("a codec is nil")
+		}
+		id := c.CodecID()
+		switch {
+		case id == "" || len(id) > MaxCodecID:
+			return fmt.Errorf("the codec id %q is %d bytes long; 1 to %d are allowed", id, len(id), MaxCodecID)
+		case s.codecs[id] != nil:
+			return fmt.Errorf("two codecs have the id %q", id)
+		}
+		s.codecs[id] = &registered{codec: c, id: id}
+	}
+	plain := codec.Bytes{}
+	if s.codecs[plain.CodecID()] == nil {
+		s.codecs[plain.CodecID()] = &registered{codec: plain, id: plain.CodecID()}
+	}
+	s.bytes = s.codecs[plain.CodecID()]
+	for _, reg := range s.codecs {
+		reg.view = &View{store: s, codec: reg.codec, reg: reg}
+	}
+	s.ids = slices.Sorted(maps.Keys(s.codecs))
+	for i, id := range s.ids {
+		s.codecs[id].index = i
+	}
+	return nil
+}
+
+// MaxCodecID is the length of the longest codec id, in bytes.
+const MaxCodecID = 255
+
+func (s *Store) registered(id string) (*registered, error) {
+	if reg := s.codecs[id]; reg != nil {
+		return reg, nil
+	}
+	return nil, fmt.Errorf("no codec with the id %q is registered on this node, only %q", id, s.ids)
+}
+
+// Codecs implements Replica.
+func (s *Store) Codecs() []string { return s.ids }
+
+// OnLocal implements Replica.
+func (s *Store) OnLocal(f func(Update)) { s.onLocal = f }
+
+// Get returns the current state of a key, nil if it is absent.
+func (s *Store) Get(key string) *Record {
+	r, _ := s.tree.Load().Get([]byte(key))
+	return r
+}
+
+// Snapshot is what exists at one moment. It needs no release.
+type Snapshot struct{ tree *iradix.Tree[*Record] }
+
+// Snapshot returns the store as it is now.
+func (s *Store) Snapshot() Snapshot { return Snapshot{s.tree.Load()} }
+
+// Len returns the number of keys.
+func (sn Snapshot) Len() int { return sn.tree.Len() }
+
+// From calls f with the records whose keys begin with prefix and are greater
+// than after, unless after is empty, in ascending order, until f returns
+// false.
+func (sn Snapshot) From(prefix, after string, f func(*Record) bool) {
+	it := sn.tree.Root().Iterator()
+	it.SeekLowerBound([]byte(max(prefix, after)))
+	for {
+		_, r, ok := it.Next()
+		if !ok || !strings.HasPrefix(r.key, prefix) {
+			return
+		}
+		if (after == "" || r.key > after) && !f(r) {
+			return
+		}
+	}
+}
+
+// shard returns the shard of a key. The same key has the same bucket on every
+// node.
+func (s *Store) shard(key string) *shard { return &s.shards[BucketOf(key)] }
+
+// BucketOf returns the bucket of a key.
+func BucketOf(key string) int {
+	h := uint64(14695981039346656037) // FNV-1a, whose high bits mix well enough for this
+	for i := range len(key) {
+		h = (h ^ uint64(key[i])) * 1099511628211
+	}
+	return int((h ^ h>>32) * 0x9e3779b97f4a7c15 >> 56)
+}
+
+// publish puts next in the place of old, one of which may be nil; the shard is
+// locked. The watches are told if what exists has changed.
+func (s *Store) publish(sh *shard, old, next *Record) {
+	key := ""
+	if old != nil {
+		key = old.key
+		s.unweigh(sh, old)
+	}
+	if next != nil {
+		key = next.key
+		sh.records[key] = next
+	} else {
+		delete(sh.records, key)
+	}
+	s.tombs.replace(old, next)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if next != nil {
+		s.seq++
+		next.seq, next.staged = s.seq, nil
+	}
+	switch tree := s.tree.Load(); {
+	case next.live():
+		tree, _, _ = tree.Insert([]byte(key), next)
+		s.tree.Store(tree)
+	case old.live():
+		tree, _, _ = tree.Delete([]byte(key))
+		s.tree.Store(tree)
+	}
+	if next != nil {
+		s.weighIn(sh, next)
+	}
+	if next.live() || old.live() {
+		s.feed.Tell(next.entry(key))
+	}
+}
+
+// replaceQuietly puts next, the same state in another form, in the place of
+// old; the shard is locked. Clients don't notice.
+func (s *Store) replaceQuietly(sh *shard, old, next *Record) {
+	s.unweigh(sh, old)
+	next.seq = old.seq
+	sh.records[old.key] = next
+	s.tombs.replace(old, next)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if next.live() {
+		tree, _, _ := s.tree.Load().Insert([]byte(old.key), next)
+		s.tree.Store(tree)
+	}
+	s.weighIn(sh, next)
+}
+
+// entry is r as a driver hands it to the engine; r may be nil.
+func (r *Record) entry(key string) driver.Entry {
+	if !r.live() {
+		return driver.Entry{Key: key}
+	}
+	return driver.Entry{Key: key, Object: r, Version: r.seq}
+}
+
+// Entry is r as a driver hands it to the engine.
+func (r *Record) Entry() driver.Entry { return r.entry(r.key) }
