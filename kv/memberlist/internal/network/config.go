@@ -13,7 +13,8 @@ import (
 
 // Config says how a node takes part. DefaultConfig has the defaults.
 type Config struct {
-	Name string // of the node, unique in the cluster, 1 to 128 bytes
+	Name     string // of the node, unique in the cluster, 1 to 128 bytes
+	Instance uint64 // of this run of the node; 0: random
 
 	Security
 

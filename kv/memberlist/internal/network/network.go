@@ -62,15 +62,16 @@ func Start(ctx context.Context, cfg Config, handler Handler) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	var random [8]byte
-	if _, err := rand.Read(random[:]); err != nil {
-		return nil, err
+	for cfg.Instance == 0 {
+		if cfg.Instance, err = RandomInstance(); err != nil {
+			return nil, err
+		}
 	}
 	n := &Network{cfg: cfg, handler: handler, logger: cfg.Logger, rejects: newRejects(cfg.Logger), gate: newGate()}
 	n.bufs.New = func() any { return &cryptBuf{packet: make([]byte, 0, 2048)} }
 	n.ring.Store(r)
 	n.self = Peer{
-		Name: cfg.Name, Instance: binary.BigEndian.Uint64(random[:]), Protocol: protocolCur, Started: time.Now(),
+		Name: cfg.Name, Instance: cfg.Instance, Protocol: protocolCur, Started: time.Now(),
 	}
 	n.self.ID = memberID(n.self.Name, n.self.Instance)
 	n.self.Joined = n.self.Started
@@ -90,6 +91,13 @@ func Start(ctx context.Context, cfg Config, handler Handler) (*Network, error) {
 	}
 	n.run()
 	return n, nil
+}
+
+// RandomInstance returns a number for one run of a node.
+func RandomInstance() (uint64, error) {
+	var b [8]byte
+	_, err := rand.Read(b[:])
+	return binary.BigEndian.Uint64(b[:]), err
 }
 
 // bind opens the ports and finds out what to advertise.

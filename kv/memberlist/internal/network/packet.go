@@ -94,6 +94,9 @@ func (r *ring) openPacket(buf *cryptBuf, packet []byte) (kind byte, payload []by
 		}
 		return kind, packet[clearSize:], ""
 	}
+	if len(packet) < sealedSize+tagSize {
+		return 0, nil, CauseShort
+	}
 	if payload = r.openSealed(buf, packet, senderID{[saltSize]byte(packet[headSize:]), id}, label); payload == nil {
 		return 0, nil, CauseKey
 	}
@@ -104,9 +107,6 @@ func (r *ring) openPacket(buf *cryptBuf, packet []byte) (kind byte, payload []by
 // Deriving a key costs microseconds, and nothing is kept until it has proven
 // to be the right one.
 func (r *ring) openSealed(buf *cryptBuf, packet []byte, from senderID, label string) []byte {
-	if len(packet) < sealedSize+tagSize {
-		return nil
-	}
 	copy(buf.nonce[4:], packet[sealedSize-8:sealedSize])
 	head, body := packet[:sealedSize], packet[sealedSize:]
 	if aead, ok := r.sender(from); ok {
