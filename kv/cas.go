@@ -37,15 +37,22 @@ func (c *client) cas(ctx context.Context, op, key string, guard *Guard, f casFun
 	if err := c.admit(ctx, key, guard); err != nil {
 		return c.fail(op, key, err)
 	}
-	call := &casCall{
-		client: c, ctx: ctx, id: cellID{key: key}, guard: guard, f: f,
-		begun: time.Now(), patience: c.engine.opts.SlowCallback,
+	e := c.engine
+	quick := casCall{client: c, ctx: ctx, id: cellID{key: key}, guard: guard, f: f, patience: e.opts.SlowCallback}
+	err := errDemoted
+	if e.local && guard == nil {
+		err = e.dash(&quick)
 	}
-	if guard != nil {
-		call.id.guard = *guard
+	callbacks := quick.callbacks
+	if err != nil && unfinished(err) {
+		call := quick // on the heap, for others to see
+		if guard != nil {
+			call.id.guard = *guard
+		}
+		err = e.run(&call, err)
+		callbacks = call.callbacks
 	}
-	err := c.engine.run(call)
-	c.engine.opts.Observer.CAS(call.callbacks, err)
+	e.opts.Observer.CAS(callbacks, err)
 	if err != nil {
 		return c.fail(op, key, err)
 	}
@@ -172,13 +179,19 @@ func (d decision) result() error {
 	return d.err
 }
 
-// run takes a call through as many tries as its callback asks for.
-func (e *engine) run(c *casCall) error {
+// unfinished reports whether a call that ended a try with err goes on.
+func unfinished(err error) bool {
+	return err == errDemoted || errors.As(err, new(errAgain)) //nolint:errorlint // errDemoted is never wrapped
+}
+
+// run takes a call through as many tries as its callback asks for. err is how
+// its first one ended, errDemoted if there was none.
+func (e *engine) run(c *casCall, err error) error {
 	var pause *pauses
 	for {
-		err := e.try(c)
-		if err == nil {
-			return nil
+		if err == errDemoted { //nolint:errorlint // never wrapped
+			c.begun = time.Now()
+			err = e.try(c)
 		}
 		var asked errAgain
 		if !errors.As(err, &asked) {
@@ -194,10 +207,42 @@ func (e *engine) run(c *casCall) error {
 		if !pause.sleep(c.ctx, e.ctx) {
 			return e.ended(c.ctx, asked.err)
 		}
-		// A refusal of a remembered value doesn't count without a look at the
-		// store, so the callback gets to see what it may be waiting for.
-		c.begun = time.Now()
+		// The next try begins now: a refusal of a remembered value doesn't
+		// count without a look at the store, so the callback gets to see what
+		// it may be waiting for.
+		err = errDemoted
 	}
+}
+
+// dashes is how often a call on a store inside the process is tried before
+// it minds the others.
+const dashes = 3
+
+// dash runs c without a cell, on a store that never waits: there is no round
+// trip that callers could share, and a read, a callback and a swap are over
+// sooner than the book-keeping of a meeting. Who loses to others that often,
+// or finds a cell in use, meets them there, and then new callers do too, so
+// that nobody loses for ever. It returns errDemoted if c has to go on.
+func (e *engine) dash(c *casCall) error {
+	sh := e.cells.shard(c.id.key)
+	for range dashes {
+		if sh.used.Load() > 0 {
+			break
+		}
+		base, err := e.look(c.ctx, c.id.key, nil, c.begun)
+		if err != nil {
+			return e.orDemote(c, err)
+		}
+		d := c.decide(stateOf(base.entry))
+		if c.ctx.Err() != nil || e.ctx.Err() != nil {
+			return e.ended(c.ctx, nil)
+		}
+		err = e.conclude(c, base, d)
+		if err != errDemoted { //nolint:errorlint // never wrapped, on the hot path
+			return err
+		}
+	}
+	return errDemoted
 }
 
 // errEvicted ends a round of a call whose callback held the others up for too

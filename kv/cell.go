@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,6 +35,7 @@ func (cs *cells) shard(key string) *shard {
 type shard struct {
 	mu    sync.Mutex
 	cells map[cellID]*cell
+	used  atomic.Int32 // len(cells), for those who don't need the lock otherwise
 }
 
 // cell is where the calls on one key meet. It is held either by a single call,
@@ -93,6 +95,7 @@ func (cs *cells) join(e *engine, c *casCall) (cl *cell, alone bool) {
 	if cl == nil {
 		cl = &cell{shard: sh, id: c.id, holder: c}
 		sh.cells[c.id] = cl
+		sh.used.Add(1)
 		return cl, true
 	}
 	if !cl.ensureGroup(e) {
@@ -151,6 +154,7 @@ func (cl *cell) handOver() {
 func (cl *cell) remove() {
 	if cl.shard.cells[cl.id] == cl {
 		delete(cl.shard.cells, cl.id)
+		cl.shard.used.Add(-1)
 	}
 }
 

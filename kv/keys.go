@@ -19,6 +19,9 @@ const (
 // CheckKey reports whether key obeys rules K1 and K3 of [Client]. The error
 // matches ErrInvalidKey, quotes the key and says what is allowed.
 func CheckKey(key string) error {
+	if isPlain(key) {
+		return nil
+	}
 	if err := checkForm(key); err != nil {
 		return err
 	}
@@ -39,6 +42,21 @@ func CheckNamespace(prefix string) error {
 		return fmt.Errorf("%w: the prefix %q must be empty or end in \"/\"", ErrInvalidKey, prefix)
 	}
 	return CheckKey(bare)
+}
+
+// isPlain reports whether key, at a glance, obeys rules K1 and K3: it is ASCII
+// and has neither an empty segment nor one that begins with a dot. Nearly every
+// key is, and it is checked on every call and on every key of a listing.
+func isPlain(key string) bool {
+	before := byte('/')
+	for i := range len(key) {
+		c := key[i]
+		if c < 0x20 || c >= 0x7f || before == '/' && (c == '/' || c == '.') {
+			return false
+		}
+		before = c
+	}
+	return before != '/' && len(key) <= MaxKeyLen
 }
 
 // checkForm is rule K1 alone.

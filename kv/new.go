@@ -77,12 +77,14 @@ func (c *client) admit(ctx context.Context, key string, guard *Guard) error {
 	if c.engine.ctx.Err() != nil {
 		return ErrClosed
 	}
-	check := CheckKey
-	if c.raw {
-		check = checkForm
-	}
-	if err := check(key); err != nil {
-		return err
+	if !isPlain(key) {
+		check := CheckKey
+		if c.raw {
+			check = checkForm
+		}
+		if err := check(key); err != nil {
+			return err
+		}
 	}
 	if guard != nil {
 		if err := checkForm(guard.Key); err != nil {
@@ -101,6 +103,9 @@ func (c *client) admit(ctx context.Context, key string, guard *Guard) error {
 // visible reports whether a key found in the store, in a listing or watch of
 // wanted, is shown to this client's user (K3).
 func (c *client) visible(wanted, key string) bool {
+	if isPlain(key) {
+		return true
+	}
 	if checkForm(key) != nil {
 		c.engine.opts.Observer.Skipped(key)
 		return false
