@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 
+	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -237,6 +238,20 @@ func LimitsOf(c Client) (Limits, error) {
 		return l.Limits()
 	}
 	return Limits{}, notSupported("Limits", "")
+}
+
+// Coder is the optional interface behind [CodecOf].
+type Coder interface {
+	Codec() (codec.Codec, error)
+}
+
+// CodecOf returns the codec that makes c's values of the bytes that [Raw]
+// shows. It is for those who work on bytes and answer with values.
+func CodecOf(c Client) (codec.Codec, error) {
+	if k, ok := c.(Coder); ok {
+		return k.Codec()
+	}
+	return nil, notSupported("Codec", "")
 }
 
 var errNoExtra = errors.New("this client has no such interface")

@@ -3,6 +3,8 @@ package kv
 import (
 	"context"
 	"iter"
+
+	"github.com/polykv/polykv/codec"
 )
 
 // Forward is for wrappers to embed: it forwards Client and every optional
@@ -22,6 +24,7 @@ var _ interface {
 	VersionedClient
 	RawViewer
 	Limiter
+	Coder
 } = Forward{}
 
 // Watch forwards to [Watch].
@@ -87,3 +90,6 @@ func (w Forward) Raw() (Client, error) { return Raw(w.Client) }
 
 // Limits forwards to [LimitsOf].
 func (w Forward) Limits() (Limits, error) { return LimitsOf(w.Client) }
+
+// Codec forwards to [CodecOf].
+func (w Forward) Codec() (codec.Codec, error) { return CodecOf(w.Client) }

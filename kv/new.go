@@ -45,6 +45,7 @@ var _ interface {
 	VersionedClient
 	RawViewer
 	Limiter
+	Coder
 } = (*client)(nil)
 
 // Raw implements RawViewer.
@@ -55,6 +56,9 @@ func (c *client) Raw() (Client, error) {
 	}
 	return raw, nil
 }
+
+// Codec implements Coder.
+func (c *client) Codec() (codec.Codec, error) { return c.codec, nil }
 
 // Limits implements Limiter.
 func (c *client) Limits() (Limits, error) { return c.engine.limits, nil }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+
+	"github.com/polykv/polykv/codec"
 )
 
 // Prefix returns a client that sees only the keys of c that begin with prefix,
@@ -55,6 +57,7 @@ var _ interface {
 	VersionedClient
 	RawViewer
 	Limiter
+	Coder
 } = (*prefixed)(nil)
 
 // key checks a bare key and puts the prefix before it.
@@ -230,3 +233,5 @@ func (p *prefixed) Limits() (Limits, error) {
 	}
 	return l, err
 }
+
+func (p *prefixed) Codec() (codec.Codec, error) { return p.in.Codec() }
