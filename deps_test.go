@@ -34,6 +34,9 @@ var mayLink = map[string][]string{
 	"kv/consul":   {"codec", "kv", "kv/driver", "kv/config", "internal/tlspeer"},
 	"kv/multi":    {"codec", "kv", "kv/driver", "kv/multi/internal/side"},
 	"kv/metrics":  {"codec", "kv", "kv/driver"},
+
+	"kv/memberlist/internal/state": {"codec", "kv", "kv/driver", "kv/internal/feed"},
+
 	"conformance": {"codec", "kv", "kv/driver"},
 }
 

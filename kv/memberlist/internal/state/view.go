@@ -183,11 +183,13 @@ func (v *View) merged(key string, base *Record, value Mergeable, limit int) (any
 			return base, nil
 		}
 		r.staged.change, r.bound = change, base.bound
+		stamp(r.merge, r.v)
+		stamp(change, r.v)
 	} else {
-		r.merge, r.staged.change = value, value.Clone()
+		r.merge = value
+		stamp(r.merge, r.v)
+		r.staged.change = r.merge.Clone()
 	}
-	stamp(r.merge, r.v)
-	stamp(r.staged.change, r.v)
 	if err := r.staged.follow(base); err != nil {
 		return nil, err
 	}
