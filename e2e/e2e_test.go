@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
 	"github.com/polykv/polykv/codec"
@@ -28,6 +29,11 @@ type backend struct {
 	open   func(endpoints []string) (driver.Store, error)
 
 	compact func(testing.TB, *testserver.Cluster) // drops the history; nil if there is none
+
+	oneEndpoint  bool // a client knows one server only
+	keeper       func(testing.TB, *testserver.Cluster) keeper
+	storeChoices []choice     // faults of this store alone
+	regressions  []regression // plans that once failed
 }
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -42,6 +48,12 @@ var etcdBackend = backend{
 		return etcd.Open(cfg, quiet)
 	},
 	compact: compactEtcd,
+	keeper:  newEtcdKeeper,
+	storeChoices: []choice{
+		{3, compaction, all, 0, 0},
+		{1, defrag, leader, 0, 0},
+		{1, defrag, follower, 0, 0},
+	},
 }
 
 var consulBackend = backend{
@@ -53,10 +65,19 @@ var consulBackend = backend{
 		cfg.Address = endpoints[0]
 		return consul.Open(cfg, quiet)
 	},
+	oneEndpoint:  true,
+	keeper:       newConsulKeeper,
+	storeChoices: []choice{{2, restore, all, second, 3 * second}},
 }
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(servertest.Main(m, etcdBackend.shared, consulBackend.shared))
+	zerolog.SetGlobalLevel(zerolog.Disabled) // toxiproxy writes to stderr, whatever logger it is given
+	// toxiproxy leaves goroutines behind on connections that a toxic has closed.
+	var options []goleak.Option
+	for _, f := range []string{".(*ToxicLink).read", ".(*ToxicLink).write", "/toxics.(*ToxicStub).Run"} {
+		options = append(options, goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2"+f))
+	}
+	goleak.VerifyTestMain(servertest.Main(m, etcdBackend.shared, consulBackend.shared), options...)
 }
 
 // onEach runs a test on every backend.

@@ -1,0 +1,102 @@
+package e2e
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// Random faults, on clusters of three servers, under clients that work and
+// watch. The plan of a round follows from its seed, which is printed; what the
+// servers make of it is up to the moment.
+//
+//	POLYKV_SEED=n                 only the round of this seed
+//	POLYKV_SOAK=1                 rounds of other seeds, one after another
+//	POLYKV_SOAK_TIME=1h           for so long on each backend; default 10m
+func TestRandomFaults(t *testing.T) { onEach(t, randomFaults) }
+
+func randomFaults(t *testing.T, b backend) {
+	a, total := newArena(t, b, false), newTally()
+	total.rounds = 0
+	defer func() { t.Logf("%s:\n%s", b.name, total) }()
+	for _, plan := range b.regressions {
+		t.Logf("once failed: %s", plan.what)
+		a.run(t, 0, plan.plan, total)
+	}
+	begun := time.Now()
+	for seed, again := firstSeed(t); ; seed = rand.Uint64() {
+		t.Logf("POLYKV_SEED=%d", seed)
+		p := draw(seed, append(serverChoices(), b.storeChoices...), networkChoices(), roundLasts())
+		if !a.run(t, seed, p, total) || !again || time.Since(begun) > soakTime(t) {
+			return
+		}
+	}
+}
+
+// What a secured cluster adds: rights that are taken away and given back.
+// Neither makes a watch tell of deletions.
+func TestRandomFaultsSecured(t *testing.T) { onEach(t, randomFaultsSecured) }
+
+func randomFaultsSecured(t *testing.T, b backend) {
+	a, total := newArena(t, b, true), newTally()
+	total.rounds = 0
+	defer func() { t.Logf("%s:\n%s", b.name, total) }()
+	choices := []choice{
+		{6, revoke, oneClient, short, 2 * second},
+		{3, revoke, all, short, 2 * second},
+		{1, kill, leader, short, second},
+		{1, restart, follower, short, second},
+		{1, stop, follower, short, 2 * second},
+	}
+	begun := time.Now()
+	for seed, again := firstSeed(t); ; seed = rand.Uint64() {
+		t.Logf("POLYKV_SEED=%d", seed)
+		p := draw(seed, choices, networkChoices(), roundLasts()/2)
+		p.Servers = append([]fault{{revoke, all, short, short, seed}}, p.Servers...)
+		if !a.run(t, seed, p, total) || !again || time.Since(begun) > soakTime(t)/4 {
+			return
+		}
+	}
+}
+
+// A once-failed plan is carried out in every run. It holds what it takes to
+// fail again, and no more.
+type regression struct {
+	what string
+	plan plan
+}
+
+// firstSeed returns the seed to begin with, and whether others follow.
+func firstSeed(t testing.TB) (seed uint64, again bool) {
+	text := os.Getenv("POLYKV_SEED")
+	if text == "" {
+		return rand.Uint64(), os.Getenv("POLYKV_SOAK") != ""
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("POLYKV_SEED: %v", err)
+	}
+	return seed, false
+}
+
+// roundLasts is for how long things go wrong in one round.
+func roundLasts() time.Duration {
+	if os.Getenv("POLYKV_SOAK") != "" {
+		return 30 * time.Second
+	}
+	return 12 * time.Second
+}
+
+func soakTime(t testing.TB) time.Duration {
+	text := os.Getenv("POLYKV_SOAK_TIME")
+	if text == "" {
+		return 10 * time.Minute
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatalf("POLYKV_SOAK_TIME: %v", err)
+	}
+	return d
+}
