@@ -15,6 +15,10 @@ const (
 	// its heartbeat, in both stores: unguarded and never mirrored.
 	ClientsPrefix = kv.ReservedSegment + "/clients/"
 
+	// ScratchPrefix is where a command writes what it removes at once, to learn
+	// what it may do.
+	ScratchPrefix = kv.ReservedSegment + "/scratch/"
+
 	// HeartbeatEvery is how often a client writes it.
 	HeartbeatEvery = 10 * time.Second
 

@@ -1,0 +1,120 @@
+package migrate
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/polykv/polykv/kv/multi/internal/side"
+)
+
+// ErrRefused is matched by the error of a command that can't do anything in the
+// state that it found. The error says what to do instead; nothing was changed.
+var ErrRefused = errors.New("refused")
+
+// String returns the command as the command line has it.
+func (c command) String() string {
+	switch c {
+	case start:
+		return "start"
+	case cutover:
+		return "cutover"
+	case rollback:
+		return "rollback"
+	case abort:
+		return "abort"
+	case finishOnTarget, finishOnSource:
+		return "finish"
+	default:
+		return "no command"
+	}
+}
+
+// Phase says where a migration stands, in one word for programs.
+type Phase string
+
+// The phases of a migration.
+const (
+	None         Phase = "none"          // neither store has a record
+	Starting     Phase = "starting"      // start was interrupted
+	StartingBack Phase = "starting-back" // a start in the other direction was interrupted
+	Mirroring    Phase = "mirroring"     // the source is primary, the target standby
+	Sealed       Phase = "sealed"        // a cutover is under way: no writes
+	Flipped      Phase = "flipped"       // the target is primary, the source still sealed
+	Reversed     Phase = "reversed"      // the target is primary, the source standby
+	Sealing      Phase = "sealing-back"  // a roll-back is under way: no writes
+	FlippedBack  Phase = "flipped-back"  // the source is primary again, the target still sealed
+	Finished     Phase = "finished"      // the target is primary, the source retired
+	GivenUp      Phase = "given-up"      // the source is primary, the target retired
+	Stranded     Phase = "stranded"      // a cutover or roll-back and a finish at once: no writes
+	Unknown      Phase = "unknown"       // one of the stores can't be read
+	Broken       Phase = "broken"        // no command leads to these records
+)
+
+// phaseOf returns where a migration with these states stands.
+func phaseOf(s, t side.State) Phase {
+	switch [2]side.State{s, t} {
+	case [2]side.State{absent, absent}:
+		return None
+	case [2]side.State{side.Primary, absent}:
+		return Starting
+	case [2]side.State{absent, side.Primary}:
+		return StartingBack
+	case [2]side.State{side.Primary, side.Standby}:
+		return Mirroring
+	case [2]side.State{side.Sealed, side.Standby}, [2]side.State{side.Sealed, side.Filling}:
+		return Sealed
+	case [2]side.State{side.Sealed, side.Primary}:
+		return Flipped
+	case [2]side.State{side.Standby, side.Primary}:
+		return Reversed
+	case [2]side.State{side.Standby, side.Sealed}, [2]side.State{side.Filling, side.Sealed}:
+		return Sealing
+	case [2]side.State{side.Primary, side.Sealed}:
+		return FlippedBack
+	case [2]side.State{side.Retired, side.Primary}:
+		return Finished
+	case [2]side.State{side.Primary, side.Retired}:
+		return GivenUp
+	case [2]side.State{side.Sealed, side.Retired}, [2]side.State{side.Retired, side.Sealed}:
+		return Stranded
+	}
+	return Broken
+}
+
+// advice says, for each phase, where the migration stands and what comes next.
+// {source} and {target} are replaced by their quoted names.
+var advice = map[Phase]struct{ now, next string }{
+	None:         {"there is no migration: neither store has a record", `to begin, run "polykv migrate plan" and then "polykv migrate start"`},
+	Starting:     {"a start was interrupted: store {source} is primary, store {target} has no record yet", `run "polykv migrate start" again`},
+	StartingBack: {"store {target} is primary, and store {source} has no record: a migration from {target} to {source} was begun, or the configuration has the two the wrong way round", `check which store is the source; to move from {target} to {source}, run "polykv migrate start" with the two exchanged`},
+	Mirroring:    {"store {source} is primary and is mirrored into store {target}", `when all clients run coordinated and "polykv verify" finds no difference, run "polykv migrate cutover"`},
+	Sealed:       {"a cutover is under way: store {source} is sealed, and writes wait", `run "polykv migrate cutover" to end it, or "polykv migrate abort" to undo it`},
+	Flipped:      {"store {target} is primary; store {source} is still sealed", `run "polykv migrate cutover" again to let it go, which a roll-back needs`},
+	Reversed:     {"store {target} is primary and is mirrored back into store {source}", `watch it; then run "polykv migrate finish" to retire store {source}, or "polykv migrate rollback" to go back`},
+	Sealing:      {"a roll-back is under way: store {target} is sealed, and writes wait", `run "polykv migrate rollback" to end it, or "polykv migrate abort" to undo it`},
+	FlippedBack:  {"store {source} is primary again; store {target} is still sealed", `run "polykv migrate rollback" again to let it go`},
+	Finished:     {"the migration is finished: store {target} is primary, store {source} is retired", `configure the clients for store {target} alone; to move back, start a migration from it`},
+	GivenUp:      {"the migration was given up: store {source} is primary, store {target} is retired", `configure the clients for store {source} alone; to try again, run "polykv migrate start"`},
+	Stranded:     {"a cutover or roll-back met a finish: one store is sealed, the other retired, and writes wait", `run "polykv migrate abort", which makes the sealed store primary again`},
+	Broken:       {"no command leads to these records: somebody else wrote or removed one", `read the key ".polykv/record" in both stores, and see docs/migration.md`},
+}
+
+// Describe says in a sentence where a migration in phase p stands, and in
+// another what comes next.
+func (p Phase) Describe(sourceName, targetName string) (now, next string) {
+	a, known := advice[p]
+	if !known {
+		a = advice[Broken]
+	}
+	names := strings.NewReplacer("{source}", strconv.Quote(sourceName), "{target}", strconv.Quote(targetName))
+	return names.Replace(a.now), names.Replace(a.next)
+}
+
+// refusal is the error of a command that found a state in which it can't do
+// anything.
+func refusal(c command, p Phase, names [2]string) error {
+	now, next := p.Describe(names[source], names[target])
+	return fmt.Errorf("%w: %s can't go on here: %s; %s", ErrRefused, c, now, next)
+}

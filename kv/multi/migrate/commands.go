@@ -1,0 +1,156 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/multi/internal/side"
+)
+
+// Result is what a command did, or would do.
+type Result struct {
+	Command string   `json:"command"`
+	DryRun  bool     `json:"dry_run"`
+	Phase   Phase    `json:"phase"`   // where the migration stands afterwards
+	Changes []Change `json:"changes"` // none: there was nothing to do
+
+	// Pause is how long a cutover or roll-back kept writes waiting, from before
+	// the one store was sealed until after the other was made primary. It is 0
+	// if this run didn't do both.
+	Pause time.Duration `json:"pause_ns"`
+
+	// Before is what a cutover copied before it sealed, Fenced what it compared
+	// and copied after, Compared what Finish compared.
+	Before   *Totals `json:"before,omitempty"`
+	Fenced   *Totals `json:"fenced,omitempty"`
+	Compared *Totals `json:"compared,omitempty"`
+}
+
+var (
+	// ErrAborted: somebody else aborted the cutover or roll-back that the
+	// command was making.
+	ErrAborted = errors.New("aborted by another run")
+
+	// ErrNoGuards: a store can't guard operations, which a coordinated
+	// migration needs.
+	ErrNoGuards = fmt.Errorf("%w: no guards", kv.ErrNotSupported)
+)
+
+// Start makes the source primary and the target standby, so that coordinated
+// clients mirror into the target. Run it while the clients still use
+// the source alone, and configure them afterwards.
+//
+// It is refused if the target holds keys, unless Options.AllowKeys is set.
+func (m *Migration) Start(ctx context.Context) (Result, error) {
+	for _, s := range m.sides {
+		has, err := s.HasGuards(ctx)
+		if err != nil {
+			return Result{}, err
+		}
+		if !has {
+			return Result{}, fmt.Errorf("store %q: %w: a coordinated migration needs a store that can make a write depend on another key; "+
+				`without, "polykv copy" and "polykv verify" and the switch of a single process are what can be had`, s.Name(), ErrNoGuards)
+		}
+	}
+	if err := m.checkApart(ctx); err != nil {
+		return Result{}, err
+	}
+	return m.run(ctx, start)
+}
+
+// checkApart makes sure that the two sides are not one store under two names.
+func (m *Migration) checkApart(ctx context.Context) error {
+	v, err := m.read(ctx, source)
+	if errors.Is(err, ErrBadRecord) || err == nil && v.versions[source] != 0 {
+		return err
+	}
+	if err != nil || m.opts.DryRun {
+		return err
+	}
+	key := side.ScratchPrefix + side.NewID()
+	if err := m.sides[source].CAS(ctx, key, nil, func([]byte, bool) ([]byte, kv.Action, error) { return []byte("probe"), kv.Put, nil }); err != nil {
+		return err
+	}
+	_, both, err := m.sides[target].Get(ctx, key, nil)
+	err = errors.Join(err, m.sides[source].Delete(ctx, key, nil))
+	if err == nil && both {
+		err = fmt.Errorf("%w: %q and %q lead to the same store", ErrRefused, m.sides[source].Name(), m.sides[target].Name())
+	}
+	return err
+}
+
+// Cutover makes the target primary. It copies what differs while clients go
+// on writing, then seals the source, copies and verifies every key while
+// writes wait, and makes the target primary; clients follow by themselves. The
+// source becomes standby and is mirrored into, for a roll-back.
+//
+// A cutover that was interrupted is gone on with. One that fails after it
+// sealed, or is cancelled, is undone, so that clients can write again; only if
+// that fails too, or the process is killed, do writes wait until Cutover or
+// Abort is run again. ErrAborted says that somebody else undid it.
+func (m *Migration) Cutover(ctx context.Context) (Result, error) { return m.run(ctx, cutover) }
+
+// Rollback makes the source primary again after a cutover. It is a cutover in
+// the other direction, from a store that was mirrored into all the while, so no
+// write is lost either.
+func (m *Migration) Rollback(ctx context.Context) (Result, error) { return m.run(ctx, rollback) }
+
+// Abort undoes a cutover or roll-back that has not made its store primary yet.
+func (m *Migration) Abort(ctx context.Context) (Result, error) { return m.run(ctx, abort) }
+
+// Finish retires the store that is no longer primary and ends the migration.
+// on names the store that stays, and is there against mistakes: the target
+// after a migration, the source of one that is given up; "" is the target.
+//
+// Before, it compares both stores once more. What differs although all clients
+// mirror was written by somebody who is not coordinated: unless
+// Options.AllowDifferences is set, nothing is changed then and the error is a
+// [*DifferencesError].
+func (m *Migration) Finish(ctx context.Context, on string) (Result, error) {
+	c := finishOnTarget
+	switch on {
+	case "", m.sides[target].Name():
+	case m.sides[source].Name():
+		c = finishOnSource
+	default:
+		return Result{}, fmt.Errorf("there is no store %q in this migration to finish on, only %q and %q", on, m.sides[source].Name(), m.sides[target].Name())
+	}
+	result, err := m.run(ctx, c)
+	if err == nil && !m.opts.DryRun {
+		err = m.forget(ctx)
+	}
+	return result, err
+}
+
+// undoTimeout bounds how long a cutover that failed tries to unseal.
+const undoTimeout = 30 * time.Second
+
+func (m *Migration) run(ctx context.Context, c command) (Result, error) {
+	r := &run{Migration: m, command: c, result: Result{Command: c.String(), DryRun: m.opts.DryRun, Changes: []Change{}}}
+	err := r.do(ctx)
+	if err != nil && !r.sealedBy.IsZero() && r.result.Pause == 0 && !errors.Is(err, ErrAborted) {
+		err = r.undo(ctx, err)
+	}
+	return r.result, err
+}
+
+// undo lets clients write again after a cutover failed that this run had
+// begun to seal for.
+func (r *run) undo(ctx context.Context, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	back := &run{Migration: r.Migration, command: abort}
+	err := back.do(ctx)
+	r.result.Changes = append(r.result.Changes, back.result.Changes...)
+	r.result.Phase = back.result.Phase
+	switch {
+	case err == nil:
+		return fmt.Errorf("the %s failed and was undone, clients go on as before: %w", r.command, cause)
+	case errors.Is(err, ErrRefused) && (r.result.Phase == Flipped || r.result.Phase == FlippedBack):
+		return fmt.Errorf("the %s has made its store primary, but was interrupted then; run it again: %w", r.command, cause)
+	}
+	return fmt.Errorf("the %s failed: %w; it could not be undone either, so writes may be waiting: run it again or abort it: %w", r.command, cause, err)
+}

@@ -1,0 +1,219 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/multi/internal/side"
+)
+
+// maxPasses bounds how often a command that others interfere with decides
+// again.
+const maxPasses = 50
+
+// view is what one pass has read, or written since.
+type view struct {
+	records  [2]side.Record
+	versions [2]kv.Version // 0: there is no record
+}
+
+func (v *view) state(r role) side.State {
+	if v.versions[r] == 0 {
+		return absent
+	}
+	return v.records[r].State
+}
+
+func (v *view) phase() Phase { return phaseOf(v.state(source), v.state(target)) }
+
+// read reads the record of the store in the role first, then the other's.
+func (m *Migration) read(ctx context.Context, first role) (v view, err error) {
+	for _, r := range []role{first, first.other()} {
+		if v.records[r], v.versions[r], err = m.sides[r].ReadRecord(ctx); err != nil {
+			return view{}, err
+		}
+	}
+	return v, nil
+}
+
+// pair is what decides about a start, besides the states.
+func (v *view) pair(names [2]string) pair {
+	s, t := v.records[source], v.records[target]
+	return pair{
+		ours: s.Source == names[source] && s.Target == names[target],
+		same: s.Migration == t.Migration,
+	}
+}
+
+// check makes sure that the records are about the two stores of m, whichever of
+// them was the source. A new migration may follow one with a third store.
+func (v *view) check(c command, names [2]string) error {
+	for r, record := range v.records {
+		if v.versions[r] == 0 || record.Other() == names[role(r).other()] {
+			continue
+		}
+		if c == start && record.State != side.Standby {
+			continue
+		}
+		return fmt.Errorf("%w: the record of store %q belongs to a migration from %q to %q, not to one between %q and %q",
+			ErrRefused, record.Store, record.Source, record.Target, names[source], names[target])
+	}
+	return nil
+}
+
+// record returns the record that ch writes.
+func (v *view) record(c command, ch change, names [2]string) side.Record {
+	r := v.records[ch.who]
+	highest := max(v.records[source].Epoch, v.records[target].Epoch)
+	r.State, r.Epoch = ch.to, highest
+	if ch.raise {
+		r.Epoch++
+	}
+	if c == start {
+		r.Source, r.Target, r.Migration = names[source], names[target], v.records[source].Migration
+	}
+	if ch.fresh {
+		r.Migration = side.NewID()
+	}
+	return r
+}
+
+// run is one run of a command.
+type run struct {
+	*Migration
+	command command
+	result  Result
+
+	sealing  bool      // a pass found or made the store that is left sealed
+	sealedBy time.Time // when this run sealed it, or may have; zero: it didn't
+}
+
+// do passes until the command has nothing left to do. A pass that found a
+// record moved, or could not learn what became of its own change, has ended: the
+// next one reads and decides again.
+func (r *run) do(ctx context.Context) error {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 5*time.Millisecond, time.Second
+	pause.Reset()
+	var last error
+	for range maxPasses {
+		done, err := r.pass(ctx)
+		switch {
+		case done || err != nil && !overtaken(err):
+			return err
+		case err == nil:
+			continue
+		}
+		last = err
+		select {
+		case <-time.After(pause.NextBackOff()):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+	}
+	return fmt.Errorf("%s: given up after %d passes, each of which somebody else interfered with: %w", r.command, maxPasses, last)
+}
+
+// overtaken reports whether err says that the records or the keys changed under
+// a pass, so that another may succeed.
+func overtaken(err error) bool {
+	return !isAny(err, kv.ErrTooLarge, kv.ErrInvalidKey, context.Canceled, context.DeadlineExceeded, kv.ErrClosed) &&
+		isAny(err, kv.ErrConflict, kv.ErrFenced, kv.ErrIndeterminate)
+}
+
+func isAny(err error, sentinels ...error) bool {
+	return slices.ContainsFunc(sentinels, func(s error) bool { return errors.Is(err, s) })
+}
+
+// pass is one pass: read, decide, work, change.
+func (r *run) pass(ctx context.Context) (done bool, err error) {
+	v, err := r.read(ctx, r.command.first())
+	if err != nil {
+		return false, err
+	}
+	r.result.Phase = v.phase()
+	if err := v.check(r.command, r.names()); err != nil {
+		return false, err
+	}
+	s := decide(r.command, v.state(source), v.state(target), v.pair(r.names()))
+	switch {
+	case s.refused:
+		return false, refusal(r.command, v.phase(), r.names())
+	case s.done():
+		return true, nil
+	case r.sealing && s.prepare:
+		return false, fmt.Errorf("%w: store %q is primary again", ErrAborted, r.from(s).Name())
+	}
+	r.sealing = r.sealing || v.phase() == Sealed || v.phase() == Sealing
+	if err := r.work(ctx, s, &v); err != nil {
+		return false, err
+	}
+	for _, ch := range s.changes {
+		if err := r.change(ctx, &v, ch); err != nil {
+			return false, err
+		}
+	}
+	r.result.Phase = v.phase()
+	return s.last || r.opts.DryRun, nil
+}
+
+// change makes one change, from exactly the version that this pass has seen.
+func (r *run) change(ctx context.Context, v *view, ch change) error {
+	began := time.Now()
+	before := v.state(ch.who)
+	record := v.record(r.command, ch, r.names())
+	version := v.versions[ch.who] + 1 // for a dry run: any that isn't 0
+	if !r.opts.DryRun {
+		var err error
+		record, version, err = r.sides[ch.who].SwapRecord(ctx, v.versions[ch.who], record)
+		if ch.to == side.Sealed && before == side.Primary && !errors.Is(err, kv.ErrConflict) {
+			r.sealedBy = began // even if the outcome is unknown: writes may wait
+		}
+		if err != nil {
+			return err
+		}
+		r.sealing = r.sealing || ch.to == side.Sealed
+	}
+	v.records[ch.who], v.versions[ch.who] = record, version
+	told := Change{Store: r.sides[ch.who].Name(), From: before, To: ch.to, Epoch: record.Epoch}
+	r.result.Changes = append(r.result.Changes, told)
+	if r.opts.Changed != nil {
+		r.opts.Changed(told)
+	}
+	if ch.to == side.Primary && !r.sealedBy.IsZero() {
+		r.result.Pause = time.Since(r.sealedBy)
+	}
+	return nil
+}
+
+// from and to are the stores between which the work of s is done.
+func (r *run) from(s step) *side.Side { return r.sides[fromRole(s)] }
+func (r *run) to(s step) *side.Side   { return r.sides[fromRole(s).other()] }
+
+func fromRole(s step) role {
+	if s.flipped {
+		return target
+	}
+	return source
+}
+
+func (r *run) work(ctx context.Context, s step, v *view) error {
+	guard := side.Guard(v.versions[fromRole(s).other()])
+	switch {
+	case s.empty:
+		return r.checkEmpty(ctx)
+	case s.prepare:
+		return r.prepare(ctx, s, guard)
+	case s.complete:
+		return r.complete(ctx, s, guard)
+	case s.compare:
+		return r.compare(ctx, s)
+	}
+	return nil
+}
