@@ -40,15 +40,13 @@ func (s *Spread) member(instance uint64) (network.Peer, bool) {
 }
 
 // PeersChanged implements [network.Handler].
-func (s *Spread) PeersChanged(peers []network.Peer) {
+func (s *Spread) PeersChanged([]network.Peer) {
 	if !s.up.Load() {
 		return // Attach asks for the members
 	}
 	s.members.mu.Lock()
 	defer s.members.mu.Unlock()
-	if s.up.Load() && len(peers) > 0 {
-		peers = s.net.Peers() // which is never older, whoever calls
-	}
+	peers := s.net.Peers() // never older than what came, whoever calls
 	set := &memberSet{list: peers, byInstance: make(map[uint64]network.Peer, len(peers))}
 	for _, p := range peers {
 		set.byInstance[p.Instance] = p

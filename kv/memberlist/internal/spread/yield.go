@@ -114,12 +114,13 @@ func (s *Spread) standing() standing {
 // yield takes everything from the peer and drops what it lacks.
 func (c *comparison) yield(ours, theirs *standing) error {
 	since := time.Now().Add(-max(ours.apart, theirs.apart))
-	var updates []state.Update
+	var both []string
+	yielding := c.s.store.Yield(since)
 	for _, our := range ours.codecs {
 		if !slices.ContainsFunc(theirs.codecs, func(their state.CodecDigest) bool { return their.Codec == our.Codec }) {
-			updates = append(updates, c.s.content(our.Codec)...) // which the peer can't have
 			continue
 		}
+		both = append(both, our.Codec)
 		if err := c.stream.send(msgAll, []byte(our.Codec)); err != nil {
 			return err
 		}
@@ -133,33 +134,21 @@ func (c *comparison) yield(ours, theirs *standing) error {
 				return err
 			}
 			c.taken += len(it.Value)
-			updates = append(updates, it.Update)
+			yielding.Take(it.Update)
 		}
 	}
 	if err := c.stream.send(msgEnd); err != nil {
 		return err
 	}
-	result := c.s.store.Yield(updates, since)
+	result := yielding.End(both)
 	c.s.adopt(theirs.rank, since)
 	c.s.count.yields.Add(1)
-	c.s.count.yieldedKeys.Add(uint64(result.Keys)) //nolint:gosec // not negative
+	c.s.count.yieldedKeys.Add(uint64(result.Dropped)) //nolint:gosec // not negative
 	c.s.cfg.Logger.Warn("this node was apart for longer than deletions are remembered, and yielded to the other side",
-		"to", c.peer.Name, "since", since, "keys_dropped", result.Keys, "keys_taken", result.Taken)
+		"to", c.peer.Name, "since", since, "keys_dropped", result.Dropped, "values_trimmed", result.Trimmed, "keys_taken", result.Taken)
 	c.found = true
 	c.s.comparer.soon(c.peer) // with what is newer here
 	return nil
-}
-
-// content returns all of a codec's keys.
-func (s *Spread) content(codec string) (updates []state.Update) {
-	for bucket := range state.Buckets {
-		for _, key := range s.store.Keys(codec, bucket) {
-			if u, ok := s.store.Read(codec, state.KeyDigest{Key: key.Key}); ok {
-				updates = append(updates, u)
-			}
-		}
-	}
-	return updates
 }
 
 // adopt gives this node the rank of the side that it yielded to.
