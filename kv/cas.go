@@ -167,9 +167,7 @@ func (c *casCall) erasure(s state) decision {
 }
 
 // errAgain ends one round of a call whose callback asked for a retry.
-type errAgain struct{ err error }
-
-func (e errAgain) Error() string { return e.err.Error() }
+type errAgain struct{ error }
 
 // result is how a call ends whose decision counts.
 func (d decision) result() error {
@@ -199,13 +197,13 @@ func (e *engine) run(c *casCall, err error) error {
 		}
 		c.refusals++
 		if c.refusals >= e.opts.MaxAttempts {
-			return fmt.Errorf("given up after %d attempts: %w", c.refusals, asked.err)
+			return fmt.Errorf("given up after %d attempts: %w", c.refusals, asked.error)
 		}
 		if pause == nil {
 			pause = e.pauses()
 		}
 		if !pause.sleep(c.ctx, e.ctx) {
-			return e.ended(c.ctx, asked.err)
+			return e.ended(c.ctx, asked.error)
 		}
 		// The next try begins now: a refusal of a remembered value doesn't
 		// count without a look at the store, so the callback gets to see what
@@ -258,9 +256,6 @@ var errDemoted = errors.New("demoted")
 func (e *engine) try(c *casCall) error {
 	for {
 		cl, alone := e.cells.join(e, c)
-		if cl == nil {
-			return ErrClosed
-		}
 		err := errDemoted
 		if alone {
 			err = e.alone(cl, c)
@@ -288,9 +283,7 @@ func (e *engine) alone(cl *cell, c *casCall) error {
 	err := e.aloneOnce(cl, c)
 	if err == errDemoted { //nolint:errorlint // never wrapped, on the hot path
 		handedOver = true
-		if !cl.demote(e, c) {
-			return ErrClosed
-		}
+		cl.demote(e, c)
 	}
 	return err
 }

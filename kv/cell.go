@@ -86,7 +86,7 @@ type turn struct {
 }
 
 // join finds or makes the cell of c. If c is alone it holds the cell;
-// otherwise it is in the queue. The cell is nil if the client is closed.
+// otherwise it is in the queue.
 func (cs *cells) join(e *engine, c *casCall) (cl *cell, alone bool) {
 	sh := cs.shard(c.id.key)
 	sh.mu.Lock()
@@ -98,21 +98,16 @@ func (cs *cells) join(e *engine, c *casCall) (cl *cell, alone bool) {
 		sh.used.Add(1)
 		return cl, true
 	}
-	if !cl.ensureGroup(e) {
-		return nil, false
-	}
+	cl.ensureGroup(e)
 	cl.enqueue(c)
 	return cl, false
 }
 
-// ensureGroup starts the group's goroutine. It reports false if the client
-// is closed.
-func (cl *cell) ensureGroup(e *engine) bool {
-	if cl.grouped {
-		return true
-	}
-	if !e.gate.enter() {
-		return false
+// ensureGroup starts the group's goroutine. If the client is closed there is
+// none any more, which whoever is in the queue sees by itself.
+func (cl *cell) ensureGroup(e *engine) {
+	if cl.grouped || !e.gate.enter() {
+		return
 	}
 	cl.grouped = true
 	cl.handover = make(chan struct{})
@@ -122,7 +117,6 @@ func (cl *cell) ensureGroup(e *engine) bool {
 		defer e.gate.leave()
 		newGroup(e, cl).run()
 	}()
-	return true
 }
 
 func (cl *cell) enqueue(c *casCall) {
@@ -158,19 +152,13 @@ func (cl *cell) remove() {
 	}
 }
 
-// demote makes the holder a member of the queue. It reports false if the
-// client is closed.
-func (cl *cell) demote(e *engine, c *casCall) bool {
+// demote makes the holder a member of the queue.
+func (cl *cell) demote(e *engine, c *casCall) {
 	cl.shard.mu.Lock()
 	defer cl.shard.mu.Unlock()
-	if !cl.ensureGroup(e) {
-		cl.handOver()
-		cl.remove()
-		return false
-	}
+	cl.ensureGroup(e)
 	cl.enqueue(c)
 	cl.handOver()
-	return true
 }
 
 // enterCallback notes that the holder's callback begins.

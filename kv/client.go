@@ -135,7 +135,3 @@ type remove string
 
 // Remove is what a CAS callback returns as out to delete the key (C3).
 const Remove remove = "polykv: remove this key"
-
-// String keeps a Remove that found its way into a log from being taken for a
-// value.
-func (r remove) String() string { return string(r) }

@@ -28,13 +28,9 @@ type memory struct {
 
 func newMemory(opts Options) *memory {
 	m := &memory{maxBytes: opts.RememberBytes, maxAge: opts.RememberFor}
-	lru, err := simplelru.NewLRU(opts.RememberEntries, func(key string, r recollection) {
+	m.lru, _ = simplelru.NewLRU(max(1, opts.RememberEntries), func(key string, r recollection) { // it refuses sizes below 1 only
 		m.bytes -= weight(key, r)
 	})
-	if err != nil { // only for a size below 1, which the caller excluded
-		panic(err)
-	}
-	m.lru = lru
 	return m
 }
 

@@ -146,33 +146,28 @@ func (e *engine) pages(ctx context.Context, first driver.ScanRequest) iter.Seq2[
 			yield(driver.Page{}, ctxError(ctx, nil))
 			return
 		}
-		first.Limit = e.opts.ScanPage
 		req := first
-		for restarts := 0; ; {
+		req.Limit = e.opts.ScanPage
+		restarts := 0
+		for more := true; more; {
 			page, err := e.page(ctx, req)
+			more = false
 			switch {
 			case errors.Is(err, driver.ErrSnapshotLost) && restarts < e.opts.MaxAttempts:
 				restarts++
+				page, err, more = driver.Page{}, driver.ErrSnapshotLost, true
 				req.Snapshot = nil
 				if first.KeysOnly { // a listing shows one moment, so it starts again
 					req.After = ""
 				}
-				if !yield(driver.Page{}, driver.ErrSnapshotLost) {
-					return
-				}
-				continue
 			case errors.Is(err, driver.ErrSnapshotLost):
-				// As plain text, for the loop above it would be a restart.
-				yield(driver.Page{}, fmt.Errorf("%w: the listing was overtaken %d times: %s", ErrUnavailable, restarts, err.Error()))
-				return
-			case err != nil:
-				yield(driver.Page{}, err)
-				return
+				// As plain text, for the caller it would be a restart.
+				err = fmt.Errorf("%w: the listing was overtaken %d times: %s", ErrUnavailable, restarts, err.Error())
+			case err == nil && page.More && len(page.Entries) > 0:
+				more = true
+				req.Snapshot, req.After = page.Snapshot, page.Entries[len(page.Entries)-1].Key
 			}
-			if !yield(page, nil) || !page.More || len(page.Entries) == 0 {
-				return
-			}
-			req.Snapshot, req.After = page.Snapshot, page.Entries[len(page.Entries)-1].Key
+			more = yield(page, err) && more
 		}
 	}
 }

@@ -93,6 +93,65 @@ func TestLostSnapshotStartsAgain(t *testing.T) {
 	}
 }
 
+// A listing that the store forgets again and again is given up, and says so.
+func TestSnapshotLostAgainAndAgain(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	for i := range 3 {
+		r.put(r.other, fmt.Sprint(i), "v")
+	}
+	store := &forgetful{hooked: r.store}
+	c := kv.New(store, stringCodec, &kv.Options{ScanPage: 1, MaxAttempts: 4})
+	keys, err := c.List(t.Context(), "")
+	if keys != nil || !errors.Is(err, kv.ErrUnavailable) || errors.Is(err, driver.ErrSnapshotLost) || !strings.Contains(err.Error(), "overtaken 4 times") {
+		t.Errorf("List = %v, %v", keys, err)
+	}
+	if n := store.scans; n != 10 { // five beginnings, and what came after each
+		t.Errorf("%d pages were asked for", n)
+	}
+}
+
+// forgetful has no second page.
+type forgetful struct {
+	*hooked
+	scans int
+}
+
+func (f *forgetful) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
+	f.scans++
+	if req.After != "" {
+		return driver.Page{}, driver.ErrSnapshotLost
+	}
+	return f.hooked.Scan(ctx, req)
+}
+
+// Without EntryReader, a key that is deleted after it was listed is no entry.
+func TestEntriesOfAClientWithoutThem(t *testing.T) {
+	f := newFake("a", "b", "c")
+	c := plain{&deleting{fake: f, key: "b"}}
+	var got []string
+	for entry, err := range kv.Entries(t.Context(), c, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprint(entry.Key, "=", entry.Value))
+	}
+	if want := "a=value of a c=value of c"; strings.Join(got, " ") != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// deleting deletes a key after it listed it.
+type deleting struct {
+	*fake
+	key string
+}
+
+func (d *deleting) List(ctx context.Context, prefix string) ([]string, error) {
+	keys, err := d.fake.List(ctx, prefix)
+	delete(d.data, d.key)
+	return keys, err
+}
+
 type countingObserver struct {
 	kv.NopObserver
 	mu      sync.Mutex

@@ -76,7 +76,11 @@ func (e *engine) versionOf(ctx context.Context, s driver.Swap) (Version, error) 
 		seen, err = e.look(ctx, s.Key, nil, time.Now())
 		return err
 	})
-	if err == nil && (e.resolver == nil || e.resolver.Resolve(s, seen.entry) != driver.Applied) {
+	switch {
+	case err != nil:
+	case e.resolver == nil:
+		err = errors.New("this store can't tell whose write it holds")
+	case e.resolver.Resolve(s, seen.entry) != driver.Applied:
 		err = errors.New("the key was written again at once")
 	}
 	if err != nil {

@@ -38,10 +38,6 @@ type keepKey string
 // Keep is the [Action] of writing nothing.
 const Keep keepKey = "polykv: keep this key as it is"
 
-// String keeps a Keep that found its way into a log from being taken for a
-// value.
-func (k keepKey) String() string { return string(k) }
-
 func (EventType) action() {}
 func (keepKey) action()   {}
 func (remove) action()    {}

@@ -367,34 +367,3 @@ func TestUnknownThatNobodyMayAskAbout(t *testing.T) {
 
 // A store whose answer doesn't tell the new version must not make a write look
 // like a deletion.
-func TestSwapVersionWithoutAVersionInTheAnswer(t *testing.T) {
-	for name, c := range map[string]struct {
-		overwrite bool
-		verdict   driver.Outcome
-		want      error
-	}{
-		"still there":     {false, driver.Applied, nil},
-		"written again":   {true, driver.Unknown, kv.ErrIndeterminate},
-		"no one can tell": {false, driver.Unknown, kv.ErrIndeterminate},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t, patient)
-			r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
-				res, err := do()
-				if c.overwrite {
-					r.put(r.other, "k", "theirs")
-				}
-				return driver.Result{Outcome: res.Outcome}, err
-			}
-			store := &resolving{r.store, func(driver.Swap, driver.Entry) driver.Outcome { return c.verdict }}
-			versioned, err := kv.Versioned(kv.New(store, stringCodec, &patient))
-			if err != nil {
-				t.Fatal(err)
-			}
-			version, err := versioned.SwapVersion(t.Context(), "k", 0, "mine", nil)
-			if !errors.Is(err, c.want) || (version != 0) != (c.want == nil) {
-				t.Errorf("SwapVersion = %d, %v; want %v", version, err, c.want)
-			}
-		})
-	}
-}
