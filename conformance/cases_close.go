@@ -14,6 +14,7 @@ func closeCases() []testCase {
 		{"X1", "idempotent", "Close may be called again, and by many at once", 0, closeIsIdempotent},
 		{"X1", "ends-watches", "Close ends running watches", 0, closeEndsWatches},
 		{"X1", "ends-cas", "Close ends CAS calls in their backoff with ErrClosed", needOptions, closeEndsCAS},
+		{"X1", "ends-waiting", "Close ends CAS calls that wait for another's callback", needOptions, closeEndsWaiting},
 		{"X1", "in-callbacks", "Close works in callbacks of CAS and of watches", 0, closeInCallbacks},
 		{"X1", "not-for-callbacks", "Close does not wait for running callbacks", 0, closeWaitsForNoCallback},
 		{"X1", "no-goroutine", "a closed client leaves no goroutine", 0, closeLeavesNoGoroutine},
@@ -124,6 +125,41 @@ func closeEndsCAS(t *trial) {
 	t.receive(asked, "the callback is called")
 	t.returns("Close", func() { t.ok(c.Close(), "Close") })
 	call.wait("a CAS in its backoff returns when its client is closed")
+}
+
+// closeEndsWaiting closes a client in which calls wait for a callback that takes
+// as long as it likes; it waited for another's itself before.
+func closeEndsWaiting(t *trial) {
+	c, other := t.open(func(o *kv.Options) { o.SlowCallback = 3 * t.patience }), t.open()
+	letGo := t.heldCAS(c, "k")
+	inside, release := make(chan struct{}, 100), make(chan struct{})
+	blocked := t.start(func() {
+		t.wantErr(t.cas(c, "k", func(any) (any, bool, error) {
+			inside <- struct{}{}
+			<-release
+			return "blocked", false, nil
+		}), "a CAS whose client was closed in its callback", kv.ErrClosed)
+	})
+	t.letOthersRun()
+	letGo()
+	t.receive(inside, "the callback is called")
+	var waiting []*ending
+	for range 8 {
+		waiting = append(waiting, t.start(func() {
+			t.wantErr(tryPut(t.ctx(), c, "k", "waited"), "a CAS that waited when its client was closed", kv.ErrClosed)
+		}))
+	}
+	t.letOthersRun()
+	t.returns("Close", func() { t.ok(c.Close(), "Close") })
+	for _, call := range waiting {
+		call.wait("a CAS that waited returns when its client is closed")
+	}
+	if blocked.yet() {
+		t.Fatalf("a CAS returned while its callback was running")
+	}
+	close(release)
+	blocked.wait("a CAS returns after its callback when its client was closed")
+	t.wantGet(other, "k", nil)
 }
 
 func closeInCallbacks(t *trial) {

@@ -90,9 +90,21 @@ func nestedCAS(t *trial) {
 	}
 }
 
+// blockedCallback blocks a callback of one that has its key for itself, and then
+// of one that waited for another's before, as members of a group do.
 func blockedCallback(t *trial) {
+	for _, waited := range []bool{false, true} {
+		blockedCallbackOf(t, waited)
+	}
+}
+
+func blockedCallbackOf(t *trial, waited bool) {
 	c, other := t.open(), t.open()
 	t.put(c, "k", "0")
+	letGo := func() {}
+	if waited {
+		letGo = t.heldCAS(c, "k")
+	}
 	blocked, release := make(chan struct{}), make(chan struct{})
 	calls := 0
 	slow := t.start(func() {
@@ -104,6 +116,8 @@ func blockedCallback(t *trial) {
 			return increment(in)
 		}), "the CAS whose callback blocked")
 	})
+	t.letOthersRun()
+	letGo()
 	t.receive(blocked, "the callback is called")
 	const others = 12
 	t.returns("a CAS beside one whose callback blocks", func() {
@@ -115,6 +129,25 @@ func blockedCallback(t *trial) {
 	close(release)
 	slow.wait("the CAS whose callback blocked returns")
 	t.wantGet(c, "k", strconv.Itoa(others+1))
+}
+
+// heldCAS starts a CAS that writes nothing, and returns, once its callback runs,
+// what lets go of it.
+func (t *trial) heldCAS(c kv.Client, key string) (letGo func()) {
+	t.Helper()
+	inside, release := make(chan struct{}, 100), make(chan struct{})
+	held := t.start(func() {
+		t.ok(t.cas(c, key, func(any) (any, bool, error) {
+			inside <- struct{}{}
+			<-release
+			return nil, false, nil
+		}), "the CAS that is held")
+	})
+	t.receive(inside, "the callback is called")
+	return func() {
+		close(release)
+		held.wait("the CAS that was held returns")
+	}
 }
 
 // troubled has every fourth of 32 callers of one client get into trouble in

@@ -12,11 +12,11 @@ import (
 
 func entriesCases() []testCase {
 	return []testCase{
-		{"Entries", "complete", "Entries yields every key with its value, sorted, page by page", needEntries | needOptions, entriesComplete},
+		{"Entries", "complete", "Entries yields every key with its value, sorted, page by page", needOptions, entriesComplete},
 		{"Entries", "current", "Entries reads linearizably, with the versions that Versioned shows", needEntries | needVersioned, entriesCurrent},
-		{"Entries", "undecodable", "a value that can't be decoded yields its key with an error, and the rest follows", needEntries, entriesUndecodable},
+		{"Entries", "undecodable", "a value that can't be decoded yields its key with an error, and the rest follows", 0, entriesUndecodable},
 		{"Entries", "compacted", "Entries goes on when the store forgets the moment of its first page", needEntries | needOptions | needCompact, entriesCompacted},
-		{"Entries", "left", "a loop that is left early ends the reading; an ended ctx is told", needEntries, entriesLeft},
+		{"Entries", "left", "a loop that is left early ends the reading; an ended ctx is told", 0, entriesLeft},
 	}
 }
 

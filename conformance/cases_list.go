@@ -15,6 +15,7 @@ func listCases() []testCase {
 		{"L1", "linearizable", "List sees what was created or deleted before it started, on every client", 0, listLinearizable},
 		{"L1", "pages", "a List of several pages is complete", needOptions, listPages},
 		{"L1", "thousands", "a List of more keys than a default page is complete", 0, listThousands},
+		{"L1", "compacted", "a List whose moment the store forgets between two pages starts again, and is complete", needLine | needOptions | needCompact, listCompacted},
 		{"L1", "among-changes", "a List neither misses nor repeats a key while others come and go", 0, listAmongChanges},
 		{"L1", "own-slice", "the returned slice is the caller's", 0, listOwnSlice},
 	}
@@ -86,10 +87,38 @@ func listPages(t *trial) {
 }
 
 func listThousands(t *trial) {
-	c := t.open()
-	keys := t.fill(c, "k/", 1203)
+	n := t.many(1203, 60)
+	c := t.open(func(o *kv.Options) {
+		if n < 1000 { // then there is a page that it doesn't fit in
+			o.ScanPage = n - 3
+		}
+	})
+	keys := t.fill(c, "k/", n)
 	t.wantList(c, "", keys...)
-	t.wantList(t.open(), "k/001", keys[100:200]...)
+	t.wantList(t.open(), "k/0002", keys[20:30]...)
+}
+
+// listCompacted lists again and again, while after every tenth request the store
+// is made to forget. So each listing, of seven pages, is overtaken once at most.
+func listCompacted(t *trial) {
+	c, line := t.openLine(func(o *kv.Options) { o.ScanPage = 3 })
+	other := t.open()
+	keys := t.fill(other, "p/", 20)
+	var done atomic.Bool
+	forgetting := t.start(func() {
+		defer done.Store(true)
+		for range 5 {
+			next := line.Attempts() + 10
+			t.eventually("listings go on", func() bool { return line.Attempts() >= next })
+			t.put(other, "other", "passing")
+			t.disrupt("Compact", t.store.Compact)
+		}
+	})
+	for !done.Load() {
+		t.wantList(c, "p/", keys...)
+	}
+	forgetting.wait("the store is made to forget")
+	t.wantList(c, "p/", keys...)
 }
 
 func listAmongChanges(t *trial) {

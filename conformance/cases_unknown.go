@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"github.com/polykv/polykv/codec"
@@ -184,6 +185,9 @@ func unresolvable(t *trial) {
 		loseNext(line, t.is(other, key, "mine"), line.Cut)
 		err := tryPut(t.ctx(), c, key, "mine")
 		t.wantErr(err, "a CAS that arrived before the line was cut", kv.ErrIndeterminate)
+		if text := err.Error(); !strings.Contains(text, strconv.Quote(t.store.Prefix+key)) || !strings.Contains(text, kv.ErrIndeterminate.Error()) {
+			t.Fatalf("the error does not name the key and what it means: %v", err)
+		}
 		t.wantGet(other, key, "mine")
 	}
 	c, line := t.openLine(hasty)
@@ -221,22 +225,29 @@ func lostGuarded(t *trial) {
 	t.wantOnce(t.guarded(c).CASGuarded(t.ctx(), "k", guard, write("mine")), "a CASGuarded")
 	t.wantGet(other, "k", "mine")
 
-	guard = t.guardOn(c, "guard")
-	first := true
-	line.OnWrite(func(carryOut func()) bool {
-		if first { // it gets lost, and before it is sent again it is fenced
-			first = false
-			t.put(other, "guard", "on")
-			return false
+	for _, theirs := range []string{"", "theirs"} { // what else is written meanwhile
+		guard = t.guardOn(c, "guard")
+		want := t.get(other, "k")
+		first := true
+		line.OnWrite(func(carryOut func()) bool {
+			if first { // it gets lost, and before it is sent again it is fenced
+				first = false
+				t.put(other, "guard", "on"+theirs)
+				if theirs != "" {
+					t.put(other, "k", theirs)
+					want = theirs
+				}
+				return false
+			}
+			carryOut()
+			return true
+		})
+		err := t.guarded(c).CASGuarded(t.ctx(), "k", guard, write("late"))
+		if !errors.Is(err, kv.ErrFenced) {
+			t.wantErr(err, "a CASGuarded that was lost and fenced", kv.ErrIndeterminate)
 		}
-		carryOut()
-		return true
-	})
-	err := t.guarded(c).CASGuarded(t.ctx(), "k", guard, write("late"))
-	if !errors.Is(err, kv.ErrFenced) {
-		t.wantErr(err, "a CASGuarded that was lost and fenced", kv.ErrIndeterminate)
+		t.wantGet(other, "k", want)
 	}
-	t.wantGet(other, "k", "mine")
 }
 
 func lostDelete(t *trial) {

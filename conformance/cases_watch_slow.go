@@ -46,7 +46,7 @@ func slowSeesFinal(t *trial) {
 }
 
 func slowIsConflated(t *trial) {
-	const changes = 200
+	changes := t.many(200, 40)
 	a, b := t.open(), t.open()
 	w := t.stuckPrefix(b, "k")
 	t.putSeen(a, b, "ka", changes)
@@ -75,7 +75,7 @@ func (t *trial) putSeen(writer, reader kv.Client, key string, n int) {
 func slowSeesEveryKey(t *trial) {
 	a, b := t.open(), t.open()
 	w := t.stuckPrefix(b, "p/")
-	keys := t.fill(a, "p/", 600)
+	keys := t.fill(a, "p/", t.many(600, 150))
 	for i := 0; i < len(keys); i += 3 {
 		t.put(a, keys[i], "changed")
 	}

@@ -147,7 +147,7 @@ func watchNotBehind(t *trial) {
 
 func watchLargeSnapshot(t *trial) {
 	c := t.open()
-	keys := t.fill(c, "p/", 1203)
+	keys := t.fill(c, "p/", t.many(1203, 60))
 	w := t.watchPrefix(t.open(), "p/")
 	w.until("every key", func(calls []seen) bool { return len(calls) == len(keys) })
 	for i, call := range w.all() {
@@ -155,8 +155,9 @@ func watchLargeSnapshot(t *trial) {
 			t.Fatalf("call %d of a prefix watch is %v, want %q", i, call, keys[i])
 		}
 	}
-	t.put(c, keys[1000], "changed")
-	w.untilIs(keys[1000], "changed")
+	late := keys[len(keys)*5/6]
+	t.put(c, late, "changed")
+	w.untilIs(late, "changed")
 }
 
 func manyWatches(t *trial) {

@@ -33,6 +33,12 @@ type Harness struct {
 	// Rules, unless empty, are the ids of the only rules to check.
 	Rules []string
 
+	// Scale is how much the cases do that are about quantity, as a fraction of
+	// what they do by default (1): about 5,000 writes, most of them one
+	// after another. On a store that waits for a disk or a network with each
+	// write, 0.2 keeps a run short; every case still checks what it says.
+	Scale float64
+
 	// Patience is how long something that must happen is waited for before
 	// its case fails. Default 30 s, which a loaded machine can meet; nothing
 	// waits that long unless it fails. A case that is still running after
@@ -54,6 +60,10 @@ type Store struct {
 
 	// OpenLine is Open through a line of its own that the case can break.
 	OpenLine func(codec.Codec, kv.Options) (kv.Client, Line, error)
+
+	// OpenDriver opens one more handle of the driver, on the same data as the
+	// clients that are made of it by kv.New. The case closes it.
+	OpenDriver func() (driver.Store, error)
 
 	// Plant writes a key as another tool would, past polykv, even one that
 	// breaks rule K1. The key is the full one, [Store.Prefix] included.
@@ -85,6 +95,7 @@ type Hook string
 const (
 	HookOpenElsewhere Hook = "OpenElsewhere"
 	HookOpenLine      Hook = "OpenLine"
+	HookOpenDriver    Hook = "OpenDriver"
 	HookPlant         Hook = "Plant"
 	HookRestart       Hook = "Restart"
 	HookChangeLeader  Hook = "ChangeLeader"
@@ -101,6 +112,7 @@ func (s Store) hooks() []Hook {
 	}{
 		{HookOpenElsewhere, s.OpenElsewhere != nil},
 		{HookOpenLine, s.OpenLine != nil},
+		{HookOpenDriver, s.OpenDriver != nil},
 		{HookPlant, s.Plant != nil},
 		{HookRestart, s.Restart != nil},
 		{HookChangeLeader, s.ChangeLeader != nil},
@@ -154,7 +166,8 @@ type Features struct {
 	FixedOptions bool
 
 	// Lacks lists the optional interfaces that the client refuses with
-	// ErrNotSupported. What is not listed must work.
+	// ErrNotSupported. What is not listed must work. Without Entries,
+	// kv.Entries still works, by List and Get, and lacks versions and moments.
 	Lacks []Extra
 }
 
@@ -202,6 +215,7 @@ func Driver(fresh func(t T) Opener) Harness {
 				line := Breakable(s)
 				return kv.New(line, c, &o), line, nil
 			},
+			OpenDriver: open,
 			Plant: func(ctx context.Context, key string, value []byte) error {
 				return plant(ctx, open, key, value)
 			},
@@ -235,6 +249,9 @@ func plant(ctx context.Context, open Opener, key string, value []byte) (err erro
 func (h Harness) withDefaults() Harness {
 	if h.Parallel == 0 {
 		h.Parallel = 8
+	}
+	if h.Scale == 0 {
+		h.Scale = 1
 	}
 	if h.Patience == 0 {
 		h.Patience = 30 * time.Second

@@ -127,24 +127,32 @@ func (b *brokenStore) Watch(ctx context.Context, r driver.Range, emit func(drive
 // stores is a harness of in-memory stores whose drivers are broken above their
 // lines. start is called once per case, breakIt once per handle.
 func stores(start func() func(b *brokenStore)) Harness {
-	return Harness{New: func(T) Store {
-		data := inmemory.NewStore()
+	return wrapping(func() (open func() driver.Store, wrap func(driver.Store) driver.Store) {
 		breakIt := start()
-		wrap := func(s driver.Store) driver.Store {
+		return inmemory.NewStore().Open, func(s driver.Store) driver.Store {
 			b := &brokenStore{Store: s}
 			breakIt(b)
 			return b
 		}
+	})
+}
+
+// wrapping is a harness of stores with each handle wrapped, above its line.
+// start is called once per case.
+func wrapping(start func() (open func() driver.Store, wrap func(driver.Store) driver.Store)) Harness {
+	return Harness{New: func(T) Store {
+		open, wrap := start()
 		return Store{
 			Open: func(c codec.Codec, o kv.Options) (kv.Client, error) {
-				return kv.New(wrap(data.Open()), c, &o), nil
+				return kv.New(wrap(open()), c, &o), nil
 			},
 			OpenLine: func(c codec.Codec, o kv.Options) (kv.Client, Line, error) {
-				line := Breakable(data.Open())
+				line := Breakable(open())
 				return kv.New(wrap(line), c, &o), line, nil
 			},
+			OpenDriver: func() (driver.Store, error) { return wrap(open()), nil },
 			Plant: func(ctx context.Context, key string, value []byte) error {
-				return plant(ctx, func() (driver.Store, error) { return data.Open(), nil }, key, value)
+				return plant(ctx, func() (driver.Store, error) { return open(), nil }, key, value)
 			},
 		}
 	}}

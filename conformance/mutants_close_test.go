@@ -37,6 +37,7 @@ func closeMutants() []mutant {
 				return b.Forward.Close()
 			}
 		})},
+		{"who waits in a queue hears of no Close", "X1", "X1-ends-waiting", locking(same, func(unlock func(), _ bool) { unlock() })},
 		{"Close leaves a goroutine", "X1", "X1-no-goroutine", client(func(b *broken, _ kv.Options) {
 			go func() { <-time.After(2 * shortly) }()
 		})},

@@ -28,6 +28,7 @@ func extraMutants() []mutant {
 			return e, err, err == nil
 		})},
 		{"Entries ends when its moment is forgotten", "Entries", "Entries-compacted", scansOnce()},
+		{"List ends when its moment is forgotten", "L1", "L1-compacted", scansOnce()},
 		{"Entries ignores its ctx", "Entries", "Entries-left", client(func(b *broken, _ kv.Options) {
 			b.entries = func(ctx context.Context, prefix string) iter.Seq2[kv.Entry, error] {
 				return b.Forward.Entries(context.WithoutCancel(ctx), prefix)
@@ -121,8 +122,8 @@ func scansOnce() Harness {
 	return Harness{New: func(T) Store {
 		server := newServer()
 		s := server.store()
-		s.Open = func(c codec.Codec, o kv.Options) (kv.Client, error) {
-			b := &brokenStore{Store: server.line()}
+		open := func(line *StoreLine) driver.Store {
+			b := &brokenStore{Store: line}
 			b.scan = func(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
 				page, err := b.Store.Scan(ctx, req)
 				if errors.Is(err, driver.ErrSnapshotLost) {
@@ -130,7 +131,14 @@ func scansOnce() Harness {
 				}
 				return page, err
 			}
-			return kv.New(b, c, &o), nil
+			return b
+		}
+		s.Open = func(c codec.Codec, o kv.Options) (kv.Client, error) {
+			return kv.New(open(server.line()), c, &o), nil
+		}
+		s.OpenLine = func(c codec.Codec, o kv.Options) (kv.Client, Line, error) {
+			line := server.line()
+			return kv.New(open(line), c, &o), line, nil
 		}
 		return s
 	}}

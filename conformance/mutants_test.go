@@ -19,7 +19,8 @@ type mutant struct {
 	rule string // what that breaks
 
 	// caught lists the cases that fail, one of them at least of that rule. The
-	// suite is run for these; with POLYKV_SOAK set it is run whole.
+	// suite is run for these; with POLYKV_SOAK set it is run whole, and the log
+	// tells which cases failed.
 	caught string
 
 	harness Harness
@@ -31,7 +32,7 @@ func mutants() []mutant {
 		atomicityMutants(), decisionMutants(), callbackMutants(), contentionMutants(), cancelMutants(),
 		unknownMutants(), valueMutants(),
 		watchStartMutants(), watchQueueMutants(), watchStateMutants(), watchEndMutants(), watchFaultMutants(), watchEventMutants(),
-		closeMutants(), sharingMutants(), extraMutants(), guardMutants(), versionMutants(),
+		closeMutants(), sharingMutants(), extraMutants(), guardMutants(), versionMutants(), driverMutants(),
 	)
 }
 
@@ -59,6 +60,9 @@ func TestMutants(t *testing.T) {
 func (m mutant) mustBeCaught(t *testing.T, cases map[string]testCase) {
 	h := m.harness.withDefaults()
 	h.Patience = shortly
+	if os.Getenv("POLYKV_SOAK") != "" {
+		t.Logf("cases that fail: %s", strings.Join(m.failing(t, h), " "))
+	}
 	byRule := false
 	for _, id := range strings.Fields(m.caught) {
 		c, ok := cases[id]
@@ -78,6 +82,33 @@ func (m mutant) mustBeCaught(t *testing.T, cases map[string]testCase) {
 	if !byRule {
 		t.Errorf("no case of rule %s is said to catch it", m.rule)
 	}
+}
+
+// failing runs the whole suite and returns the cases that fail.
+func (m mutant) failing(t *testing.T, h Harness) []string {
+	offered, err := h.offered()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, _ := h.selected(offered)
+	failed := make([]bool, len(run))
+	slots := make(chan struct{}, h.Parallel)
+	var all sync.WaitGroup
+	for i, c := range run {
+		all.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			failed[i] = h.runCase(c).failed()
+		})
+	}
+	all.Wait()
+	var ids []string
+	for i, c := range run {
+		if failed[i] {
+			ids = append(ids, c.id())
+		}
+	}
+	return ids
 }
 
 // TestEveryCaseCatchesOne wants each case of the suite to catch a broken
@@ -106,45 +137,6 @@ func TestEveryCaseCatchesOne(t *testing.T) {
 func uncaught() map[string]string {
 	return map[string]string{
 		"K3-prefix-valid": "it checks kv.Prefix itself, which asks no client about its prefix",
-	}
-}
-
-// TestMatrix prints which cases catch which mutants. It is how the lists above
-// were made, and takes long.
-func TestMatrix(t *testing.T) {
-	only := os.Getenv("POLYKV_MATRIX")
-	if only == "" {
-		t.Skip("POLYKV_MATRIX=<part of a mutant's name, or . for all> runs the whole suite over mutants")
-	}
-	slots := make(chan struct{}, 8)
-	for _, m := range mutants() {
-		if only != "." && !strings.Contains(m.name, only) {
-			continue
-		}
-		h := m.harness.withDefaults()
-		h.Patience = shortly
-		offered, err := h.offered()
-		if err != nil {
-			t.Fatal(err)
-		}
-		run, _ := h.selected(offered)
-		failed := make([]bool, len(run))
-		var all sync.WaitGroup
-		for i, c := range run {
-			all.Go(func() {
-				slots <- struct{}{}
-				defer func() { <-slots }()
-				failed[i] = h.runCase(c).failed()
-			})
-		}
-		all.Wait()
-		var ids []string
-		for i, c := range run {
-			if failed[i] {
-				ids = append(ids, c.id())
-			}
-		}
-		t.Logf("%s | %s | %s", m.rule, m.name, strings.Join(ids, " "))
 	}
 }
 

@@ -52,6 +52,7 @@ func (s *server) store() Store {
 			line := s.line()
 			return kv.New(line, c, &o), line, nil
 		},
+		OpenDriver: func() (driver.Store, error) { return s.line(), nil },
 		Plant: func(ctx context.Context, key string, value []byte) error {
 			return plant(ctx, func() (driver.Store, error) { return s.line(), nil }, key, value)
 		},

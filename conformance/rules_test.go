@@ -49,6 +49,7 @@ func rules() []rule {
 		{string(Raw), "The stored bytes, exactly the codec's"},
 		{string(Limits), "The sizes that are accepted"},
 		{"Typed", "The typed view of a client"},
+		{"Driver", "What the engine relies on in a driver.Store"},
 	}
 }
 
@@ -72,7 +73,7 @@ func TestTable(t *testing.T) {
 		if c.says == "" || strings.ContainsAny(c.says, "\n") || strings.ContainsAny(c.name, " /") {
 			t.Errorf("%s needs an explanation in one line, and a name that is one word", c.id())
 		}
-		basic[c.rule] = basic[c.rule] || c.needs&^offers([]Hook{HookOpenLine}, Features{}) == 0
+		basic[c.rule] = basic[c.rule] || c.needs&^offers([]Hook{HookOpenLine, HookOpenDriver}, Features{}) == 0
 	}
 	for _, id := range ids {
 		if !basic[id] {

@@ -111,7 +111,7 @@ func (h Harness) runCase(c testCase) outcome {
 		store := h.New(r)
 		ctx, cancel := context.WithTimeout(r.ctx, 2*h.Patience)
 		r.Cleanup(cancel)
-		t = &trial{recorder: r, store: store, features: h.Features, patience: h.Patience, limit: ctx}
+		t = &trial{recorder: r, store: store, features: h.Features, patience: h.Patience, scale: h.Scale, limit: ctx}
 	})
 	if t != nil {
 		finished := make(chan struct{})

@@ -109,6 +109,7 @@ func hookTable() string {
 		says string
 	}{
 		{HookOpenLine, "connections are cut, hang, and lose answers"},
+		{HookOpenDriver, "nothing: the driver is looked at without the engine"},
 		{HookPlant, "another tool writes keys that polykv would refuse"},
 		{HookRestart, "the server is killed and restarted"},
 		{HookChangeLeader, "the leader is killed"},

@@ -25,6 +25,7 @@ func table() []testCase {
 		watchFaultCases(), watchServerCases(), watchValueCases(), watchEventCases(),
 		closeCases(), sharingCases(),
 		entriesCases(), pingCases(), guardedCases(), versionedCases(), rawCases(), limitsCases(), typedCases(),
+		driverCases(),
 	)
 }
 
@@ -33,6 +34,7 @@ type need uint32
 
 const (
 	needLine need = 1 << iota
+	needDriver
 	needPlant
 	needRestart
 	needLeader
@@ -58,6 +60,7 @@ func (n need) why() string {
 		why string
 	}{
 		{needLine, "the harness offers no OpenLine"},
+		{needDriver, "the harness offers no OpenDriver"},
 		{needPlant, "the harness offers no Plant"},
 		{needRestart, "the harness offers no Restart"},
 		{needLeader, "the harness offers no ChangeLeader"},
@@ -68,7 +71,7 @@ func (n need) why() string {
 		{needOneStore, "the rule holds per node (Features.PerNode)"},
 		{needManyNodes, "the harness offers no nodes among which the rule converges"},
 		{needWatch, "the client refuses kv.Watch (Features.Lacks)"},
-		{needEntries, "the client refuses kv.Entries (Features.Lacks)"},
+		{needEntries, "the client has Entries only as List and Get give them (Features.Lacks)"},
 		{needPing, "the client refuses kv.Ping (Features.Lacks)"},
 		{needGuarded, "the client refuses guards (Features.Lacks)"},
 		{needVersioned, "the client refuses versions (Features.Lacks)"},
@@ -93,7 +96,7 @@ func extraNeeds() map[Extra]need {
 // hookNeeds are the needs that stand for the optional functions of a Store.
 func hookNeeds() map[Hook]need {
 	return map[Hook]need{
-		HookOpenLine: needLine, HookPlant: needPlant, HookRestart: needRestart, HookChangeLeader: needLeader,
+		HookOpenLine: needLine, HookOpenDriver: needDriver, HookPlant: needPlant, HookRestart: needRestart, HookChangeLeader: needLeader,
 		HookCompact: needCompact, HookSnapshot: needSnapshot,
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
 )
 
 // trial is one case running on one store. Its methods make the steps of the
@@ -22,11 +23,13 @@ type trial struct {
 	store    Store
 	features Features
 	patience time.Duration
+	scale    float64
 	limit    context.Context // bounds every operation; a correct store never needs it
 	label    string          // of the case's goroutines
 
 	mu      sync.Mutex
 	clients []kv.Client
+	handles []driver.Store
 }
 
 // option changes one option of a client.
@@ -98,7 +101,16 @@ func (t *trial) closeAll() {
 			t.Errorf("Close: %v", err)
 		}
 	}
+	for _, s := range t.handles {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close of a driver's handle: %v", err)
+		}
+	}
 }
+
+// many is n, scaled as the harness says; at least, what the case needs to mean
+// anything.
+func (t *trial) many(n, least int) int { return max(least, int(float64(n)*t.scale)) }
 
 // hook calls one of the harness's functions outside the case's label: what it
 // starts, such as a server, is not the case's to stop.

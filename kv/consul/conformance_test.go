@@ -18,21 +18,16 @@ import (
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/consul"
+	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/metrics"
 )
 
-// hooks are all but Compact and what takes a cluster: Consul keeps no history
-// that could be compacted away.
-var hooks = []conformance.Hook{conformance.HookOpenLine, conformance.HookPlant, conformance.HookRestart, conformance.HookSnapshot}
-
 func TestConformance(t *testing.T) {
-	h := harness(t, 4, testserver.Options{})
-	h.Hooks = hooks
-	conformance.Run(t, h)
+	conformance.Run(t, harness(t, 4, testserver.Options{}).Declared("consul"))
 }
 
 func TestConformanceWrapped(t *testing.T) {
-	h := harness(t, 3, testserver.Options{})
+	h := harness(t, 3, testserver.Options{}).Declared("consul")
 	h.Brief = os.Getenv("POLYKV_SOAK") == ""
 	measured, err := metrics.New(prometheus.NewRegistry(), metrics.Options{})
 	if err != nil {
@@ -48,9 +43,7 @@ func TestConformanceWrapped(t *testing.T) {
 }
 
 func TestConformanceOfCluster(t *testing.T) {
-	h := harness(t, 1, testserver.Options{Nodes: 3})
-	h.Rules = []string{"G1", "C1", "C7", "W6"}
-	conformance.Run(t, h)
+	conformance.Run(t, harness(t, 1, testserver.Options{Nodes: 3}).Declared("consul, three nodes"))
 }
 
 // harness has n clusters, of which each case gets one for itself.
@@ -70,7 +63,7 @@ func harness(t *testing.T, n int, o testserver.Options) conformance.Harness {
 				t.Fatalf("emptying the server: %v", err)
 			}
 			store := conformance.Store{
-				Open: s.open, OpenLine: s.openLine, Plant: s.plant,
+				Open: s.open, OpenLine: s.openLine, OpenDriver: s.openDriver, Plant: s.plant,
 				Restart: s.restart, Snapshot: s.snapshot,
 			}
 			if c.Nodes() > 1 {
@@ -89,6 +82,8 @@ func (s server) config() consul.Config {
 	cfg.Address = s.URLs()[0]
 	return cfg
 }
+
+func (s server) openDriver() (driver.Store, error) { return consul.Open(s.config(), nil) }
 
 func (s server) open(c codec.Codec, o kv.Options) (kv.Client, error) {
 	store, err := consul.Open(s.config(), o.Logger)

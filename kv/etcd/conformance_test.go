@@ -15,6 +15,7 @@ import (
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/etcd"
 	"github.com/polykv/polykv/kv/metrics"
 )
@@ -64,7 +65,7 @@ func harness(t testing.TB, n int, o testserver.Options) conformance.Harness {
 				t.Fatalf("emptying the server: %v", err)
 			}
 			store := conformance.Store{
-				Open: s.open, OpenLine: s.openLine, Plant: s.plant,
+				Open: s.open, OpenLine: s.openLine, OpenDriver: s.openDriver, Plant: s.plant,
 				Restart: s.restart, Compact: s.compact, Snapshot: s.snapshot,
 			}
 			if c.Nodes() > 1 {
@@ -83,6 +84,8 @@ func (s server) config() etcd.Config {
 	cfg.Endpoints = s.Endpoints()
 	return cfg
 }
+
+func (s server) openDriver() (driver.Store, error) { return etcd.Open(s.config(), nil) }
 
 func (s server) open(c codec.Codec, o kv.Options) (kv.Client, error) {
 	store, err := etcd.Open(s.config(), o.Logger)
