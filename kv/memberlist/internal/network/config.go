@@ -82,8 +82,8 @@ func (c *Config) check() error {
 			return err
 		}
 	}
-	if c.MaxPacket < minPacket || c.MaxPacket > maxPacket {
-		return fmt.Errorf("a packet of %d bytes: allowed are %d to %d", c.MaxPacket, minPacket, maxPacket)
+	if c.MaxPacket < MinPacket || c.MaxPacket > MaxPacketSize {
+		return fmt.Errorf("a packet of %d bytes: allowed are %d to %d", c.MaxPacket, MinPacket, MaxPacketSize)
 	}
 	if c.MaxMembers < 1 || c.MaxStreams < 1 {
 		return errors.New("at least one member and one stream have to be allowed")
@@ -101,8 +101,8 @@ func (c *Config) check() error {
 // Bounds of Config.MaxPacket: what holds a membership message with the longest
 // name, and what UDP carries.
 const (
-	minPacket = 1024
-	maxPacket = 65000
+	MinPacket     = 1024
+	MaxPacketSize = 65000
 )
 
 // CheckName says what is wrong with the name of a node.

@@ -1,0 +1,160 @@
+package memberlist
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/polykv/polykv/kv/memberlist/internal/network"
+)
+
+// Validate reports the first wrong field, by its name in YAML, and what is
+// allowed. It reads EncryptionKeysFile, and contacts nobody.
+func (c Config) Validate() error {
+	if err := c.validateIdentity(); err != nil {
+		return err
+	}
+	if err := c.validateAddresses(); err != nil {
+		return err
+	}
+	if err := c.validateDurations(); err != nil {
+		return err
+	}
+	return c.validateNumbers()
+}
+
+func (c Config) validateIdentity() error {
+	if c.NodeName != "" {
+		if err := network.CheckName(c.NodeName); err != nil {
+			return fmt.Errorf("node_name: %w", err)
+		}
+	}
+	if n := len(c.ClusterLabel); n > network.MaxLabel {
+		return fmt.Errorf("cluster_label: has %d bytes; at most %d are allowed", n, network.MaxLabel)
+	}
+	for _, label := range c.AcceptClusterLabels {
+		if n := len(label); n > network.MaxLabel {
+			return fmt.Errorf("accept_cluster_labels: one has %d bytes; at most %d are allowed", n, network.MaxLabel)
+		}
+	}
+	if c.EncryptionKeys.Reveal() != "" && c.EncryptionKeysFile != "" {
+		return errors.New("encryption_keys_file: is set beside encryption_keys; set one of them")
+	}
+	security, err := c.security()
+	if err != nil {
+		return err
+	}
+	encrypted := len(security.Keys) > 0
+	switch {
+	case c.AcceptPlaintext && !encrypted:
+		return errors.New("accept_plaintext: is set, but there are no encryption keys, so everything is plaintext")
+	case c.SendPlaintext && !encrypted:
+		return errors.New("send_plaintext: is set, but there are no encryption keys, so everything is plaintext")
+	case c.SendPlaintext && !c.AcceptPlaintext:
+		return errors.New("send_plaintext: is set without accept_plaintext, but what this node sends others will too")
+	}
+	return nil
+}
+
+func (c Config) validateAddresses() error {
+	if _, err := parseIP(c.BindAddress); err != nil {
+		return fmt.Errorf("bind_address: %w", err)
+	}
+	if err := checkPort(c.BindPort); err != nil {
+		return fmt.Errorf("bind_port: %w", err)
+	}
+	if c.AdvertiseAddress != "" {
+		addr, err := parseIP(c.AdvertiseAddress)
+		if err == nil && (addr.IsUnspecified() || addr.IsMulticast()) {
+			err = fmt.Errorf("%s is no address of one machine", addr)
+		}
+		if err != nil {
+			return fmt.Errorf("advertise_address: %w", err)
+		}
+	}
+	if err := checkPort(c.AdvertisePort); err != nil {
+		return fmt.Errorf("advertise_port: %w", err)
+	}
+	for _, text := range c.AllowedCIDRs {
+		if _, err := netip.ParsePrefix(text); err != nil {
+			return fmt.Errorf("allowed_cidrs: %q is not a network such as 10.0.0.0/8", text)
+		}
+	}
+	for _, entry := range c.Join {
+		if err := network.CheckJoin(entry); err != nil {
+			return fmt.Errorf("join: %w", err)
+		}
+	}
+	return nil
+}
+
+func parseIP(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	if err != nil || addr.Zone() != "" {
+		return addr, fmt.Errorf("%q is not an IP address such as 10.1.2.3 or 2001:db8::1", text)
+	}
+	return addr, nil
+}
+
+func checkPort(port int) error {
+	if port < 0 || port > 65535 {
+		return fmt.Errorf("%d is not a port; 0 to 65535 are allowed", port)
+	}
+	return nil
+}
+
+func (c Config) validateDurations() error {
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"alone_interval", c.AloneInterval},
+		{"join_timeout", c.JoinTimeout},
+		{"require_peers_timeout", c.RequirePeersTimeout},
+		{"close_timeout", c.CloseTimeout},
+		{"probe_interval", c.ProbeInterval},
+		{"probe_timeout", c.ProbeTimeout},
+		{"gossip_interval", c.GossipInterval},
+		{"push_pull_interval", c.PushPullInterval},
+		{"coalesce", c.Coalesce},
+		{"stream_timeout", c.StreamTimeout},
+		{"max_clock_skew", c.MaxClockSkew},
+		{"tombstone_timeout", c.TombstoneTimeout},
+	} {
+		if d.value <= 0 {
+			return fmt.Errorf("%s: %v is not allowed; it must be more than 0", d.name, d.value)
+		}
+	}
+	switch {
+	case c.RejoinInterval < 0:
+		return fmt.Errorf("rejoin_interval: %v is not allowed; it must be 0 or more", c.RejoinInterval)
+	case c.ProbeTimeout > c.ProbeInterval:
+		return fmt.Errorf("probe_timeout: %v is not allowed; it must be at most probe_interval (%v)", c.ProbeTimeout, c.ProbeInterval)
+	case c.PartitionTolerance < c.TombstoneTimeout:
+		return fmt.Errorf("partition_tolerance: %v is not allowed; it must be at least tombstone_timeout (%v)", c.PartitionTolerance, c.TombstoneTimeout)
+	}
+	return nil
+}
+
+func (c Config) validateNumbers() error {
+	for _, n := range []struct {
+		name             string
+		value, min, most int
+	}{
+		{"require_peers", c.RequirePeers, 0, 1 << 20},
+		{"suspicion_mult", c.SuspicionMult, 1, 100},
+		{"direct_fanout", c.DirectFanout, 1, 1 << 20},
+		{"relay_fanout", c.RelayFanout, 1, 1 << 20},
+		{"max_packet_bytes", c.MaxPacketBytes, network.MinPacket, network.MaxPacketSize},
+		{"max_members", c.MaxMembers, 1, 1 << 20},
+		{"max_streams", c.MaxStreams, 1, 1 << 20},
+		{"max_value_bytes", c.MaxValueBytes, 1, 1 << 30},
+		{"max_tombstone_bytes", c.MaxTombstoneBytes, 0, 1 << 40},
+	} {
+		if n.value < n.min || n.value > n.most {
+			return fmt.Errorf("%s: %d is not allowed; it must be %d to %d", n.name, n.value, n.min, n.most)
+		}
+	}
+	return nil
+}
