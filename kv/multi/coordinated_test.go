@@ -1,0 +1,288 @@
+package multi_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/conformance"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/inmemory"
+	"github.com/polykv/polykv/kv/multi"
+	"github.com/polykv/polykv/kv/multi/migrate"
+)
+
+// The coordinated client has no room for guards of its caller.
+var coordinated = conformance.Features{Lacks: []conformance.Extra{conformance.Guarded}}
+
+func coordinatedConfig() multi.Config {
+	cfg := multi.DefaultConfig()
+	cfg.Coordinated = true
+	cfg.FenceTimeout = 5 * time.Second
+	return cfg
+}
+
+// fleet is two stores in memory under migration.
+type fleet struct {
+	first, second *inmemory.Store
+	migration     *migrate.Migration
+	admins        [2]kv.Client
+	moving        sync.Mutex
+}
+
+// newFleet makes two stores, of which the first is primary and the second
+// standby.
+func newFleet(t conformance.T) *fleet {
+	f := &fleet{first: inmemory.NewStore(), second: inmemory.NewStore()}
+	f.admins = [2]kv.Client{kv.New(f.first.Open(), codec.Bytes{}, nil), kv.New(f.second.Open(), codec.Bytes{}, nil)}
+	t.Cleanup(func() {
+		for _, c := range f.admins {
+			if err := c.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		}
+	})
+	f.migration = f.towards(t, 1)
+	if _, err := f.migration.Start(t.Context()); err != nil {
+		t.Fatalf("starting the migration: %v", err)
+	}
+	return f
+}
+
+func (f *fleet) backend(at int) migrate.Backend {
+	return migrate.Backend{Name: [2]string{"first", "second"}[at], Client: f.admins[at]}
+}
+
+// towards is the migration whose target is a store.
+func (f *fleet) towards(t conformance.T, target int) *migrate.Migration {
+	m, err := migrate.New(f.backend(1-target), f.backend(target), migrate.Options{AllowKeys: true})
+	if err != nil {
+		t.Fatalf("a migration: %v", err)
+	}
+	return m
+}
+
+// open opens a client of both stores. Wrap, unless nil, lies between each
+// store and the engine.
+func (f *fleet) open(cfg multi.Config, c codec.Codec, o kv.Options, wrap func(at int, s driver.Store) driver.Store) (*multi.Client, error) {
+	if wrap == nil {
+		wrap = func(_ int, s driver.Store) driver.Store { return s }
+	}
+	return multi.New(cfg, []multi.Backend{
+		{Name: "first", Client: kv.New(wrap(0, f.first.Open()), c, &o)},
+		{Name: "second", Client: kv.New(wrap(1, f.second.Open()), c, &o)},
+	}, multi.WithLogger(o.Logger))
+}
+
+// userLine is a line past which polykv's writes of its own keys go.
+type userLine struct {
+	*conformance.StoreLine
+	store    driver.Store
+	own      *atomic.Int64 // requests for polykv's own keys
+	ownCount bool          // such requests count as attempts
+}
+
+func isOwn(key string) bool { return strings.HasPrefix(key, kv.ReservedSegment) }
+
+func (l userLine) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {
+	if isOwn(s.Key) {
+		return l.store.Swap(ctx, s)
+	}
+	return l.StoreLine.Swap(ctx, s)
+}
+
+func (l userLine) Get(ctx context.Context, r driver.GetRequest) (driver.Entry, error) {
+	if isOwn(r.Key) {
+		l.own.Add(1)
+	}
+	return l.StoreLine.Get(ctx, r)
+}
+
+func (l userLine) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
+	if isOwn(r.Key) {
+		l.own.Add(1)
+	}
+	return l.StoreLine.Watch(ctx, r, emit)
+}
+
+func (l userLine) Attempts() int {
+	if l.ownCount {
+		return l.StoreLine.Attempts()
+	}
+	return l.StoreLine.Attempts() - int(l.own.Load())
+}
+
+func TestConformanceCoordinated(t *testing.T) {
+	conformance.Run(t, conformance.Harness{Features: coordinated, New: func(t conformance.T) conformance.Store {
+		f := newFleet(t)
+		return conformance.Store{
+			Open: func(c codec.Codec, o kv.Options) (kv.Client, error) {
+				client, err := f.open(coordinatedConfig(), c, o, nil)
+				if err == nil && t.Name() == "C8-before-sending" { // which counts writes
+					f.awaitHeartbeats(t)
+				}
+				return client, err
+			},
+			OpenLine: func(c codec.Codec, o kv.Options) (kv.Client, conformance.Line, error) {
+				var line userLine
+				client, err := f.open(coordinatedConfig(), c, o, func(at int, s driver.Store) driver.Store {
+					if at == 1 {
+						return s
+					}
+					line = userLine{
+						StoreLine: conformance.Breakable(s), store: s, own: new(atomic.Int64),
+						ownCount: t.Name() != "K1-before-any-request", // which counts what its calls send
+					}
+					return line
+				})
+				return client, line, err
+			},
+			Plant: plantIn(f.first),
+		}
+	}})
+}
+
+// trigger lies between clients and a store and starts something at the nth
+// write or read of a user's key, whichever client makes it.
+type trigger struct {
+	driver.Store
+	*countdown
+}
+
+type countdown struct {
+	mu   sync.Mutex
+	left int
+	fire func()
+}
+
+func (c *countdown) tick(key string) {
+	if isOwn(key) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left--; c.left == 0 {
+		c.fire()
+	}
+}
+
+func (s trigger) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) {
+	s.tick(w.Key)
+	return s.Store.Swap(ctx, w)
+}
+
+func (s trigger) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
+	s.tick(req.Key)
+	return s.Store.Get(ctx, req)
+}
+
+func (s trigger) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
+	s.tick(req.Prefix + "x")
+	return s.Store.Scan(ctx, req)
+}
+
+// unmoved are the cases during which nothing is moved, with the reason.
+var unmoved = map[string]string{
+	"Entries-current":    "versions don't outlive a change of the primary",
+	"C2-writes-nothing":  "versions don't outlive a change of the primary",
+	"Raw-reserved":       "reserved keys stay in their store",
+	"K3-reserved-hidden": "reserved keys stay in their store",
+	"W7-counted":         "the engine's observer sees bytes once a watch has moved",
+	"C8-before-sending":  "mirrors and heartbeats count as writes",
+	"X1-ends-waiting":    "who waits for a callback does not wait for it in the other store",
+}
+
+// In the middle of each case the fleet is moved to the other store, and with
+// more operations back again.
+func TestConformanceAmidCutover(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	var mu sync.Mutex
+	random := rand.New(rand.NewPCG(seed, 0))
+	var moves, cases int
+	// Versions don't outlive a change of the primary: TestVersionsAmidCutover.
+	rules := strings.Fields("A1 C1 C2 C3 C4 C5 C6 C7 C8 D1 Entries G1 G2 Guarded K1 K2 K3 L1 LimitsOf Ping Raw Typed W1 W2 W3 W4 W5 W6 W7 W8 X1 X2")
+	conformance.Run(t, conformance.Harness{Features: coordinated, Rules: rules, New: func(t conformance.T) conformance.Store {
+		f := newFleet(t)
+		var cutovers sync.WaitGroup
+		mu.Lock()
+		c := &countdown{left: 1 + random.IntN(8)}
+		if unmoved[t.Name()] != "" {
+			c.left = 0
+		}
+		cases++
+		mu.Unlock()
+		at := 0
+		c.fire = func() {
+			at = 1 - at
+			target := at
+			c.left = 200
+			cutovers.Go(func() {
+				if err := f.move(t, target); err != nil {
+					t.Errorf("the cutover to store %d: %v", target, err)
+				}
+				mu.Lock()
+				moves++
+				mu.Unlock()
+			})
+		}
+		t.Cleanup(func() {
+			c.mu.Lock()
+			c.left = -1
+			c.mu.Unlock()
+			cutovers.Wait()
+		})
+		return conformance.Store{
+			Open: func(cdc codec.Codec, o kv.Options) (kv.Client, error) {
+				cfg := coordinatedConfig()
+				cfg.FenceTimeout = 20 * time.Second
+				return f.open(cfg, cdc, o, func(_ int, s driver.Store) driver.Store { return trigger{s, c} })
+			},
+			Plant: plantIn(f.first, f.second),
+		}
+	}})
+	t.Logf("%d cutovers amid %d cases", moves, cases)
+	if moves < cases/2 {
+		t.Errorf("only %d cutovers amid %d cases", moves, cases)
+	}
+}
+
+// move makes a store primary, one move at a time.
+func (f *fleet) move(t conformance.T, target int) error {
+	f.moving.Lock()
+	defer f.moving.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if _, err := f.towards(t, target).Cutover(ctx); err != nil {
+		return fmt.Errorf("cutover: %w", err)
+	}
+	return nil
+}
+
+// awaitHeartbeats waits until every client has said that it is there, so that
+// it writes nothing by itself for a while.
+func (f *fleet) awaitHeartbeats(t conformance.T) {
+	for _, admin := range f.admins {
+		raw, err := kv.Raw(admin)
+		if err != nil {
+			t.Fatalf("Raw: %v", err)
+		}
+		for {
+			keys, err := raw.List(t.Context(), ".polykv/clients/")
+			if err != nil {
+				t.Fatalf("List: %v", err)
+			}
+			if len(keys) > 0 {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+}

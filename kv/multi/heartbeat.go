@@ -1,0 +1,143 @@
+package multi
+
+import (
+	"context"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/polykv/polykv/kv/multi/internal/side"
+)
+
+// heartbeat keeps this client on the list of "polykv migrate status", in both
+// stores.
+type heartbeat struct {
+	lead *records
+	base side.Heartbeat
+
+	mu    *sync.Mutex
+	wrote *[2]bool // there is something to remove
+}
+
+const (
+	heartbeatTimeout = 3 * time.Second
+	farewellTimeout  = 300 * time.Millisecond
+)
+
+func newHeartbeat(l *records) heartbeat {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "" // the process id alone has to do
+	}
+	return heartbeat{lead: l, mu: new(sync.Mutex), wrote: new([2]bool), base: side.Heartbeat{
+		Instance: side.NewID(), Host: host, PID: os.Getpid(), Version: release(), Started: time.Now().UTC(), Mode: "coordinated",
+	}}
+}
+
+// release is the version of the module that this is a part of.
+func release() string {
+	const module = "github.com/polykv/polykv"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	if info.Main.Path == module {
+		return info.Main.Version
+	}
+	for _, dep := range info.Deps {
+		if dep.Path == module {
+			return dep.Version
+		}
+	}
+	return ""
+}
+
+func (h heartbeat) run() {
+	ctx := h.lead.core.ctx
+	beat := uint64(0)
+	for {
+		// The first ones soon: a client is wanted on the list before it is
+		// needed there.
+		wait := side.HeartbeatEvery
+		if h.lead.anyRecord() {
+			beat++
+			h.beat(ctx, beat)
+		} else {
+			wait = side.HeartbeatEvery / 20
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// anyRecord reports whether there is a migration to be listed in.
+func (l *records) anyRecord() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen[0].version != 0 || l.seen[1].version != 0
+}
+
+func (h heartbeat) beat(ctx context.Context, n uint64) {
+	now := h.lead.describeTo(h.base)
+	now.Beat, now.Seen = n, time.Now().UTC()
+	h.each(ctx, heartbeatTimeout, func(ctx context.Context, i int) {
+		if h.lead.hasRecord(i) && h.lead.core.stores[i].side.WriteHeartbeat(ctx, now) == nil {
+			h.mu.Lock()
+			h.wrote[i] = true
+			h.mu.Unlock()
+		}
+	})
+}
+
+func (l *records) hasRecord(i int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen[i].version != 0
+}
+
+// describeTo fills in a heartbeat.
+func (l *records) describeTo(h side.Heartbeat) side.Heartbeat {
+	l.mu.Lock()
+	if l.writes != nil {
+		h.Primary, h.Epoch = l.core.stores[l.writes.at].name, l.writes.epoch
+	}
+	for to := range l.seen {
+		if l.line(to) == lineOpen {
+			h.Mirror = l.core.stores[to].name
+		}
+	}
+	l.mu.Unlock()
+	t := l.core.mirror.totals()
+	h.Backlog, h.Oldest, h.Mirrored, h.Failed = t.backlog, t.oldest, t.mirrored, t.failed
+	return h
+}
+
+// farewell takes this client off the list, if that is quickly done.
+func (h heartbeat) farewell() {
+	h.mu.Lock()
+	wrote := *h.wrote
+	h.mu.Unlock()
+	h.each(h.lead.core.ctx, farewellTimeout, func(ctx context.Context, i int) {
+		if wrote[i] {
+			// If it fails, the heartbeat is old in a minute and says the same.
+			_ = h.lead.core.stores[i].side.RemoveHeartbeat(ctx, h.base.Instance)
+		}
+	})
+}
+
+// each calls f for both stores at the same time.
+func (h heartbeat) each(ctx context.Context, limit time.Duration, f func(ctx context.Context, i int)) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var both sync.WaitGroup
+	for i := range h.lead.core.stores {
+		both.Go(func() { f(ctx, i) })
+	}
+	both.Wait()
+}

@@ -1,0 +1,34 @@
+package multi
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/polykv/polykv/kv"
+)
+
+// reserved reports whether a key is polykv's own, which is never mirrored.
+func reserved(key string) bool {
+	if !strings.Contains(key, kv.ReservedSegment) {
+		return false
+	}
+	for segment := range strings.SplitSeq(key, "/") {
+		if segment == kv.ReservedSegment {
+			return true
+		}
+	}
+	return false
+}
+
+// check refuses, before any request, the keys that the stores' clients refuse.
+func (v *view) check(key string) error {
+	if v.raw && reserved(key) {
+		// Rule K1 alone: the segment is a valid one of that length.
+		plain := strings.ReplaceAll(key, kv.ReservedSegment, strings.Repeat("x", len(kv.ReservedSegment)))
+		if err := kv.CheckKey(plain); err != nil {
+			return fmt.Errorf("%q: %w", key, err)
+		}
+		return nil
+	}
+	return kv.CheckKey(key)
+}

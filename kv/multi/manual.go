@@ -1,0 +1,118 @@
+package multi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/polykv/polykv/kv"
+)
+
+// errSwitching ends a CAS before its write, so that it can be made again on
+// the other store.
+var errSwitching = errors.New("the primary is being switched")
+
+// manual is a lead that is switched by hand.
+type manual struct {
+	core  *core
+	gate  *gate
+	route atomic.Pointer[route]
+
+	switching sync.Mutex // one switch at a time
+	mirrors   atomic.Bool
+}
+
+func newManual(c *core, first int) *manual {
+	m := &manual{core: c, gate: newGate()}
+	m.route.Store(&route{at: first, term: newTerm(c.ctx)})
+	m.mirrors.Store(c.cfg.Mirror)
+	m.direct()
+	return m
+}
+
+// direct tells the mirror which way to go.
+func (m *manual) direct() {
+	at := m.route.Load().at
+	into := lineVoid
+	if m.mirrors.Load() {
+		into = lineOpen
+	}
+	m.core.mirror.set(at, lineVoid)
+	m.core.mirror.set(other(at), into)
+}
+
+func (m *manual) writing(ctx context.Context, _ *waiting) (*route, *pass, error) {
+	p, err := m.gate.enter(ctx, m.core.ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return m.route.Load(), p, nil
+}
+
+func (m *manual) reading(context.Context, *waiting) (*route, error) { return m.route.Load(), nil }
+
+func (m *manual) again(_ *route, err error, _ *waiting) bool { return errors.Is(err, errSwitching) }
+
+func (m *manual) confirm(_ context.Context, r *route) (bool, error) {
+	return m.route.Load() == r, nil
+}
+
+func (m *manual) mirroring(to int) (lineState, *kv.Guard) {
+	if m.mirrors.Load() && to != m.route.Load().at {
+		return lineOpen, nil
+	}
+	return lineVoid, nil
+}
+
+func (m *manual) limits() (int, bool) { return m.route.Load().at, false }
+
+func (m *manual) lost(int)  {}
+func (m *manual) farewell() {}
+
+func (m *manual) status(s *Status) {
+	s.Phase = PhasePlain
+	s.Primary = m.core.stores[m.route.Load().at].name
+	if m.mirrors.Load() {
+		s.Mirror = m.core.stores[other(m.route.Load().at)].name
+	}
+	if m.gate.isShut() {
+		s.Phase = PhaseSwitching
+	}
+}
+
+// switchTo makes store at the primary.
+func (m *manual) switchTo(ctx context.Context, at int) error {
+	m.switching.Lock()
+	defer m.switching.Unlock()
+	was := m.route.Load()
+	if was.at == at {
+		return nil
+	}
+	if err := m.gate.shut(ctx, m.core.ctx); err != nil {
+		return fmt.Errorf("writes under way did not end: %w", err)
+	}
+	defer m.gate.reopen()
+	if m.mirrors.Load() {
+		if err := m.core.mirror.drain(ctx, at); err != nil {
+			return fmt.Errorf("not everything could be mirrored into %q: %w", m.core.stores[at].name, err)
+		}
+	}
+	// Watches leave the old store before anything is mirrored into it.
+	was.term.over()
+	m.route.Store(&route{at: at, term: newTerm(m.core.ctx), epoch: was.epoch + 1})
+	m.direct()
+	m.core.observer.Moved(m.core.stores[at].name)
+	m.core.log.Info("polykv: the primary was switched", "from", m.core.stores[was.at].name, "to", m.core.stores[at].name)
+	return nil
+}
+
+// setMirroring turns mirroring on or off. It reports whether it was off.
+func (m *manual) setMirroring(on bool) (wasOff bool) {
+	m.switching.Lock()
+	defer m.switching.Unlock()
+	was := m.mirrors.Swap(on)
+	m.direct()
+	return !was
+}

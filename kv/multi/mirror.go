@@ -1,0 +1,318 @@
+package multi
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/multi/internal/side"
+)
+
+// mirror keeps the tasks that are to be done: for each key and direction at
+// most one, whatever number of writes it stands for.
+//
+// A task that has not been tried yet, or is running, is what writes wait for.
+// One that failed, or whose line is not open and whole, waits in the line's
+// backlog, for which no write waits.
+type mirror struct {
+	core *core
+
+	mu      sync.Mutex
+	closed  bool
+	lines   [2]*line   // by the store that is written
+	queue   *list.List // of *task: to be run by the next worker
+	workers int
+	wake    chan struct{} // of capacity 1: the times of retries may have changed
+}
+
+// lineState says what may be mirrored into a store.
+type lineState uint8
+
+const (
+	lineVoid lineState = iota // nothing: what is pending is dropped
+	lineHeld                  // nothing for now: what is pending is kept
+	lineOpen                  // everything
+)
+
+// line is the direction into one store.
+type line struct {
+	to      int
+	state   lineState
+	dead    bool // what was tried last failed for a reason that holds for all keys
+	probing bool // a task is being tried on a dead line
+
+	tasks   map[string]*task
+	backlog *list.List // of *task: those that wait for a retry, oldest first
+	retryAt time.Time  // of the backlog; zero: none is due
+	pause   *pauses
+	emptied chan struct{} // closed and replaced when the last task is done
+
+	mirrored, failed, late uint64
+	lastErr                error
+}
+
+// task is one key to mirror into one store.
+type task struct {
+	line    *line
+	key     string
+	since   time.Time     // of the oldest write that it stands for
+	place   *list.Element // in the queue or the backlog; nil: it is running
+	waiting bool          // it is in the backlog
+	probe   bool          // its run tells whether the line is whole again
+	next    *round        // whoever waits for the next run
+	err     error         // how the last run ended
+}
+
+// round is one run of a task, to come or under way.
+type round struct{ done chan struct{} }
+
+func newMirror(c *core) *mirror {
+	m := &mirror{core: c, queue: list.New(), wake: make(chan struct{}, 1)}
+	for to := range m.lines {
+		m.lines[to] = &line{
+			to: to, tasks: make(map[string]*task), backlog: list.New(), emptied: make(chan struct{}),
+			pause: newPauses(c.cfg.MirrorMinBackoff, c.cfg.MirrorMaxBackoff),
+		}
+	}
+	return m
+}
+
+// want notes that key was written in the other store than to. It returns what
+// to wait for; nil if there is nothing that will happen soon.
+func (m *mirror) want(to int, key string) *round {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.lines[to]
+	if l.state == lineVoid || m.closed {
+		return nil
+	}
+	t := l.tasks[key]
+	if t == nil {
+		t = &task{line: l, key: key, since: time.Now()}
+		l.tasks[key] = t
+		if l.state == lineOpen && !l.dead {
+			m.enqueue(t)
+		} else {
+			m.putOff(t)
+		}
+	}
+	switch {
+	case t.waiting || l.dead || l.state != lineOpen:
+		if t.place == nil && t.next == nil {
+			t.next = &round{make(chan struct{})} // the run under way may have read before the write
+		}
+		return nil
+	case t.next == nil:
+		t.next = &round{make(chan struct{})}
+	}
+	return t.next
+}
+
+// wait waits for a run for as long as a write may.
+func (m *mirror) wait(ctx context.Context, to int, r *round) {
+	if r == nil || m.core.cfg.MirrorAsync {
+		return
+	}
+	timer := time.NewTimer(m.core.cfg.MirrorTimeout)
+	defer timer.Stop()
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+	case <-m.core.ctx.Done():
+	case <-timer.C:
+		m.tooLate(to, r)
+	}
+}
+
+// tooLate takes a line for dead whose answer a write waited for in vain: no
+// other write shall.
+func (m *mirror) tooLate(to int, r *round) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	select {
+	case <-r.done:
+		return
+	default:
+	}
+	l := m.lines[to]
+	l.late++
+	m.fail(l, fmt.Errorf("no answer within %v", m.core.cfg.MirrorTimeout))
+}
+
+// fail takes a line for dead; m.mu is held.
+func (m *mirror) fail(l *line, err error) {
+	if l.dead || l.state != lineOpen {
+		return
+	}
+	l.dead, l.lastErr = true, err
+	l.pause = newPauses(m.core.cfg.MirrorMinBackoff, m.core.cfg.MirrorMaxBackoff)
+	m.schedule(l)
+	for el := m.queue.Front(); el != nil; { // what has not been tried need not be
+		next := el.Next()
+		if t, _ := el.Value.(*task); t.line == l {
+			m.queue.Remove(el)
+			m.putOff(t)
+		}
+		el = next
+	}
+	m.core.log.Warn("polykv: mirroring lags", "store", m.core.stores[l.to].name, "error", err)
+}
+
+// enqueue has t run by the next worker; m.mu is held.
+func (m *mirror) enqueue(t *task) {
+	t.waiting = false
+	t.place = m.queue.PushBack(t)
+	if m.workers < m.core.cfg.MirrorWorkers {
+		m.workers++
+		m.core.start(m.work)
+	}
+}
+
+// putOff leaves t in the backlog and lets go of whoever waits for it; m.mu is
+// held.
+func (m *mirror) putOff(t *task) {
+	t.waiting, t.probe = true, false
+	t.place = t.line.backlog.PushBack(t)
+	t.release()
+	if t.line.retryAt.IsZero() && t.line.state == lineOpen {
+		m.schedule(t.line)
+	}
+}
+
+func (t *task) release() {
+	if t.next != nil {
+		close(t.next.done)
+		t.next = nil
+	}
+}
+
+// work runs queued tasks until there are none.
+func (m *mirror) work() {
+	for {
+		m.mu.Lock()
+		el := m.queue.Front()
+		if el == nil || m.closed {
+			m.workers--
+			m.mu.Unlock()
+			return
+		}
+		t, _ := m.queue.Remove(el).(*task)
+		t.place = nil
+		r := t.next
+		t.next = nil // who comes from here on waits for the next run
+		m.mu.Unlock()
+
+		started := time.Now()
+		err := m.run(t)
+		m.settle(t, r, err, time.Since(started))
+	}
+}
+
+// errHeld ends a task that may not run now.
+var errHeld = errors.New("the store takes no mirrored writes now")
+
+func (m *mirror) run(t *task) error {
+	state, guard := m.core.lead.mirroring(t.line.to)
+	if state != lineOpen {
+		return errHeld
+	}
+	to := t.line.to
+	_, err := side.CopyKey(m.core.ctx, m.core.stores[other(to)].side, m.core.stores[to].side, t.key, guard)
+	return err
+}
+
+// settle notes how a run ended that r waited for.
+func (m *mirror) settle(t *task, r *round, err error, took time.Duration) {
+	if isFenced(err) {
+		m.core.lead.lost(t.line.to)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r != nil {
+		defer close(r.done)
+	}
+	l, probe := t.line, t.probe
+	t.probe, t.err = false, err
+	if probe {
+		l.probing = false
+	}
+	if m.closed || l.tasks[t.key] != t {
+		t.release() // dropped meanwhile
+		return
+	}
+	if err == nil {
+		l.mirrored++
+		m.succeeded(l, t)
+	} else {
+		m.failed(l, t, err, probe)
+	}
+	m.core.observer.Mirrored(m.core.stores[l.to].name, took, err)
+	m.observe(l)
+}
+
+// succeeded ends t, unless its key was written meanwhile; m.mu is held.
+func (m *mirror) succeeded(l *line, t *task) {
+	if t.next != nil {
+		t.since = time.Now()
+		if l.state == lineOpen {
+			m.enqueue(t)
+		} else {
+			m.putOff(t)
+		}
+	} else {
+		delete(l.tasks, t.key)
+		if len(l.tasks) == 0 {
+			close(l.emptied)
+			l.emptied = make(chan struct{})
+		}
+	}
+	switch {
+	case l.dead:
+		l.lastErr = nil
+		m.revive(l)
+		m.core.log.Info("polykv: mirroring works again", "store", m.core.stores[l.to].name, "backlog", len(l.tasks))
+	case l.backlog.Len() == 0:
+		l.lastErr = nil
+		l.pause = newPauses(m.core.cfg.MirrorMinBackoff, m.core.cfg.MirrorMaxBackoff)
+	}
+}
+
+// failed puts t off; m.mu is held.
+func (m *mirror) failed(l *line, t *task, err error, probe bool) {
+	m.putOff(t)
+	switch {
+	case errors.Is(err, errHeld), isFenced(err):
+		// Not a failure: the records say what comes of it.
+	case holdsForAll(err):
+		l.failed++
+		l.lastErr = err
+		if l.dead && probe {
+			m.schedule(l)
+		}
+		m.fail(l, err)
+	default: // about this key
+		l.failed++
+		l.lastErr = err
+		if l.dead && probe {
+			m.revive(l) // the store answers
+		}
+		m.core.log.Warn("polykv: a key can't be mirrored", "store", m.core.stores[l.to].name, "key", t.key, "error", err)
+	}
+}
+
+// holdsForAll reports whether err, of mirroring one key, is to be expected of
+// every other key.
+func holdsForAll(err error) bool {
+	for _, sentinel := range []error{
+		kv.ErrUnavailable, kv.ErrIndeterminate, kv.ErrPermission, kv.ErrClosed, context.Canceled, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, sentinel) {
+			return true
+		}
+	}
+	return false
+}

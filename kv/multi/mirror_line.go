@@ -1,0 +1,176 @@
+package multi
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/polykv/polykv/kv"
+)
+
+// schedule sets the time of the next retry of a line; m.mu is held.
+func (m *mirror) schedule(l *line) {
+	l.retryAt = time.Now().Add(l.pause.next())
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// revive takes a line for whole and has its backlog run; m.mu is held.
+func (m *mirror) revive(l *line) {
+	l.dead, l.probing, l.retryAt = false, false, time.Time{}
+	l.pause = newPauses(m.core.cfg.MirrorMinBackoff, m.core.cfg.MirrorMaxBackoff)
+	m.resume(l)
+}
+
+// resume has everything in the backlog of an open line run; m.mu is held.
+func (m *mirror) resume(l *line) {
+	for el := l.backlog.Front(); el != nil; el = l.backlog.Front() {
+		t, _ := l.backlog.Remove(el).(*task)
+		m.enqueue(t)
+	}
+}
+
+// set changes what may be mirrored into a store.
+func (m *mirror) set(to int, state lineState) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.lines[to]
+	was := l.state
+	l.state = state
+	switch state {
+	case lineVoid:
+		m.drop(l)
+	case lineOpen:
+		if was != lineOpen || !l.dead {
+			m.revive(l)
+		}
+	}
+	m.observe(l)
+}
+
+// drop forgets every task of a line; m.mu is held. Those that are running end
+// by themselves.
+func (m *mirror) drop(l *line) {
+	for _, t := range l.tasks {
+		switch {
+		case t.place == nil:
+		case t.waiting:
+			l.backlog.Remove(t.place)
+		default:
+			m.queue.Remove(t.place)
+		}
+		t.release()
+	}
+	clear(l.tasks)
+	l.dead, l.probing, l.retryAt, l.lastErr = false, false, time.Time{}, nil
+	close(l.emptied)
+	l.emptied = make(chan struct{})
+}
+
+// abandon lets go of whoever waits, for Close.
+func (m *mirror) abandon() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	for _, l := range m.lines {
+		m.drop(l)
+	}
+}
+
+// retries runs what is in the backlogs when its time has come.
+func (m *mirror) retries() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Reset(m.due(time.Now()))
+		select {
+		case <-timer.C:
+		case <-m.wake:
+		case <-m.core.ctx.Done():
+			return
+		}
+	}
+}
+
+// due starts the retries whose time has come, and returns how long there is
+// until the next one.
+func (m *mirror) due(now time.Time) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := time.Hour
+	for _, l := range m.lines {
+		if l.retryAt.IsZero() || l.state != lineOpen {
+			continue
+		}
+		if left := l.retryAt.Sub(now); left > 0 {
+			next = min(next, left)
+			continue
+		}
+		m.retry(l)
+	}
+	return next
+}
+
+// retry tries one task of a dead line, all of another's; m.mu is held.
+func (m *mirror) retry(l *line) {
+	l.retryAt = time.Time{}
+	if !l.dead {
+		m.resume(l)
+		return
+	}
+	el := l.backlog.Front()
+	if l.probing || el == nil {
+		if el == nil && len(l.tasks) == 0 {
+			l.dead = false // nothing to try it by: the next write will
+		}
+		return
+	}
+	t, _ := l.backlog.Remove(el).(*task)
+	l.probing = true
+	t.probe = true
+	m.enqueue(t)
+}
+
+// drain waits until nothing is left to mirror into a store. What waits for a
+// retry is tried at once, and then with the pauses of retries.
+func (m *mirror) drain(ctx context.Context, to int) error {
+	for first := true; ; first = false {
+		m.mu.Lock()
+		l := m.lines[to]
+		if len(l.tasks) == 0 {
+			m.mu.Unlock()
+			return nil
+		}
+		if first && l.state == lineOpen {
+			m.revive(l)
+		}
+		emptied := l.emptied
+		m.mu.Unlock()
+		select {
+		case <-emptied:
+		case <-m.core.ctx.Done():
+			return kv.ErrClosed
+		case <-ctx.Done():
+			return m.undone(ctx, to)
+		}
+	}
+}
+
+// undone says what is left to mirror into a store, and why.
+func (m *mirror) undone(ctx context.Context, to int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, t := range m.lines[to].tasks {
+		if t.err != nil {
+			return fmt.Errorf("%w: %d keys are left, %q among them: %w", ctxError(ctx), len(m.lines[to].tasks), key, t.err)
+		}
+	}
+	return fmt.Errorf("%w: %d keys are left", ctxError(ctx), len(m.lines[to].tasks))
+}
+
+// observe tells the observer how much is left; m.mu is held.
+func (m *mirror) observe(l *line) {
+	m.core.observer.Backlog(m.core.stores[l.to].name, len(l.tasks))
+}

@@ -1,0 +1,188 @@
+package multi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/multi/internal/side"
+)
+
+// Backend is one of the two stores.
+type Backend struct {
+	// Name tells the store from the other one. With Config.Coordinated it is
+	// the name that "polykv migrate start" was told.
+	Name string
+
+	// Client reaches the store. It must have the same codec as the other
+	// one, and kv.Watch.
+	Client kv.Client
+}
+
+// Option is an option of [New].
+type Option func(*core)
+
+// WithLogger gives the client a logger. Default: slog.Default().
+func WithLogger(l *slog.Logger) Option { return func(c *core) { c.log = l } }
+
+// WithObserver has o told what the client does. Default: nobody.
+func WithObserver(o Observer) Option { return func(c *core) { c.observer = o } }
+
+// WithCodec gives the client the codec of its backends' clients. It is needed
+// for those that have no raw view (kv.Raw).
+func WithCodec(cdc codec.Codec) Option { return func(c *core) { c.codec = cdc } }
+
+// WithUpdates has the client apply what comes from ch, one update after
+// another, until ch or the client is closed. What can't be applied is logged.
+func WithUpdates(ch <-chan Update) Option { return func(c *core) { c.updates = ch } }
+
+// Client is a kv.Client over two stores. It offers every optional interface of
+// package kv that both stores offer, with these exceptions: when it is
+// coordinated it takes no guards of its caller, whose place the record's
+// guard has, and answers kv.ErrNotSupported to one; and its versions hold as
+// long as the same store is primary.
+type Client struct{ view }
+
+// core is what all views of one client share.
+type core struct {
+	cfg      Config
+	log      *slog.Logger
+	observer Observer
+	codec    codec.Codec
+	updates  <-chan Update
+
+	stores  [2]*store
+	lead    lead
+	mirror  *mirror
+	sweeps  *sweeps
+	samples samples
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // every goroutine of ours
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// store is one of the two.
+type store struct {
+	name   string
+	client kv.Client   // as given
+	raw    kv.Client   // its raw view; nil: it has none
+	codec  codec.Codec // nil: not known
+	side   *side.Side
+}
+
+// New returns a client over two stores, of which the first is primary unless
+// cfg.Primary names the other one. It contacts nobody: a coordinated client
+// reads the records in the background, and [Client.Ready] waits until it has.
+// From then on the client closes the backends' clients.
+//
+// It fails if cfg is not valid, with a text that begins with the field, and if
+// a backend lacks what it needs, with kv.ErrNotSupported.
+func New(cfg Config, backends []Backend, options ...Option) (*Client, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("multi: %w", err)
+	}
+	first, err := cfg.index(backends)
+	if err != nil {
+		return nil, fmt.Errorf("multi: %w", err)
+	}
+	c := &core{cfg: cfg, log: slog.Default(), observer: NopObserver{}}
+	for _, o := range options {
+		o(c)
+	}
+	for i, b := range backends {
+		if c.stores[i], err = newStore(b, c.codec, cfg.Coordinated); err != nil {
+			return nil, fmt.Errorf("multi: %w", err)
+		}
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.mirror = newMirror(c)
+	c.sweeps = newSweeps(c)
+	if cfg.Coordinated {
+		c.lead = startRecords(c)
+	} else {
+		c.lead = newManual(c, first)
+	}
+	c.background()
+	return &Client{view{core: c, clients: [2]kv.Client{c.stores[0].client, c.stores[1].client}}}, nil
+}
+
+// newStore finds out what a backend offers.
+func newStore(b Backend, cdc codec.Codec, coordinated bool) (*store, error) {
+	if _, ok := b.Client.(kv.Watcher); !ok {
+		return nil, fmt.Errorf("backend %q: %w: its client has no kv.Watch", b.Name, kv.ErrNotSupported)
+	}
+	s := &store{name: b.Name, client: b.Client}
+	var err error
+	if s.side, err = side.New(b.Name, b.Client, cdc); err != nil {
+		return nil, err
+	}
+	s.raw, err = kv.Raw(b.Client)
+	if err != nil && !errors.Is(err, kv.ErrNotSupported) {
+		return nil, fmt.Errorf("backend %q: %w", b.Name, err)
+	}
+	if s.codec = cdc; cdc == nil {
+		if s.codec, err = kv.CodecOf(b.Client); err != nil && !errors.Is(err, kv.ErrNotSupported) {
+			return nil, fmt.Errorf("backend %q: %w", b.Name, err)
+		}
+	}
+	if coordinated {
+		_, guarded := b.Client.(kv.GuardedClient)
+		_, versioned := b.Client.(kv.VersionedClient)
+		if s.raw == nil || !guarded || !versioned {
+			return nil, fmt.Errorf("coordinated: backend %q: %w: its client has no guards, which a coordinated migration needs; "+
+				"without coordination there is the simple switch", b.Name, kv.ErrNotSupported)
+		}
+	}
+	return s, nil
+}
+
+// background starts what runs until Close.
+func (c *core) background() {
+	c.start(c.mirror.retries)
+	c.start(c.sweeps.run)
+	if c.updates != nil {
+		c.start(c.applyUpdates)
+	}
+	c.start(c.sample)
+}
+
+// start runs f on a goroutine that Close waits for.
+func (c *core) start(f func()) { c.wg.Go(f) }
+
+// Close implements kv.Client: it ends what is under way, waits for the
+// client's own goroutines, and closes both stores' clients. What is left to
+// mirror stays undone until somebody's repair.
+func (v *view) Close() error { return v.core.close() }
+
+func (c *core) close() error {
+	c.closeOnce.Do(func() {
+		c.lead.farewell()
+		c.cancel()
+		c.mirror.abandon()
+		// Closing the stores ends what a task of ours is waiting for, so that
+		// comes before waiting.
+		c.closeErr = errors.Join(c.stores[0].client.Close(), c.stores[1].client.Close())
+		c.wg.Wait()
+	})
+	return c.closeErr
+}
+
+// other is the index of the other store.
+func other(at int) int { return 1 - at }
+
+// fail gives err the client's context, unless a store's client has done so.
+func (c *core) fail(op, key string, err error) error {
+	var known *kv.Error
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	return &kv.Error{Op: op, Backend: "multi", Key: key, Err: err}
+}

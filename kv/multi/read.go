@@ -1,0 +1,255 @@
+package multi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+)
+
+// read makes one read on the route that leads, again and again until it was
+// made on a store that led meanwhile. A read that carries no guard of the
+// record's is unguarded and confirmed afterwards.
+func (v *view) read(ctx context.Context, op, key string, unguarded bool, do func(r *route) error) error {
+	c := v.core
+	if c.ctx.Err() != nil {
+		return c.fail(op, key, kv.ErrClosed)
+	}
+	var w waiting
+	for {
+		r, err := c.lead.reading(ctx, &w)
+		if err != nil {
+			return c.fail(op, key, err)
+		}
+		err = do(r)
+		if err == nil && r.guard != nil && (unguarded || r.sealed) {
+			err = c.confirmed(ctx, r)
+		}
+		if err != nil && c.lead.again(r, err, &w) {
+			continue
+		}
+		return c.fail(op, key, err)
+	}
+}
+
+// confirmed is kv.ErrFenced unless what was read on r counts.
+func (c *core) confirmed(ctx context.Context, r *route) error {
+	ok, err := c.lead.confirm(ctx, r)
+	if err == nil && !ok {
+		return kv.ErrFenced
+	}
+	return err
+}
+
+// Get implements kv.Client. A coordinated client's reads are never stale.
+func (v *view) Get(ctx context.Context, key string) (value any, err error) {
+	if err := v.check(key); err != nil {
+		return nil, v.core.fail("Get", key, err)
+	}
+	err = v.read(ctx, "Get", key, false, func(r *route) (err error) {
+		value, err = v.get(ctx, r, key, r.guard)
+		return err
+	})
+	return value, err
+}
+
+func (v *view) get(ctx context.Context, r *route, key string, guard *kv.Guard) (any, error) {
+	if guard == nil {
+		return v.clients[r.at].Get(ctx, key)
+	}
+	g, err := kv.Guarded(v.clients[r.at])
+	if err != nil {
+		return nil, err
+	}
+	return g.GetGuarded(ctx, key, guard)
+}
+
+// GetGuarded implements kv.GuardedClient; see [Client].
+func (v *view) GetGuarded(ctx context.Context, key string, guard *kv.Guard) (value any, err error) {
+	if err := v.check(key); err != nil {
+		return nil, v.core.fail("GetGuarded", key, err)
+	}
+	err = v.read(ctx, "GetGuarded", key, false, func(r *route) error {
+		guard, err := v.guard(r, guard)
+		if err != nil {
+			return err
+		}
+		g, err := kv.Guarded(v.clients[r.at])
+		if err == nil {
+			value, err = g.GetGuarded(ctx, key, guard)
+		}
+		return err
+	})
+	return value, err
+}
+
+// GetVersion implements kv.VersionedClient.
+func (v *view) GetVersion(ctx context.Context, key string, guard *kv.Guard) (value any, version kv.Version, err error) {
+	if err := v.check(key); err != nil {
+		return nil, 0, v.core.fail("GetVersion", key, err)
+	}
+	err = v.read(ctx, "GetVersion", key, false, func(r *route) error {
+		client, guard, err := v.versioned(r, guard)
+		if err != nil {
+			return err
+		}
+		if value, version, err = client.GetVersion(ctx, key, guard); err == nil {
+			version, err = mark(version, r.epoch)
+		}
+		return err
+	})
+	return value, version, err
+}
+
+// List implements kv.Client.
+func (v *view) List(ctx context.Context, prefix string) (keys []string, err error) {
+	err = v.read(ctx, "List", prefix, true, func(r *route) (err error) {
+		keys, err = v.clients[r.at].List(ctx, prefix)
+		return err
+	})
+	return keys, err
+}
+
+// entriesAtOnce is how many entries are read before it is made sure that they
+// are the primary's and they are handed on.
+const entriesAtOnce = 500
+
+// entryOrError is an item of an iteration over entries.
+type entryOrError struct {
+	kv.Entry
+	err error
+}
+
+// Entries implements kv.EntryReader. If the primary changes meanwhile, the rest
+// is read from the new one.
+func (v *view) Entries(ctx context.Context, prefix string) iter.Seq2[kv.Entry, error] {
+	return func(yield func(kv.Entry, error) bool) {
+		s := &scan{view: v, prefix: prefix, yield: yield}
+		err := v.read(ctx, "Entries", prefix, false, func(r *route) error { return s.run(ctx, r) })
+		if err != nil && !s.over {
+			yield(kv.Entry{}, err)
+		}
+	}
+}
+
+// scan is one iteration over entries, on whatever routes.
+type scan struct {
+	*view
+	prefix string
+	yield  func(kv.Entry, error) bool
+	batch  []entryOrError
+	last   string // the last key that was handed on
+	over   bool   // nothing more may be handed on
+}
+
+// run reads what comes after s.last.
+func (s *scan) run(ctx context.Context, r *route) error {
+	s.batch = s.batch[:0]
+	for e, err := range kv.Entries(ctx, s.clients[r.at], s.prefix) {
+		if err != nil && e.Key == "" {
+			return err
+		}
+		if e.Key <= s.last {
+			continue
+		}
+		if err == nil {
+			e.Version, err = mark(e.Version, r.epoch)
+		}
+		s.batch = append(s.batch, entryOrError{e, err})
+		if len(s.batch) >= s.atOnce(r) {
+			if err := s.handOn(ctx, r); err != nil || s.over {
+				return err
+			}
+		}
+	}
+	return s.handOn(ctx, r)
+}
+
+// atOnce is 1 where nothing has to be confirmed.
+func (s *scan) atOnce(r *route) int {
+	if r.guard == nil {
+		return 1
+	}
+	return entriesAtOnce
+}
+
+func (s *scan) handOn(ctx context.Context, r *route) error {
+	if len(s.batch) == 0 {
+		return nil
+	}
+	if r.guard != nil {
+		if err := s.core.confirmed(ctx, r); err != nil {
+			return err
+		}
+	}
+	for _, e := range s.batch {
+		s.last = e.Key
+		if !s.yield(e.Entry, e.err) {
+			s.over = true
+			break
+		}
+	}
+	s.batch = s.batch[:0]
+	return nil
+}
+
+// Ping implements kv.Pinger: the store that leads is asked. A coordinated
+// client waits for one to lead.
+func (v *view) Ping(ctx context.Context) error {
+	return v.read(ctx, "Ping", "", false, func(r *route) error {
+		return kv.Ping(ctx, v.clients[r.at])
+	})
+}
+
+// Limits implements kv.Limiter: those of the store that leads or, while none
+// does, of the first.
+func (v *view) Limits() (kv.Limits, error) {
+	at, guarded := v.core.lead.limits()
+	l, err := kv.LimitsOf(v.clients[at])
+	if guarded {
+		l.Value = l.GuardedValue
+	}
+	return l, err
+}
+
+// Raw implements kv.RawViewer.
+func (v *view) Raw() (kv.Client, error) {
+	raw := &view{core: v.core, raw: true}
+	for i, s := range v.core.stores {
+		if s.raw == nil {
+			_, err := kv.Raw(s.client)
+			return nil, v.core.fail("Raw", "", err)
+		}
+		raw.clients[i] = s.raw
+	}
+	return raw, nil
+}
+
+// Codec implements kv.Coder.
+func (v *view) Codec() (codec.Codec, error) { return kv.CodecOf(v.clients[0]) }
+
+// isFenced reports whether err says that the guard of a call doesn't hold, and
+// that nothing was written.
+func isFenced(err error) bool {
+	var theirs *callbackError
+	return errors.Is(err, kv.ErrFenced) && !errors.Is(err, kv.ErrIndeterminate) && !errors.As(err, &theirs)
+}
+
+// callbackError marks an error of a CAS callback that could be taken for one of
+// the store.
+type callbackError struct{ error }
+
+// Unwrap returns the callback's error.
+func (e *callbackError) Unwrap() error { return e.error }
+
+// ctxError is the error of a call whose ctx is done.
+func ctxError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if cause == nil || errors.Is(err, cause) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}

@@ -1,0 +1,223 @@
+package multi
+
+import (
+	"sync"
+	"time"
+
+	"github.com/polykv/polykv/kv/multi/internal/side"
+)
+
+// Phase says what a client is doing.
+type Phase string
+
+// The phases.
+const (
+	PhasePlain     Phase = "plain"     // not coordinated
+	PhaseSwitching Phase = "switching" // not coordinated, and the primary is being switched
+
+	PhaseUnknown   Phase = "unknown"   // coordinated, and no record is known yet
+	PhaseMirroring Phase = "mirroring" // one store is primary, the other one standby
+	PhaseCutover   Phase = "cutover"   // no store is primary, one is sealed
+	PhaseMoved     Phase = "moved"     // one store is primary, the other one still sealed
+	PhaseFinished  Phase = "finished"  // one store is primary, the other one out of use
+	PhaseFenced    Phase = "fenced"    // no store is primary
+)
+
+// Record is what a store's record says, as a client last read it.
+type Record struct {
+	Store     string `json:"store"`
+	State     string `json:"state"` // empty: there is no record
+	Epoch     uint64 `json:"epoch"`
+	Migration string `json:"migration,omitempty"`
+	Version   uint64 `json:"version"`
+	Error     string `json:"error,omitempty"` // why it can't be read now
+	Known     bool   `json:"known"`           // it was read once
+}
+
+// MirrorStatus is one direction of mirroring.
+type MirrorStatus struct {
+	Store    string        `json:"store"` // that is written
+	Open     bool          `json:"open"`  // something may be mirrored now
+	Dead     bool          `json:"dead"`  // the store is not answering
+	Mirrored uint64        `json:"mirrored"`
+	Failed   uint64        `json:"failed"` // attempts
+	Late     uint64        `json:"late"`   // writes that stopped waiting
+	Backlog  int           `json:"backlog"`
+	Oldest   time.Duration `json:"oldest_ns"` // how long the oldest of the backlog has waited
+	Error    string        `json:"error,omitempty"`
+}
+
+// Sample is the backlog at one moment.
+type Sample struct {
+	At      time.Time `json:"at"`
+	Backlog int       `json:"backlog"`
+}
+
+// Comparison is how a comparison of the whole stores ended.
+type Comparison struct {
+	Kind        string       `json:"kind"` // "verify", "repair" or "backfill"
+	From        string       `json:"from"`
+	To          string       `json:"to"`
+	Started     time.Time    `json:"started"`
+	Ended       time.Time    `json:"ended"`
+	Totals      Totals       `json:"totals"`
+	Differences []Difference `json:"differences,omitempty"` // of a verify; the first hundred
+	Error       string       `json:"error,omitempty"`
+}
+
+// Status is a snapshot of what a client is doing, for people and as JSON.
+type Status struct {
+	At          time.Time      `json:"at"`
+	Phase       Phase          `json:"phase"`
+	Coordinated bool           `json:"coordinated"`
+	Primary     string         `json:"primary"` // empty: none is known
+	Mirror      string         `json:"mirror"`  // the store that is mirrored into; empty: none
+	Records     []Record       `json:"records,omitempty"`
+	Mirrors     []MirrorStatus `json:"mirrors"`
+	Samples     []Sample       `json:"samples"` // oldest first, of both directions together
+	Verify      *Comparison    `json:"verify,omitempty"`
+	Repair      *Comparison    `json:"repair,omitempty"`
+	Problem     string         `json:"problem,omitempty"` // why no store is primary, and what to run
+}
+
+// Status tells what the client is doing. It contacts nobody.
+func (c *Client) Status() Status {
+	s := Status{At: time.Now(), Coordinated: c.core.cfg.Coordinated, Mirrors: c.core.mirror.status(), Samples: c.core.samples.all()}
+	s.Verify, s.Repair = c.core.sweeps.last()
+	c.core.lead.status(&s)
+	return s
+}
+
+func (l *records) status(s *Status) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, seen := range l.seen {
+		r := Record{
+			Store: l.core.stores[i].name, State: string(seen.state()), Epoch: seen.record.Epoch,
+			Migration: seen.record.Migration, Version: uint64(seen.version), Known: seen.known,
+		}
+		if seen.err != nil {
+			r.Error = seen.err.Error()
+		}
+		s.Records = append(s.Records, r)
+		if l.line(i) == lineOpen {
+			s.Mirror = r.Store
+		}
+	}
+	s.Phase = l.phase()
+	if l.writes != nil {
+		s.Primary = l.core.stores[l.writes.at].name
+	} else if l.seen[0].known || l.seen[1].known {
+		s.Problem = "no store is primary: " + l.describe() + "; " + l.advice()
+	}
+}
+
+// phase works out the phase; l.mu is held.
+func (l *records) phase() Phase {
+	switch {
+	case !l.seen[0].known && !l.seen[1].known:
+		return PhaseUnknown
+	case l.writes == nil && l.reads != nil:
+		return PhaseCutover
+	case l.writes == nil:
+		return PhaseFenced
+	}
+	switch l.seen[other(l.writes.at)].state() {
+	case side.Standby:
+		return PhaseMirroring
+	case side.Sealed:
+		return PhaseMoved
+	default:
+		return PhaseFinished
+	}
+}
+
+// totals is both directions together.
+type totals struct {
+	backlog          int
+	oldest           time.Duration
+	mirrored, failed uint64
+}
+
+func (m *mirror) totals() (t totals) {
+	for _, s := range m.status() {
+		t.backlog += s.Backlog
+		t.oldest = max(t.oldest, s.Oldest)
+		t.mirrored += s.Mirrored
+		t.failed += s.Failed
+	}
+	return t
+}
+
+func (m *mirror) status() []MirrorStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	all := make([]MirrorStatus, 0, len(m.lines))
+	for i, l := range m.lines {
+		s := MirrorStatus{
+			Store: m.core.stores[i].name, Open: l.state == lineOpen, Dead: l.dead,
+			Mirrored: l.mirrored, Failed: l.failed, Late: l.late, Backlog: len(l.tasks),
+		}
+		for _, t := range l.tasks {
+			s.Oldest = max(s.Oldest, now.Sub(t.since))
+		}
+		if l.lastErr != nil {
+			s.Error = l.lastErr.Error()
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// The backlog is sampled so often, and so many samples are kept: a quarter of
+// an hour.
+const (
+	sampleEvery = 2 * time.Second
+	sampleCount = 450
+)
+
+// samples is a ring of the latest samples.
+type samples struct {
+	mu   sync.Mutex
+	ring []Sample
+	next int
+}
+
+func (s *samples) add(sample Sample) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ring) < sampleCount {
+		s.ring = append(s.ring, sample)
+		return
+	}
+	s.ring[s.next] = sample
+	s.next = (s.next + 1) % sampleCount
+}
+
+func (s *samples) all() []Sample {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append(append(make([]Sample, 0, len(s.ring)), s.ring[s.next:]...), s.ring[:s.next]...)
+}
+
+// sample samples the backlog until Close.
+func (c *core) sample() {
+	ticker := time.NewTicker(sampleEvery)
+	defer ticker.Stop()
+	for {
+		c.samples.add(Sample{At: time.Now(), Backlog: c.mirror.backlog()})
+		select {
+		case <-ticker.C:
+		case <-c.ctx.Done():
+			return
+		}
+	}
+}
+
+// backlog is the number of keys to mirror, in both directions.
+func (m *mirror) backlog() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.lines[0].tasks) + len(m.lines[1].tasks)
+}

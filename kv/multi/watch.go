@@ -1,0 +1,236 @@
+package multi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+)
+
+// WatchKey implements kv.Client.
+func (v *view) WatchKey(ctx context.Context, key string, f func(any) bool) {
+	v.watchValues(ctx, "WatchKey", kv.KeyRange(key), func(_ string, value any) bool { return f(value) })
+}
+
+// WatchPrefix implements kv.Client.
+func (v *view) WatchPrefix(ctx context.Context, prefix string, f func(key string, value any) bool) {
+	v.watchValues(ctx, "WatchPrefix", kv.PrefixRange(prefix), f)
+}
+
+func (v *view) watchValues(ctx context.Context, op string, r kv.Range, f func(key string, value any) bool) {
+	err := v.watch(ctx, r, func(ev kv.Event) bool {
+		switch ev.Type {
+		case kv.Put:
+			return f(ev.Key, ev.Value)
+		case kv.Delete:
+			return f(ev.Key, nil)
+		default:
+			return true
+		}
+	})
+	if endsWatch(err) {
+		v.core.log.Warn("polykv: a watch ended", "error", v.core.fail(op, r.Key, err))
+	}
+}
+
+// endsWatch reports whether err ends a watch whose ctx is not done.
+func endsWatch(err error) bool {
+	return errors.Is(err, kv.ErrInvalidKey) || errors.Is(err, kv.ErrClosed) || errors.Is(err, kv.ErrNotSupported)
+}
+
+// Watch implements kv.Watcher. When another store becomes primary, f is told
+// what differs there, and of no interruption, since nothing was missed.
+func (v *view) Watch(ctx context.Context, r kv.Range, f func(kv.Event) bool) error {
+	return v.core.fail("Watch", r.Key, v.watch(ctx, r, f))
+}
+
+// watch follows the store that leads, one term after another.
+func (v *view) watch(ctx context.Context, r kv.Range, f func(kv.Event) bool) error {
+	if v.core.ctx.Err() != nil {
+		return kv.ErrClosed
+	}
+	if !r.IsPrefix {
+		if err := v.check(r.Key); err != nil {
+			return err
+		}
+	}
+	w := &watch{view: v, rng: r, f: f, told: newTold()}
+	pause := newPauses(10*time.Millisecond, time.Second)
+	for {
+		if v.core.ctx.Err() != nil {
+			return kv.ErrClosed
+		}
+		route, err := v.core.lead.reading(ctx, &w.waited)
+		if err == nil {
+			err = w.follow(ctx, route)
+		}
+		switch {
+		case w.over:
+			return nil
+		case v.core.ctx.Err() != nil:
+			return kv.ErrClosed
+		case ctx.Err() != nil:
+			return ctxError(ctx)
+		case endsWatch(err):
+			return err
+		case err == nil: // to the next store
+			pause = newPauses(10*time.Millisecond, time.Second)
+			continue
+		case !w.interrupted(err):
+			return nil
+		}
+		w.waited = waiting{}
+		pause.sleep(ctx, v.core.ctx)
+	}
+}
+
+// watch is one call of Watch. Everything happens on its caller's goroutine.
+type watch struct {
+	*view
+	rng  kv.Range
+	f    func(kv.Event) bool
+	told *told
+	over bool // f returned false
+
+	codec  codec.Codec // of the values that the store shows as bytes; nil: it shows values
+	waited waiting     // for a store to lead, since the last one did
+}
+
+// follow delivers what happens on the store that leads, until its term is over.
+// It returns nil then, and also when f has had enough.
+func (w *watch) follow(ctx context.Context, r *route) error {
+	session, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.term.ctx, cancel)()
+	w.told.turn()
+	client := w.turnTo(r.at)
+	confirmed := r.guard == nil
+	var failed error
+	err := kv.Watch(session, client, w.rng, func(ev kv.Event) bool {
+		if !confirmed && (ev.Type == kv.Put || ev.Type == kv.Undecodable || ev.Type == kv.Synced) {
+			// The snapshot has been read. It is the current state if the store
+			// still leads.
+			if failed = w.core.confirmed(session, r); failed != nil {
+				return false
+			}
+			confirmed, w.waited = true, waiting{}
+		}
+		// A store that doesn't lead any more may be mirrored into.
+		return r.term.ctx.Err() == nil && w.deliver(ev)
+	})
+	switch {
+	case w.over, r.term.ctx.Err() != nil:
+		return nil
+	case failed != nil && w.core.lead.again(r, failed, &w.waited):
+		return nil
+	case failed != nil:
+		return failed
+	}
+	return err
+}
+
+// turnTo returns the client by which a store is watched. After the first store
+// that is its raw view, if values can be decoded here: only a watch of bytes
+// tells of the deletion of a key whose last value nobody could decode, which
+// matters if a value was delivered from the store before.
+func (w *watch) turnTo(at int) kv.Client {
+	s := w.core.stores[at]
+	w.codec = nil
+	if w.raw || w.told.snapshot == 1 || s.raw == nil || s.codec == nil {
+		return w.clients[at]
+	}
+	w.codec = s.codec
+	return s.raw
+}
+
+// deliver calls f with ev if it is news, and reports whether to go on.
+func (w *watch) deliver(ev kv.Event) bool {
+	if w.codec != nil && reserved(ev.Key) {
+		return true // a raw view shows them to those who ask for them
+	}
+	switch ev.Type {
+	case kv.Put, kv.Undecodable:
+		before, news := w.told.put(ev)
+		if !news {
+			return true
+		}
+		if w.codec != nil {
+			if ev = w.decode(ev); ev.Type == kv.Undecodable {
+				w.told.undelivered(ev.Key, before)
+			}
+		}
+		return w.call(ev)
+	case kv.Delete:
+		return !w.told.remove(ev.Key) || w.call(ev)
+	case kv.Synced:
+		for _, key := range w.told.complete() {
+			w.told.remove(key)
+			if !w.call(kv.Event{Type: kv.Delete, Key: key}) {
+				return false
+			}
+		}
+		if w.told.synced {
+			return true // of another store before
+		}
+		w.told.synced = true
+		return w.call(ev)
+	case kv.Interrupted:
+		return w.interrupted(ev.Err)
+	default:
+		return w.call(ev)
+	}
+}
+
+// decode makes ev, a Put of bytes, one of a value.
+func (w *watch) decode(ev kv.Event) kv.Event {
+	value, err := w.codec.Decode(ev.Stored)
+	if err == nil && value == nil {
+		err = errors.New("the value decodes to nil")
+	}
+	if err != nil {
+		err = fmt.Errorf("the stored value can't be decoded with codec %q: %w", w.codec.CodecID(), err)
+		w.core.log.Warn("polykv: a watched value was skipped", "backend", "multi", "key", ev.Key, "error", err)
+		return kv.Event{Type: kv.Undecodable, Key: ev.Key, Err: err, Stored: ev.Stored}
+	}
+	ev.Value = value
+	return ev
+}
+
+func (w *watch) interrupted(err error) bool {
+	w.told.synced = false
+	return w.call(kv.Event{Type: kv.Interrupted, Err: err})
+}
+
+func (w *watch) call(ev kv.Event) bool {
+	w.over = !w.f(ev)
+	return !w.over
+}
+
+// pauses are jittered, growing waits.
+type pauses struct{ backoff *backoff.ExponentialBackOff }
+
+func newPauses(first, longest time.Duration) *pauses {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = first, longest
+	b.Multiplier, b.RandomizationFactor = 2, 0.5
+	b.Reset()
+	return &pauses{b}
+}
+
+func (p *pauses) next() time.Duration { return p.backoff.NextBackOff() }
+
+// sleep waits for the next pause, or until one of the contexts is done.
+func (p *pauses) sleep(a, b context.Context) {
+	timer := time.NewTimer(p.next())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-a.Done():
+	case <-b.Done():
+	}
+}

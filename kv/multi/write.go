@@ -1,0 +1,201 @@
+package multi
+
+import (
+	"context"
+	"errors"
+
+	"github.com/polykv/polykv/kv"
+)
+
+// view is what its user sees of a client: values through the codec, or, as the
+// raw view, stored bytes.
+type view struct {
+	core    *core
+	clients [2]kv.Client
+	raw     bool
+}
+
+var _ interface {
+	kv.Client
+	kv.Watcher
+	kv.EntryReader
+	kv.Pinger
+	kv.GuardedClient
+	kv.VersionedClient
+	kv.RawViewer
+	kv.Limiter
+	kv.Coder
+} = (*Client)(nil)
+
+type casFunc = func(in any) (out any, retry bool, err error)
+
+// CAS implements kv.Client.
+func (v *view) CAS(ctx context.Context, key string, f func(in any) (out any, retry bool, err error)) error {
+	return v.cas(ctx, "CAS", key, nil, f)
+}
+
+// CASGuarded implements kv.GuardedClient; see [Client].
+func (v *view) CASGuarded(ctx context.Context, key string, guard *kv.Guard, f func(in any) (out any, retry bool, err error)) error {
+	return v.cas(ctx, "CASGuarded", key, guard, f)
+}
+
+// Delete implements kv.Client.
+func (v *view) Delete(ctx context.Context, key string) error {
+	return v.remove(ctx, "Delete", key, nil)
+}
+
+// DeleteGuarded implements kv.GuardedClient; see [Client].
+func (v *view) DeleteGuarded(ctx context.Context, key string, guard *kv.Guard) error {
+	return v.remove(ctx, "DeleteGuarded", key, guard)
+}
+
+// write makes one write on the route that leads, again and again until it was
+// not made on a store that leads no more, and has the key mirrored afterwards.
+// do reports whether it wrote, as far as it knows.
+func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *pass) (wrote bool, err error)) error {
+	c := v.core
+	if c.ctx.Err() != nil {
+		return c.fail(op, key, kv.ErrClosed)
+	}
+	if err := v.check(key); err != nil {
+		return c.fail(op, key, err)
+	}
+	var w waiting
+	for {
+		r, p, err := c.lead.writing(ctx, &w)
+		if err != nil {
+			return c.fail(op, key, err)
+		}
+		wrote, err := do1(r, p, do)
+		// A task is on record before the write leaves the gate: whoever shuts
+		// the gate then finds it in the backlog.
+		var mirrored *round
+		if !reserved(key) && (err == nil && wrote || errors.Is(err, kv.ErrIndeterminate)) {
+			mirrored = c.mirror.want(other(r.at), key)
+		}
+		p.out()
+		if err != nil && c.lead.again(r, err, &w) {
+			continue
+		}
+		c.mirror.wait(ctx, other(r.at), mirrored)
+		return c.fail(op, key, err)
+	}
+}
+
+// do1 leaves the gate also when a callback panics.
+func do1(r *route, p *pass, do func(r *route, p *pass) (bool, error)) (wrote bool, err error) {
+	returned := false
+	defer func() {
+		if !returned {
+			p.out()
+		}
+	}()
+	wrote, err = do(r, p)
+	returned = true
+	return wrote, err
+}
+
+func (v *view) cas(ctx context.Context, op, key string, guard *kv.Guard, f casFunc) error {
+	return v.write(ctx, op, key, func(r *route, p *pass) (wrote bool, err error) {
+		callback := func(in any) (any, bool, error) {
+			wrote = false
+			if p.expired() {
+				return nil, false, errSwitching
+			}
+			// Outside the gate while the callback runs: a switch does not wait
+			// for callbacks, which may wait for the switch. Nothing of this
+			// call can be on its way to the store meanwhile.
+			p.out()
+			out, retry, err := f(in)
+			if !p.in() {
+				return nil, false, errSwitching
+			}
+			if errors.Is(err, kv.ErrFenced) {
+				err = &callbackError{err}
+			}
+			wrote = err == nil && out != nil && (out != kv.Remove || in != nil)
+			return out, retry, err
+		}
+		guard, err := v.guard(r, guard)
+		switch {
+		case err != nil:
+			return false, err
+		case guard == nil:
+			err = v.clients[r.at].CAS(ctx, key, callback)
+		default:
+			var g kv.GuardedClient
+			if g, err = kv.Guarded(v.clients[r.at]); err == nil {
+				err = g.CASGuarded(ctx, key, guard, callback)
+			}
+		}
+		return wrote, err
+	})
+}
+
+func (v *view) remove(ctx context.Context, op, key string, guard *kv.Guard) error {
+	return v.write(ctx, op, key, func(r *route, _ *pass) (bool, error) {
+		guard, err := v.guard(r, guard)
+		switch {
+		case err != nil:
+			return false, err
+		case guard == nil:
+			err = v.clients[r.at].Delete(ctx, key)
+		default:
+			var g kv.GuardedClient
+			if g, err = kv.Guarded(v.clients[r.at]); err == nil {
+				err = g.DeleteGuarded(ctx, key, guard)
+			}
+		}
+		return true, err
+	})
+}
+
+// SwapVersion implements kv.VersionedClient. A version that was read while
+// another store was primary is kv.ErrConflict.
+func (v *view) SwapVersion(ctx context.Context, key string, prev kv.Version, value any, guard *kv.Guard) (kv.Version, error) {
+	var version kv.Version
+	err := v.write(ctx, "SwapVersion", key, func(r *route, _ *pass) (bool, error) {
+		client, guard, err := v.versioned(r, guard)
+		if err != nil {
+			return false, err
+		}
+		at, valid := unmark(prev, r.epoch)
+		if !valid {
+			return false, errOtherVersion
+		}
+		version, err = client.SwapVersion(ctx, key, at, value, guard)
+		if err == nil {
+			version, err = mark(version, r.epoch)
+		}
+		return true, err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return version, nil
+}
+
+// versioned returns the versioned client of a route, and the guard to use.
+func (v *view) versioned(r *route, guard *kv.Guard) (kv.VersionedClient, *kv.Guard, error) {
+	guard, err := v.guard(r, guard)
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := kv.Versioned(v.clients[r.at])
+	return client, guard, err
+}
+
+// guard returns what a call on r carries, given the caller's guard.
+func (v *view) guard(r *route, callers *kv.Guard) (*kv.Guard, error) {
+	switch {
+	case callers == nil:
+		return r.guard, nil
+	case r.guard != nil:
+		return nil, errGuardTaken
+	}
+	version, valid := unmark(callers.Version, r.epoch)
+	if !valid {
+		return nil, errOtherGuard
+	}
+	return &kv.Guard{Key: callers.Key, Version: version}, nil
+}
