@@ -30,11 +30,11 @@ type Result struct {
 }
 
 var (
-	// ErrAborted: somebody else aborted the cutover or roll-back that the
+	// ErrAborted says that somebody else aborted the cutover or roll-back that the
 	// command was making.
 	ErrAborted = errors.New("aborted by another run")
 
-	// ErrNoGuards: a store can't guard operations, which a coordinated
+	// ErrNoGuards says that a store can't guard operations, which a coordinated
 	// migration needs.
 	ErrNoGuards = fmt.Errorf("%w: no guards", kv.ErrNotSupported)
 )

@@ -74,17 +74,35 @@ func (m *Migration) Copy(ctx context.Context, o CopyOptions) (CopyResult, error)
 	return result, err
 }
 
-// readAny is read for stores that may have no records at all.
+// maxReads bounds how often both records are read until they are seen as they
+// were at one moment.
+const maxReads = 10
+
+// readAny reads both records as they were at one moment, of stores that may
+// have none at all.
 func (m *Migration) readAny(ctx context.Context) (view, error) {
-	var v view
-	for r, s := range m.sides {
-		var err error
-		v.records[r], v.versions[r], err = s.ReadRecord(ctx)
+	var errs [2]error
+	v := m.readBoth(ctx, &errs)
+	for r, err := range errs {
 		if err != nil && !errors.Is(err, kv.ErrNotSupported) {
-			return view{}, err
+			return view{}, errs[r]
 		}
 	}
 	return v, nil
+}
+
+// readBoth is readAny that reads what it can.
+func (m *Migration) readBoth(ctx context.Context, errs *[2]error) view {
+	var v view
+	for range maxReads {
+		for r, s := range m.sides {
+			v.records[r], v.versions[r], errs[r] = s.ReadRecord(ctx)
+		}
+		if errs[source] != nil || errs[target] != nil || !errors.Is(m.still(ctx, source, &v), kv.ErrConflict) {
+			break
+		}
+	}
+	return v
 }
 
 // recordsEvery is how often a plain copy looks whether a migration was started.

@@ -42,6 +42,16 @@ func (m *Migration) read(ctx context.Context, first role) (v view, err error) {
 	return v, nil
 }
 
+// still makes sure that the record that was read first is as it was, so that
+// both were like that at the same time; else the error is kv.ErrConflict.
+func (m *Migration) still(ctx context.Context, first role, v *view) error {
+	_, version, err := m.sides[first].ReadRecord(ctx)
+	if err == nil && version != v.versions[first] {
+		err = fmt.Errorf("%w: the record of store %q changed while the other was read", kv.ErrConflict, m.sides[first].Name())
+	}
+	return err
+}
+
 // pair is what decides about a start, besides the states.
 func (v *view) pair(names [2]string) pair {
 	s, t := v.records[source], v.records[target]
@@ -142,6 +152,13 @@ func (r *run) pass(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	s := decide(r.command, v.state(source), v.state(target), v.pair(r.names()))
+	if s.refused || s.done() {
+		// Nothing will be changed, so no version tells that what was read first
+		// had changed before the other was read.
+		if err := r.still(ctx, r.command.first(), &v); err != nil {
+			return false, err
+		}
+	}
 	switch {
 	case s.refused:
 		return false, refusal(r.command, v.phase(), r.names())

@@ -91,13 +91,12 @@ func (t *tracker) age(h Heartbeat, now time.Time) (age time.Duration, byClock bo
 // Status reads both records and all heartbeats and changes nothing. A store
 // that can't be read is part of the answer; if neither can, that is the error.
 func (m *Migration) Status(ctx context.Context) (Status, error) {
-	var v view
 	var stores [2]StoreStatus
 	var errs [2]error
 	byInstance := map[string]*ClientStatus{}
+	v := m.readBoth(ctx, &errs)
 	for r, s := range m.sides {
 		stores[r].Name = s.Name()
-		v.records[r], v.versions[r], errs[r] = s.ReadRecord(ctx)
 		if errs[r] == nil {
 			errs[r] = m.heartbeats(ctx, s, byInstance)
 		}

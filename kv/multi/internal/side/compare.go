@@ -4,6 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/polykv/polykv/kv"
@@ -95,8 +98,8 @@ type CompareOptions struct {
 	// differ for a moment. Default 3.
 	Attempts int
 
-	// Found is called with each difference, ascending by key. Its error ends
-	// the comparison.
+	// Found is called with each difference, ascending by key and one call at a
+	// time. Its error ends the comparison.
 	Found func(Difference) error
 
 	// Progress is called now and then, and at the end.
@@ -112,58 +115,105 @@ type CompareOptions struct {
 // only those that still differ count. While clients write, equality is thus
 // an observation; it is proven only while both stores are fenced.
 func Compare(ctx context.Context, a, b *Side, o CompareOptions) (Totals, error) {
-	var totals Totals
-	task := Task{From: a, To: b, Equal: o.Equal}
+	c := &comparison{task: Task{From: a, To: b, Equal: o.Equal}, opts: o}
+	if c.opts.Attempts <= 0 {
+		c.opts.Attempts = defaultAttempts
+	}
 	err := merge(ctx, a, b, o.Prefix, func(p pair) error {
-		totals.count(p)
-		if o.Progress != nil && totals.Keys%progressEvery == 0 {
-			o.Progress(totals)
+		c.totals.count(p)
+		if o.Progress != nil && c.totals.Keys%progressEvery == 0 {
+			o.Progress(c.totals)
 		}
-		if p.err == nil && task.equal(p.a, p.b) {
+		if p.err == nil && c.task.equal(p.a, p.b) {
 			return nil
 		}
-		p, differs, err := confirm(ctx, task, p, o.Attempts)
-		if err != nil || !differs {
-			return err
+		if c.doubtful = append(c.doubtful, p.key); len(c.doubtful) < batchEntries {
+			return nil
 		}
-		totals.Different++
-		if o.Found != nil {
-			return o.Found(difference(p))
-		}
-		return nil
+		return c.confirm(ctx)
 	})
-	if o.Progress != nil {
-		o.Progress(totals)
+	if err == nil {
+		err = c.confirm(ctx)
 	}
-	return totals, err
+	if o.Progress != nil {
+		o.Progress(c.totals)
+	}
+	return c.totals, err
 }
 
-// confirm reads a key again that the scans found different.
-func confirm(ctx context.Context, t Task, p pair, attempts int) (pair, bool, error) {
-	if attempts <= 0 {
-		attempts = 3
-	}
-	pause := 10 * time.Millisecond
-	for n := 0; ; n++ {
-		again := pair{key: p.key}
+const (
+	defaultAttempts = 3
+	firstPause      = 10 * time.Millisecond // between two attempts, then twice as long each time
+)
+
+// comparison is one run of Compare.
+type comparison struct {
+	task     Task
+	opts     CompareOptions
+	totals   Totals
+	doubtful []string // keys that the scans found different, ascending
+}
+
+// confirm reads the doubtful keys again, those that still differ once more
+// after a pause, and so on, and reports what is left.
+func (c *comparison) confirm(ctx context.Context) error {
+	keys, pause := c.doubtful, firstPause
+	c.doubtful = nil
+	var left []pair
+	for n := range c.opts.Attempts {
+		if len(keys) == 0 {
+			return nil
+		}
+		if n > 0 {
+			if err := sleep(ctx, pause); err != nil {
+				return err
+			}
+			pause *= 2
+		}
 		var err error
-		again.a, again.b, err = t.read(ctx, p.key)
-		switch {
-		case err != nil && (ctx.Err() != nil || stops(err)):
-			return p, false, err
-		case err != nil:
-			again.err = err
-		case t.equal(again.a, again.b):
-			return again, false, nil
+		if left, err = c.differing(ctx, keys); err != nil {
+			return err
 		}
-		if n+1 >= attempts {
-			return again, true, nil
+		keys = keys[:0]
+		for _, p := range left {
+			keys = append(keys, p.key)
 		}
-		if err := sleep(ctx, pause); err != nil {
-			return p, false, err
-		}
-		pause *= 2
 	}
+	for _, p := range left {
+		c.totals.Different++
+		if c.opts.Found != nil {
+			if err := c.opts.Found(difference(p)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// differing reads keys on both sides, several at a time, and returns those that
+// differ, in the order of keys.
+func (c *comparison) differing(ctx context.Context, keys []string) ([]pair, error) {
+	pairs := make([]pair, len(keys))
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var readers sync.WaitGroup
+	for range min(defaultWorkers, len(keys)) {
+		readers.Go(func() {
+			for i := next.Add(1) - 1; int(i) < len(keys) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				p := pair{key: keys[i]}
+				if p.a, p.b, p.err = c.task.read(ctx, p.key); p.err != nil && (ctx.Err() != nil || stops(p.err)) {
+					cancel(p.err)
+				}
+				pairs[i] = p
+			}
+		})
+	}
+	readers.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(pairs, func(p pair) bool { return p.err == nil && c.task.equal(p.a, p.b) }), nil
 }
 
 func (t Task) read(ctx context.Context, key string) (a, b seen, err error) {
