@@ -37,6 +37,15 @@ var mayLink = map[string][]string{
 
 	"kv/memberlist/internal/state": {"codec", "kv", "kv/driver", "kv/internal/feed"},
 
+	"kv/memberlist/internal/network": {},
+	"kv/memberlist/internal/spread": {
+		"codec", "kv", "kv/driver", "kv/internal/feed", "kv/memberlist/internal/network", "kv/memberlist/internal/state",
+	},
+	"kv/memberlist": {
+		"codec", "kv", "kv/driver", "kv/config", "kv/internal/feed", "internal/webpage",
+		"kv/memberlist/internal/network", "kv/memberlist/internal/state", "kv/memberlist/internal/spread",
+	},
+
 	"conformance": {"codec", "kv", "kv/driver"},
 }
 
@@ -45,8 +54,8 @@ var backends = map[string][]string{
 	"go.etcd.io/":                       {"kv/etcd"},
 	"google.golang.org/grpc":            {"kv/etcd"},
 	"github.com/hashicorp/consul/":      {"kv/consul"},
-	"github.com/hashicorp/memberlist":   {"kv/memberlist"},
-	"github.com/hashicorp/go-immutable": {"kv/inmemory", "kv/internal/feed", "kv/memberlist", "kv/memberlist/internal/state"},
+	"github.com/hashicorp/memberlist":   {"kv/memberlist", "kv/memberlist/internal/network", "kv/memberlist/internal/spread"},
+	"github.com/hashicorp/go-immutable": {"kv/inmemory", "kv/internal/feed", "kv/memberlist", "kv/memberlist/internal/state", "kv/memberlist/internal/spread", "kv/memberlist/internal/network"},
 	"github.com/prometheus/client_":     {"kv/metrics"},
 }
 

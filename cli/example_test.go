@@ -80,7 +80,7 @@ func TestDriverOfSomebodyElse(t *testing.T) {
 	do("demo", "--duration=100ms").want(t, 0, "polykv demo on map for 100ms", "verifying")
 	do("list").want(t, 0, "k\n", "") // nothing of the demo is left
 	do("help", "flags").want(t, 0, "\nmap\n      --map.name string   name of the map\n", "")
-	do("version").want(t, 0, "\nbackends: consul, etcd, inmemory, map\n", "")
+	do("version").want(t, 0, "\nbackends: consul, etcd, inmemory, map, memberlist\n", "")
 	file := writeFile(t, "polykv.yaml", "map:\n  nam: x\n")
 	do("list", "--config", file).want(t, 2, "", `line 2: map.nam: unknown field, did you mean "name"?`)
 }

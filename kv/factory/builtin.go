@@ -7,9 +7,14 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/consul"
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/etcd"
+	"github.com/polykv/polykv/kv/memberlist"
+	"github.com/polykv/polykv/kv/metrics"
 )
 
 // Builtin returns polykv's own drivers.
@@ -21,6 +26,8 @@ func Builtin() Drivers {
 			func(c *Config) Section { return &c.Etcd }, etcdTarget),
 		builtin(StoreDriver("inmemory", pointerTo(DefaultInMemoryConfig), openInMemory), "",
 			func(c *Config) Section { return &c.InMemory }, nil),
+		builtin(ClientDriver("memberlist", pointerTo(memberlist.DefaultConfig), openMemberlist), "github.com/hashicorp/memberlist",
+			func(c *Config) Section { return &c.Memberlist }, memberlistTarget),
 	}}
 }
 
@@ -46,6 +53,42 @@ func openEtcd(_ context.Context, c *etcd.Config, env Env) (driver.Store, error) 
 
 func etcdTarget(c *Config) Target {
 	return Target{Address: strings.Join(c.Etcd.Endpoints, ", "), DialTimeout: c.Etcd.DialTimeout}
+}
+
+func openMemberlist(ctx context.Context, c *memberlist.Config, env Env) (kv.Client, error) {
+	if env.Memberlist != nil {
+		return env.Memberlist.Client(env.Codec, &env.Options)
+	}
+	client, err := memberlist.Open(ctx, *c, env.Codec, &env.Options)
+	if err != nil {
+		return nil, err
+	}
+	if env.Registerer == nil {
+		return client, nil
+	}
+	figures := metrics.Figures(client.Node().Figures, prometheus.Labels{"node": client.Node().Name()})
+	if err := env.Registerer.Register(figures); err != nil { // another node of that name, in this process
+		env.Options.Logger.Warn("gossip: the node has no metrics", "error", err)
+		return client, nil
+	}
+	return &measured{Client: client, registerer: env.Registerer, figures: figures}, nil
+}
+
+// measured is a client of a node whose figures are published as long as it is
+// open.
+type measured struct {
+	*memberlist.Client
+	registerer prometheus.Registerer
+	figures    prometheus.Collector
+}
+
+func (m *measured) Close() error {
+	m.registerer.Unregister(m.figures)
+	return m.Client.Close()
+}
+
+func memberlistTarget(c *Config) Target {
+	return Target{Address: strings.Join(c.Memberlist.Join, ", "), DialTimeout: c.Memberlist.JoinTimeout}
 }
 
 // setDefaults fills the client's options and the fields that belong to c's

@@ -12,6 +12,7 @@ import (
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/consul"
 	"github.com/polykv/polykv/kv/etcd"
+	"github.com/polykv/polykv/kv/memberlist"
 )
 
 // Config says which backend a client uses and how. [NewConfig] and
@@ -41,6 +42,10 @@ type Config struct {
 
 	// Etcd is the section of the backend "etcd".
 	Etcd etcd.Config `yaml:"etcd"`
+
+	// Memberlist is the section of the backend "memberlist". It must be valid,
+	// but is of no effect, where Deps.Memberlist is set.
+	Memberlist memberlist.Config `yaml:"memberlist"`
 
 	drivers *Drivers           // nil: those of Builtin
 	other   map[string]Section // the sections of drivers without a field here

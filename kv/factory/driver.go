@@ -13,6 +13,7 @@ import (
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/memberlist"
 )
 
 // Section is the part of a configuration that belongs to one driver. It is a
@@ -66,6 +67,9 @@ type Env struct {
 
 	// Registerer takes metrics of the driver's own; it may be nil.
 	Registerer prometheus.Registerer
+
+	// Memberlist is the gossip node of the program, if it has one.
+	Memberlist *memberlist.Node
 }
 
 // Driver is a backend to choose: its name, its section and how it is opened.

@@ -46,7 +46,7 @@ func ExampleConfig_Load() {
 	fmt.Println(cfg.Load(strings.NewReader("bakend: etcd\n")))
 	// Output:
 	// line 3: etcd.dial_timeout: "soon" is not a duration; write it like 500ms, 10s or 1m30s
-	// line 1: bakend: unknown field, did you mean "backend"?; known here: backend, client, consul, etcd, inmemory, prefix
+	// line 1: bakend: unknown field, did you mean "backend"?; known here: backend, client, consul, etcd, inmemory, memberlist, prefix
 }
 
 // A driver of somebody else's joins.
@@ -60,12 +60,12 @@ func ExampleDrivers_Add() {
 		panic(err)
 	}
 	fmt.Println(drivers, cfg.Section("bolt").(*boltConfig).Path)
-	// Output: bolt, consul, etcd, inmemory /tmp/data
+	// Output: bolt, consul, etcd, inmemory, memberlist /tmp/data
 }
 
 func ExampleConfig_Validate() {
 	cfg := factory.NewConfig()
 	cfg.Backend = "etdc"
 	fmt.Println(cfg.Validate())
-	// Output: backend: unknown backend "etdc", did you mean "etcd"?; choose one of: consul, etcd, inmemory
+	// Output: backend: unknown backend "etdc", did you mean "etcd"?; choose one of: consul, etcd, inmemory, memberlist
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/memberlist"
 	"github.com/polykv/polykv/kv/metrics"
 )
 
@@ -24,6 +25,12 @@ type Deps struct {
 
 	// Observer is told what the client's engine does, beside the metrics.
 	Observer kv.Observer
+
+	// Memberlist is a gossip node of which clients of the backend "memberlist"
+	// are made: several components of one process should share a node, and
+	// the program closes it. Default: each client starts a node of its own, as
+	// its section says, and closes it.
+	Memberlist *memberlist.Node
 }
 
 // New returns a client as cfg says, whose values go through cdc. It validates
@@ -44,7 +51,7 @@ func New(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Clien
 	if err != nil {
 		return nil, err
 	}
-	env := Env{Backend: d.Name, Options: cfg.Client.options(), Codec: cdc, Registerer: deps.Registerer}
+	env := Env{Backend: d.Name, Options: cfg.Client.options(), Codec: cdc, Registerer: deps.Registerer, Memberlist: deps.Memberlist}
 	env.Options.Backend = d.Name
 	env.Options.Observer = deps.Observer
 	env.Options.Logger = deps.Logger

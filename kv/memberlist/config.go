@@ -82,6 +82,9 @@ type Config struct {
 	RequirePeers        int           `yaml:"require_peers"`
 	RequirePeersTimeout time.Duration `yaml:"require_peers_timeout"`
 
+	// ReadyTimeout bounds how long [Open] waits for what other nodes have.
+	ReadyTimeout time.Duration `yaml:"ready_timeout"`
+
 	// CloseTimeout bounds how long Close takes to hand on what the others don't
 	// have yet, and to tell them that the node leaves.
 	CloseTimeout time.Duration `yaml:"close_timeout"`
@@ -145,6 +148,7 @@ func DefaultConfig() Config {
 		AloneInterval:       n.AloneInterval,
 		JoinTimeout:         n.JoinTimeout,
 		RequirePeersTimeout: 30 * time.Second,
+		ReadyTimeout:        5 * time.Second,
 		CloseTimeout:        5 * time.Second,
 		ProbeInterval:       n.ProbeInterval,
 		ProbeTimeout:        n.ProbeTimeout,

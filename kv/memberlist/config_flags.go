@@ -36,6 +36,7 @@ func (c *Config) registerAddresses(fs *pflag.FlagSet, prefix string) {
 }
 
 func (c *Config) registerMembership(fs *pflag.FlagSet, prefix string) {
+	fs.DurationVar(&c.ReadyTimeout, prefix+"ready-timeout", c.ReadyTimeout, "how long opening a client waits for what other nodes have")
 	fs.DurationVar(&c.CloseTimeout, prefix+"close-timeout", c.CloseTimeout, "limit for handing on pending changes and leaving")
 	fs.DurationVar(&c.ProbeInterval, prefix+"probe-interval", c.ProbeInterval, "how often to ask a random member whether it is alive")
 	fs.DurationVar(&c.ProbeTimeout, prefix+"probe-timeout", c.ProbeTimeout, "wait for the answer before others are asked to ask")

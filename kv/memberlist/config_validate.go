@@ -112,6 +112,7 @@ func (c Config) validateDurations() error {
 		{"alone_interval", c.AloneInterval},
 		{"join_timeout", c.JoinTimeout},
 		{"require_peers_timeout", c.RequirePeersTimeout},
+		{"ready_timeout", c.ReadyTimeout},
 		{"close_timeout", c.CloseTimeout},
 		{"probe_interval", c.ProbeInterval},
 		{"probe_timeout", c.ProbeTimeout},

@@ -173,11 +173,21 @@ func (n *Node) Client(c codec.Codec, opts *kv.Options) (kv.Client, error) {
 }
 
 // WaitReady waits until the node has at least minPeers live peers, and everything
-// that one of them had when they met. With minPeers 0 a node without peers is
-// ready. It ends with ctx's error, or kv.ErrClosed when the node is closed.
+// that one of them had when they met. With minPeers 0 a node that has tried its
+// join list and found nobody is ready as well. It ends with ctx's error, or
+// kv.ErrClosed when the node is closed.
 func (n *Node) WaitReady(ctx context.Context, minPeers int) error {
 	if err := n.waitPeers(ctx, minPeers); err != nil {
 		return fmt.Errorf("memberlist: %w", err)
+	}
+	if minPeers == 0 {
+		select {
+		case <-n.net.Joined():
+		case <-ctx.Done():
+			return fmt.Errorf("memberlist: wait for other nodes to answer: %w", context.Cause(ctx))
+		case <-n.closing.Done():
+			return fmt.Errorf("memberlist: %w", kv.ErrClosed)
+		}
 	}
 	for {
 		changed := n.changed()

@@ -19,15 +19,14 @@ const maxJoins = 3
 type joiner struct {
 	n        *Network
 	resolver *resolver
-	now      chan struct{} // has room for one: try at once
+	joined   chan struct{} // closed when all was tried once
 
-	mu     sync.Mutex
-	own    map[netip.AddrPort]bool // addresses that turned out to be this node
-	failed error                   // of the last attempt
+	mu  sync.Mutex
+	own map[netip.AddrPort]bool // addresses that turned out to be this node
 }
 
 func newJoiner(n *Network) *joiner {
-	return &joiner{n: n, resolver: newResolver(&n.cfg), now: make(chan struct{}, 1), own: map[netip.AddrPort]bool{n.self.Addr: true}}
+	return &joiner{n: n, resolver: newResolver(&n.cfg), joined: make(chan struct{}), own: map[netip.AddrPort]bool{n.self.Addr: true}}
 }
 
 // run joins until the network is closed.
@@ -37,6 +36,8 @@ func (j *joiner) run() {
 		n.members.expect(true) // until it turns out that all is this node
 		j.round(true)
 	}
+	n.members.publish() // those that were found are seen by whoever waits
+	close(j.joined)
 	for n.cfg.RejoinInterval > 0 {
 		interval := n.cfg.RejoinInterval
 		if len(n.Peers()) == 0 {
@@ -45,8 +46,6 @@ func (j *joiner) run() {
 		timer := time.NewTimer(jittered(interval))
 		select {
 		case <-timer.C:
-		case <-j.now:
-			timer.Stop()
 		case <-n.ctx.Done():
 			timer.Stop()
 			return

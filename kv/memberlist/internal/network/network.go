@@ -188,6 +188,10 @@ func (n *Network) Self() Peer { return n.self }
 // that must not be modified. It takes no lock.
 func (n *Network) Peers() []Peer { return *n.members.snapshot.Load() }
 
+// Joined returns a channel that is closed once everything on the join list has
+// been tried, or something has answered. By then Peers has whom it told of.
+func (n *Network) Joined() <-chan struct{} { return n.joiner.joined }
+
 // Health returns what this node knows about its connection to the rest. It
 // takes no lock.
 func (n *Network) Health() Health { return *n.members.health.Load() }

@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,9 @@ var causes = []Cause{
 	CauseShort, CauseForeign, CauseLabel, CausePlaintext, CauseKey, CauseChecksum, CauseOversized, CauseSource,
 	CauseMembership, CauseMember, CauseHello, CauseConnections, CauseRecord, CauseUnsent, CauseQueue,
 }
+
+// Causes returns all causes.
+func Causes() []Cause { return slices.Clone(causes) }
 
 // logInterval is how often one cause is logged at most.
 const logInterval = time.Minute

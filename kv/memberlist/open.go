@@ -1,0 +1,51 @@
+package memberlist
+
+import (
+	"context"
+	"errors"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+)
+
+// Open starts a node of its own for one client, and returns the client: its
+// Close closes the node too. It waits until the client can read what the
+// cluster has, but no longer than Config.ReadyTimeout and without failing if
+// nobody is there. A program with several clients calls [Start] instead, and
+// [Node.Client] for each.
+//
+// opts may be nil.
+func Open(ctx context.Context, cfg Config, c codec.Codec, opts *kv.Options) (*Client, error) {
+	var o Options
+	if opts != nil {
+		o.Logger = opts.Logger
+	}
+	n, err := StartWith(ctx, cfg, o, c)
+	if err != nil {
+		return nil, err
+	}
+	client, err := n.Client(c, opts)
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	waiting, cancel := context.WithTimeout(ctx, cfg.ReadyTimeout)
+	defer cancel()
+	if err := n.WaitReady(waiting, 0); err != nil {
+		n.logger.Warn("gossip: the client begins before it has what other nodes have", "error", err)
+	}
+	return &Client{Forward: kv.Forward{Client: client}, node: n}, nil
+}
+
+// Client is a kv.Client with a node of its own.
+type Client struct {
+	kv.Forward
+	node *Node
+}
+
+var _ kv.Client = (*Client)(nil)
+
+// Node returns the node, which is closed with the client.
+func (c *Client) Node() *Node { return c.node }
+
+// Close closes the client and its node.
+func (c *Client) Close() error { return c.node.Close() }
