@@ -28,12 +28,13 @@ var mayLink = map[string][]string{
 	"kv/multi/internal/side": {"codec", "kv", "kv/driver"},
 	"kv/multi/migrate":       {"codec", "kv", "kv/driver", "kv/multi/internal/side"},
 
-	"kv":          {"codec", "kv/driver"},
-	"kv/inmemory": {"codec", "kv", "kv/driver", "kv/config", "kv/internal/feed"},
-	"kv/etcd":     {"codec", "kv", "kv/driver", "kv/config", "internal/tlspeer"},
-	"kv/consul":   {"codec", "kv", "kv/driver", "kv/config", "internal/tlspeer"},
-	"kv/multi":    {"codec", "kv", "kv/driver", "kv/multi/internal/side"},
-	"kv/metrics":  {"codec", "kv", "kv/driver"},
+	"kv":                {"codec", "kv/driver"},
+	"kv/inmemory":       {"codec", "kv", "kv/driver", "kv/config", "kv/internal/feed"},
+	"kv/etcd":           {"codec", "kv", "kv/driver", "kv/config", "internal/tlspeer"},
+	"kv/consul":         {"codec", "kv", "kv/driver", "kv/config", "internal/tlspeer"},
+	"kv/multi":          {"codec", "kv", "kv/driver", "kv/multi/internal/side"},
+	"kv/multi/progress": {"codec", "kv", "kv/driver", "kv/multi", "kv/multi/internal/side", "internal/webpage"},
+	"kv/metrics":        {"codec", "kv", "kv/driver"},
 
 	"kv/memberlist/internal/state": {"codec", "kv", "kv/driver", "kv/internal/feed"},
 

@@ -1,0 +1,142 @@
+package progress_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/polykv/polykv/internal/browsertest"
+	"github.com/polykv/polykv/kv/multi"
+	"github.com/polykv/polykv/kv/multi/internal/side"
+	"github.com/polykv/polykv/kv/multi/progress"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type fixed multi.Status
+
+func (f fixed) Status() multi.Status { return multi.Status(f) }
+
+var at = time.Date(2031, 2, 3, 4, 5, 6, 0, time.UTC)
+
+// hostile is what anybody who may write to a store can put on the page.
+const hostile = `<script>document.title="owned"</script>/<img src="/steal">"'--><a href="javascript:1">`
+
+func full() fixed {
+	samples := make([]multi.Sample, 0, 100)
+	for i := range 100 {
+		samples = append(samples, multi.Sample{At: at.Add(time.Duration(i) * 2 * time.Second), Backlog: i * (100 - i)})
+	}
+	return fixed{
+		At: at, Phase: multi.PhaseMirroring, Coordinated: true, Primary: "old", Mirror: "new",
+		Records: []multi.Record{
+			{Store: "old", State: "primary", Epoch: 3, Migration: hostile, Version: 17, Known: true},
+			{Store: "new", State: "standby", Epoch: 2, Migration: hostile, Version: 21, Known: true, Error: "permission denied"},
+		},
+		Mirrors: []multi.MirrorStatus{
+			{Store: "old"},
+			{Store: "new", Open: true, Mirrored: 12345, Failed: 7, Late: 3, Backlog: 42, Oldest: 90 * time.Second, Error: "connection refused"},
+		},
+		Samples: samples,
+		Verify: &multi.Comparison{
+			Kind: "verify", From: "old", To: "new", Started: at, Ended: at.Add(time.Second),
+			Totals: multi.Totals{Keys: 10000, Bytes: 5 << 20, Different: 150},
+			Differences: []multi.Difference{
+				{Key: hostile, Reason: "missing", From: &side.Sum{Size: 2048, SHA256: "0123456789ab"}},
+				{Key: strings.Repeat("k", 512), Reason: "unreadable", Error: hostile},
+			},
+		},
+		Problem: "no store is primary: " + hostile,
+	}
+}
+
+func TestPageInABrowser(t *testing.T) {
+	p := browsertest.Open(t)
+	server := httptest.NewServer(progress.Handler(full()))
+	t.Cleanup(server.Close)
+	for _, screen := range []browsertest.Screen{browsertest.Desktop, browsertest.Phone, browsertest.PhoneDark} {
+		p.Load(server.URL+"/", screen)
+		for selector, want := range map[string]string{
+			"#phase":        "mirroring One store is primary, and what is written to it is mirrored into the other one.",
+			"#primary":      "old",
+			"#mirror":       "new",
+			"#problem":      "no store is primary: " + hostile,
+			"figcaption":    "Keys waiting to be mirrored: now 99, at most 2500 in the last 3m18s",
+			"#verdict .bad": "150 of 10,000 keys differ.",
+			"caption":       "Keys that differ: the first 2",
+			"tbody code":    hostile,
+			`section[aria-labelledby=mirroring] tr:nth-child(2) td[data-label="Mirrored"]`: "12,345",
+			`section[aria-labelledby=mirroring] tr:nth-child(2) td[data-label="Oldest"]`:   "1m30s",
+			`section[aria-labelledby=records] tr:nth-child(2) td[data-label="Error"]`:      "permission denied",
+			`section[aria-labelledby=verify] tr td[data-label="old"]`:                      "2.0 KiB, 0123456789ab",
+			`section[aria-labelledby=verify] tr td[data-label="new"]`:                      "absent",
+		} {
+			if got := p.Text(selector); strings.TrimSpace(got) != want {
+				t.Errorf("%s shows %q, want %q", selector, got, want)
+			}
+		}
+		if got := p.Overflow(); got != 0 {
+			t.Errorf("on %+v the page is %d pixels too wide", screen, got)
+		}
+		if got := p.Problems(); len(got) != 0 {
+			t.Errorf("problems: %v", got)
+		}
+		if got := p.Requests(); len(got) != 1 {
+			t.Errorf("the page asks for more than itself: %v", got)
+		}
+		if got := browsertest.Evaluate[string](p, `document.title`); got != "polykv: mirroring and migration" {
+			t.Errorf("title %q", got)
+		}
+	}
+	if dir := os.Getenv("POLYKV_SCREENSHOTS"); dir != "" {
+		if err := os.WriteFile(dir+"/progress.png", p.Screenshot(), 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func get(t *testing.T, s fixed, target string) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	progress.Handler(s).ServeHTTP(w, httptest.NewRequest(http.MethodGet, target, nil))
+	if w.Code != http.StatusOK {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+func TestEveryPhaseIsExplained(t *testing.T) {
+	for _, phase := range []multi.Phase{
+		multi.PhasePlain, multi.PhaseSwitching, multi.PhaseUnknown, multi.PhaseMirroring,
+		multi.PhaseCutover, multi.PhaseMoved, multi.PhaseFinished, multi.PhaseFenced,
+	} {
+		if got := get(t, fixed{Phase: phase}, "/"); strings.Contains(got, "</strong> </dd>") {
+			t.Errorf("phase %s has no explanation", phase)
+		}
+	}
+}
+
+func TestPageWithoutAnything(t *testing.T) {
+	got := get(t, fixed{At: at, Phase: multi.PhaseUnknown, Coordinated: true, Records: []multi.Record{{Store: "a"}, {Store: "b", Known: true}}}, "/")
+	for _, want := range []string{"not read yet", "no record", "were not compared", "not enough values for a chart"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in %s", want, got)
+		}
+	}
+}
+
+func TestJSONIsTheStatus(t *testing.T) {
+	var back multi.Status
+	if err := json.Unmarshal([]byte(get(t, full(), "/?format=json")), &back); err != nil {
+		t.Fatal(err)
+	}
+	if back.Phase != multi.PhaseMirroring || back.Mirrors[1].Backlog != 42 || back.Verify.Differences[0].Key != hostile || len(back.Samples) != 100 {
+		t.Errorf("%+v", back)
+	}
+}
