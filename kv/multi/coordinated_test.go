@@ -123,13 +123,7 @@ func TestConformanceCoordinated(t *testing.T) {
 	conformance.Run(t, conformance.Harness{Features: coordinated, New: func(t conformance.T) conformance.Store {
 		f := newFleet(t)
 		return conformance.Store{
-			Open: func(c codec.Codec, o kv.Options) (kv.Client, error) {
-				client, err := f.open(coordinatedConfig(), c, o, nil)
-				if err == nil && t.Name() == "C8-before-sending" { // which counts writes
-					f.awaitHeartbeats(t)
-				}
-				return client, err
-			},
+			Open: func(c codec.Codec, o kv.Options) (kv.Client, error) { return f.open(coordinatedConfig(), c, o, nil) },
 			OpenLine: func(c codec.Codec, o kv.Options) (kv.Client, conformance.Line, error) {
 				var line userLine
 				client, err := f.open(coordinatedConfig(), c, o, func(at int, s driver.Store) driver.Store {
@@ -264,25 +258,4 @@ func (f *fleet) move(t conformance.T, target int) error {
 		return fmt.Errorf("cutover: %w", err)
 	}
 	return nil
-}
-
-// awaitHeartbeats waits until every client has said that it is there, so that
-// it writes nothing by itself for a while.
-func (f *fleet) awaitHeartbeats(t conformance.T) {
-	for _, admin := range f.admins {
-		raw, err := kv.Raw(admin)
-		if err != nil {
-			t.Fatalf("Raw: %v", err)
-		}
-		for {
-			keys, err := raw.List(t.Context(), ".polykv/clients/")
-			if err != nil {
-				t.Fatalf("List: %v", err)
-			}
-			if len(keys) > 0 {
-				break
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
-	}
 }

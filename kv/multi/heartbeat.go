@@ -55,23 +55,35 @@ func release() string {
 
 func (h heartbeat) run() {
 	ctx := h.lead.core.ctx
-	beat := uint64(0)
-	for {
-		// The first ones soon: a client is wanted on the list before it is
-		// needed there.
-		wait := side.HeartbeatEvery
-		if h.lead.anyRecord() {
-			beat++
-			h.beat(ctx, beat)
-		} else {
-			wait = side.HeartbeatEvery / 20
-		}
-		timer := time.NewTimer(wait)
+	h.begin(ctx)
+	ticker := time.NewTicker(side.HeartbeatEvery)
+	defer ticker.Stop()
+	for n := uint64(1); ctx.Err() == nil; n++ {
+		h.beat(ctx, n)
 		select {
-		case <-timer.C:
+		case <-ticker.C:
 		case <-ctx.Done():
-			timer.Stop()
+		}
+	}
+}
+
+// begin waits until both records are known, or, should a store be away, one
+// of them for a while: a client is wanted on the lists early.
+func (h heartbeat) begin(ctx context.Context) {
+	patience := time.NewTimer(heartbeatTimeout)
+	defer patience.Stop()
+	for late := false; ctx.Err() == nil; {
+		h.lead.mu.Lock()
+		changed, both := h.lead.changed, h.lead.seen[0].version != 0 && h.lead.seen[1].version != 0
+		h.lead.mu.Unlock()
+		if both || late && h.lead.anyRecord() {
 			return
+		}
+		select {
+		case <-changed:
+		case <-patience.C:
+			late = true
+		case <-ctx.Done():
 		}
 	}
 }
