@@ -85,7 +85,7 @@ func New(cfg Config) (*Store, error) {
 		}
 	}
 	if cfg.Instance == 0 {
-		return nil, errors.New("Instance is 0; it must be a random number")
+		return nil, errors.New("the instance is 0; it must be a random number")
 	}
 	s := &Store{cfg: cfg, clock: newClock(cfg), codecs: map[string]*registered{}}
 	if err := s.register(cfg.Codecs); err != nil {
