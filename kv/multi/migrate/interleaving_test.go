@@ -304,3 +304,29 @@ func TestRecordsThatChangeWhileTheyAreRead(t *testing.T) {
 		})
 	}
 }
+
+// What a cutover copies is guarded like everything else: a write of it that
+// stalls, before or after it has sealed, lands nowhere once another run has
+// ended the cutover and a client has deleted the key.
+func TestCopyingOfACutoverThatStallsLandsNowhere(t *testing.T) {
+	for _, states := range []string{"primary standby", "sealed filling"} {
+		t.Run(states, func(t *testing.T) {
+			r := newRig(t)
+			r.put(0, "k", "A")
+			r.set(states)
+			stalled := false
+			r.hooks[1].onSwap = func(s driver.Swap) error {
+				if s.Key == "k" && !stalled {
+					stalled = true
+					r.do(r.again().migration(Options{}).Cutover)
+					r.put(1, "k", "")
+				}
+				return nil
+			}
+			r.do(r.migration(Options{}).Cutover)
+			if !stalled || r.all(1) != "" {
+				t.Errorf("the new primary holds %s", r.all(1))
+			}
+		})
+	}
+}
