@@ -1,7 +1,9 @@
 package network
 
 import (
+	"maps"
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -29,16 +31,19 @@ func newAdmission(maxStreams int) *admission {
 // its favour, if any. It returns false if everything is closed.
 func (a *admission) enter(conn net.Conn) (evicted net.Conn, ok bool) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	if a.closed {
+		a.mu.Unlock()
 		return nil, false
 	}
 	if len(a.pending) >= maxPending {
 		evicted = a.pending[0]
 		a.pending = a.pending[1:]
-		_ = evicted.Close()
 	}
 	a.pending = append(a.pending, conn)
+	a.mu.Unlock()
+	if evicted != nil { // whose Close calls leave
+		_ = evicted.Close()
+	}
 	return evicted, true
 }
 
@@ -88,12 +93,10 @@ func (a *admission) open() int {
 // closeAll closes every connection, now and in future.
 func (a *admission) closeAll() {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.closed = true
-	for _, conn := range a.pending {
-		_ = conn.Close()
-	}
-	for conn := range a.admitted {
+	all := slices.Concat(a.pending, slices.Collect(maps.Keys(a.admitted)))
+	a.mu.Unlock()
+	for _, conn := range all { // whose Close calls leave
 		_ = conn.Close()
 	}
 }
