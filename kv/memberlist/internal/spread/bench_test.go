@@ -58,12 +58,6 @@ func (d *deliveries) arrived(u state.Update) {
 	}
 }
 
-func (d *deliveries) count() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return len(d.took)
-}
-
 func (d *deliveries) report(b *testing.B, expected int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -207,7 +207,7 @@ func TestRecords(t *testing.T) {
 			t.Fatalf("record %d of %d bytes came back with %d bytes, %v", i, len(sent[i].Value), len(got.Value), got.V)
 		}
 	}
-	if _, err := r.next(); err != io.EOF {
+	if _, err := r.next(); !errors.Is(err, io.EOF) {
 		t.Fatalf("after the last record: %v", err)
 	}
 	if err := <-failed; err != nil {

@@ -182,7 +182,7 @@ func (c *comparison) read(codec string, want []state.KeyDigest) error {
 	for i := range want {
 		body = appendKeyDigest(body, &want[i])
 	}
-	for len(body) > chunkSize { // keys of the longest sort
+	if len(body) > chunkSize { // keys of the longest sort
 		half := len(want) / 2
 		if err := c.read(codec, want[:half]); err != nil {
 			return err

@@ -47,7 +47,8 @@ type Config struct {
 	// side yields.
 	PartitionTolerance time.Duration
 
-	Logger *slog.Logger // nil: none
+	Clock  func() time.Time // the store's; nil: time.Now
+	Logger *slog.Logger     // nil: none
 }
 
 // DefaultConfig returns the defaults.
@@ -72,6 +73,9 @@ func (c Config) withDefaults() Config {
 	c.StreamTimeout = orDefault(c.StreamTimeout, d.StreamTimeout)
 	c.MaxServed = orDefault(c.MaxServed, d.MaxServed)
 	c.PartitionTolerance = orDefault(c.PartitionTolerance, d.PartitionTolerance)
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -71,8 +71,7 @@ func (s *Spread) takePush(instance uint64, d decoder, frame []byte) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	fresh, lost := s.origins.mark(instance, p.seq, false, now)
+	fresh, lost := s.origins.mark(instance, p.seq, false, time.Now())
 	if !fresh {
 		s.count.duplicates.Add(1)
 		return nil
@@ -93,24 +92,24 @@ func (s *Spread) takePush(instance uint64, d decoder, frame []byte) error {
 			}
 			return err
 		}
-		s.takeItem(&it, from, p.seq, now, &refused)
+		s.takeItem(&it, from, p.seq, &refused)
 	}
 }
 
 // takeItem applies one change, or has it pulled if it is only announced.
-func (s *Spread) takeItem(it *item, from network.Peer, seq uint64, now time.Time, refused *refusal) {
+func (s *Spread) takeItem(it *item, from network.Peer, seq uint64, refused *refusal) {
 	if it.announced {
 		s.logItem(it, seq, false, &from, "announced")
 		s.pulls.announce(it, from)
 		return
 	}
 	it.Value = bytes.Clone(it.Value)
-	outcome := s.apply(it.Update, now, refused)
+	outcome := s.apply(it.Update, refused)
 	s.logItem(it, seq, false, &from, outcome.String())
 }
 
 // apply takes an update into the store and counts what became of it.
-func (s *Spread) apply(u state.Update, now time.Time, refused *refusal) state.Outcome {
+func (s *Spread) apply(u state.Update, refused *refusal) state.Outcome {
 	applied := s.store.Apply(u)
 	s.count.outcomes[applied.Outcome].Add(1)
 	switch applied.Outcome {
@@ -119,7 +118,7 @@ func (s *Spread) apply(u state.Update, now time.Time, refused *refusal) state.Ou
 		if newest.IsZero() {
 			newest = u.E
 		}
-		s.lag.add(now.Sub(newest.Time()))
+		s.lag.add(s.cfg.Clock().Sub(newest.Time()))
 	case state.Ahead:
 		if len(refused.keys) < maxRefused {
 			refused.keys = append(refused.keys, refusedKey{u.Key, u.E, u.V})
@@ -184,7 +183,7 @@ func (s *Spread) takeAsk(peer network.Peer, d decoder) error {
 
 // refuse tells a node which of its changes were not accepted.
 func (s *Spread) refuse(peer network.Peer, r refusal) {
-	r.clock = time.Now()
+	r.clock = s.cfg.Clock()
 	frame := appendHeader(make([]byte, 0, 256), frameRefused, s.self.Instance)
 	frame = appendRefusal(frame, r)
 	for len(frame) > s.net.MaxFrame() && len(r.keys) > 1 {
@@ -203,7 +202,7 @@ func (s *Spread) takeRefusal(peer network.Peer, d decoder) error {
 	}
 	s.logFrame(frameRefused, 0, false, &peer)
 	s.complain("a member refused changes of this node: its clock is behind ours, or ours ahead",
-		"member", peer.Name, "their_clock", r.clock, "our_clock", time.Now())
+		"member", peer.Name, "their_clock", r.clock, "our_clock", s.cfg.Clock())
 	s.store.Observe(peer.ID, r.clock)
 	for _, k := range r.keys {
 		s.store.Refused(k.key, k.e, k.v)

@@ -62,7 +62,7 @@ func (d *decoder) digestList() digestList {
 // digests returns this node's list.
 func (s *Spread) digests() digestList {
 	roots := s.store.Roots()
-	l := digestList{wall: time.Now(), seq: s.sequence.Load()}
+	l := digestList{wall: s.cfg.Clock(), seq: s.sequence.Load()}
 	first := 0
 	if len(roots) > maxRoots {
 		first = int(s.rotate.Add(maxRoots)) % len(roots)
@@ -116,10 +116,12 @@ func (s *Spread) HandleAck(peer network.Peer, rtt time.Duration, payload []byte)
 			s.compareSoon(peer)
 		}
 	}
-	if !s.equal(l) {
-		s.count.mismatches.Add(1)
-		s.comparer.doubt(peer, time.Now())
+	if s.equal(l) {
+		s.becomeReady()
+		return
 	}
+	s.count.mismatches.Add(1)
+	s.comparer.doubt(peer, time.Now())
 }
 
 // takeRoots handles the question whether two nodes still differ, and its
@@ -165,11 +167,11 @@ func (s *Spread) MergeRemoteState(buf []byte, join bool) {
 		s.malformed("state of a member", err)
 		return
 	}
-	equal := s.equal(l)
-	if equal && join {
-		s.becomeReady()
+	if instance == s.self.Instance {
+		return
 	}
-	if equal || instance == s.self.Instance {
+	if s.equal(l) {
+		s.becomeReady()
 		return
 	}
 	if peer, ok := s.member(instance); ok {

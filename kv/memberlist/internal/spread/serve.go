@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"time"
 
 	"github.com/polykv/polykv/kv/memberlist/internal/state"
 )
@@ -189,7 +188,7 @@ func (v *server) take() error {
 	if err := v.s.takeRecords(v.stream, v.mute, &refused); err != nil {
 		return err
 	}
-	refused.clock = time.Now()
+	refused.clock = v.s.cfg.Clock()
 	return v.stream.send(msgTaken, appendRefusal(nil, refused))
 }
 
@@ -207,7 +206,7 @@ func (s *Spread) takeRecords(st *stream, mute bool, refused *refusal) error {
 		s.count.recordsIn.Add(1)
 		s.count.recordBytesIn.Add(uint64(len(it.Value)))
 		if !mute {
-			s.apply(it.Update, time.Now(), refused)
+			s.apply(it.Update, refused)
 		}
 	}
 }

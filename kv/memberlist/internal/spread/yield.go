@@ -113,7 +113,8 @@ func (s *Spread) standing() standing {
 
 // yield takes everything from the peer and drops what it lacks.
 func (c *comparison) yield(ours, theirs *standing) error {
-	since := time.Now().Add(-max(ours.apart, theirs.apart))
+	apart := max(ours.apart, theirs.apart)
+	since := c.s.cfg.Clock().Add(-apart) // by the clock that versions come from
 	var both []string
 	yielding := c.s.store.Yield(since)
 	for _, our := range ours.codecs {
@@ -141,7 +142,7 @@ func (c *comparison) yield(ours, theirs *standing) error {
 		return err
 	}
 	result := yielding.End(both)
-	c.s.adopt(theirs.rank, since)
+	c.s.adopt(theirs.rank, time.Now().Add(-apart))
 	c.s.count.yields.Add(1)
 	c.s.count.yieldedKeys.Add(uint64(result.Dropped)) //nolint:gosec // not negative
 	c.s.cfg.Logger.Warn("this node was apart for longer than deletions are remembered, and yielded to the other side",

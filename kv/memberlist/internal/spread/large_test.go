@@ -1,0 +1,138 @@
+package spread
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/polykv/polykv/kv/memberlist/internal/network"
+)
+
+// soak reports whether the long form of a test shall run.
+func soak() bool { return os.Getenv("POLYKV_SOAK") != "" }
+
+// random returns a string of n random bytes.
+func random(t testing.TB, n int) string {
+	b := make([]byte, n)
+	if _, err := rand.Read(b); err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestLargeValue has a value of 8 MiB pulled by all, changed, and changed back
+// to a small one.
+func TestLargeValue(t *testing.T) {
+	both(t, func(t *testing.T, c *cluster) {
+		nodes := c.grow(10)
+		for _, size := range []int{8 << 20, 300 << 10, 2000, 10} {
+			value := random(t, size)
+			nodes[size%7].put(t, "large", value)
+			awaitEqual(t, patience, nodes...)
+			for _, n := range nodes {
+				if got := n.get("large"); got != value {
+					t.Fatalf("%s has a value of %d bytes and sum %x, want %d", n.name, len(got), sha256.Sum256([]byte(got)), size)
+				}
+			}
+		}
+		pulled := uint64(0)
+		for _, n := range nodes {
+			pulled += n.spread.count.pulls.Load()
+		}
+		if pulled < 3*9 {
+			t.Errorf("%d values were pulled, want 3 by each of 9 nodes", pulled)
+		}
+	})
+}
+
+// TestLargeMergeable has two nodes make large changes to one value at once.
+func TestLargeMergeable(t *testing.T) {
+	c := newCluster(t, network.NewFabric(1))
+	nodes := c.grow(4)
+	for i, n := range nodes[:2] {
+		n.update(t, "map", n.maps, func(any) any {
+			m := &maxMap{M: map[string]int64{}}
+			for j := range 20_000 {
+				m.M[fmt.Sprintf("entry %d of %d", j, i)] = 1
+			}
+			return m
+		})
+	}
+	awaitEqual(t, patience, nodes...)
+	for _, n := range nodes {
+		if got := n.entries("map"); got != 40_000 {
+			t.Errorf("%s has %d entries, want 40000", n.name, got)
+		}
+	}
+}
+
+// TestLateJoiner lets a node join that finds many keys and a large value.
+func TestLateJoiner(t *testing.T) {
+	keys := 5_000
+	if soak() {
+		keys = 50_000
+	}
+	both(t, func(t *testing.T, c *cluster) {
+		nodes := c.grow(3)
+		value := random(t, 1024)
+		begin := time.Now()
+		for i := range keys {
+			nodes[i%3].put(t, fmt.Sprintf("key/%d", i), value)
+		}
+		nodes[0].put(t, "large", random(t, 8<<20))
+		t.Logf("wrote %d keys of 1 KiB in %v", keys, time.Since(begin).Round(time.Millisecond))
+		awaitEqual(t, 3*patience, nodes...)
+
+		begin = time.Now()
+		late := c.start("late")
+		select {
+		case <-late.spread.Ready():
+		case <-time.After(3 * patience):
+			t.Fatalf("the late node is not ready; it has %d keys: %+v", late.store.Snapshot().Len(), late.spread.Stats())
+		}
+		t.Logf("the late node was ready after %v", time.Since(begin).Round(time.Millisecond))
+		if got := late.store.Snapshot().Len(); got != keys+1 {
+			t.Errorf("it is ready with %d keys, want %d", got, keys+1)
+		}
+		if !allEqual([]*node{nodes[0], late}) {
+			t.Error("it is ready and differs from the others")
+		}
+	})
+}
+
+// TestManyKeys writes faster than datagrams are sent: what doesn't fit the
+// queue arrives all the same.
+func TestManyKeys(t *testing.T) {
+	keys, count := 20_000, 4
+	if soak() {
+		keys, count = 50_000, 10
+	}
+	both(t, func(t *testing.T, c *cluster) {
+		nodes := c.grow(count)
+		before := heap()
+		value := random(t, 1024)
+		for i := range keys {
+			nodes[0].put(t, fmt.Sprintf("key/%d", i), value)
+		}
+		awaitEqual(t, 3*patience, nodes...)
+		if got := nodes[1].store.Snapshot().Len(); got != keys {
+			t.Errorf("%d keys, want %d", got, keys)
+		}
+		if nodes[0].spread.count.behind.Load() == 0 {
+			t.Error("the queue never overflowed: this test shows nothing")
+		}
+		t.Logf("%d keys of 1 KiB take %d MiB on each of %d nodes", keys, (heap()-before)>>20/uint64(count), count)
+	})
+}
+
+// heap returns the live bytes.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
