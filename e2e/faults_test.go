@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -12,9 +13,9 @@ import (
 // watch. The plan of a round follows from its seed, which is printed; what the
 // servers make of it is up to the moment.
 //
-//	POLYKV_SEED=n                 only the round of this seed
-//	POLYKV_SOAK=1                 rounds of other seeds, one after another
-//	POLYKV_SOAK_TIME=1h           for so long on each backend; default 10m
+//	POLYKV_SEED=n          only the round of this seed
+//	POLYKV_SOAK=1          longer rounds, of other seeds, one after another
+//	POLYKV_SOAK_TIME=1h    for so long on each backend; default 10m
 func TestRandomFaults(t *testing.T) { onEach(t, randomFaults) }
 
 func randomFaults(t *testing.T, b backend) {
@@ -27,7 +28,7 @@ func randomFaults(t *testing.T, b backend) {
 	}
 	begun := time.Now()
 	for seed, again := firstSeed(t); ; seed = rand.Uint64() {
-		t.Logf("POLYKV_SEED=%d", seed)
+		t.Log(replay(seed))
 		p := draw(seed, append(serverChoices(), b.storeChoices...), networkChoices(), roundLasts())
 		if !a.run(t, seed, p, total) || !again || time.Since(begun) > soakTime(t) {
 			return
@@ -52,7 +53,7 @@ func randomFaultsSecured(t *testing.T, b backend) {
 	}
 	begun := time.Now()
 	for seed, again := firstSeed(t); ; seed = rand.Uint64() {
-		t.Logf("POLYKV_SEED=%d", seed)
+		t.Log(replay(seed))
 		p := draw(seed, choices, networkChoices(), roundLasts()/2)
 		p.Servers = append([]fault{{revoke, all, short, short, seed}}, p.Servers...)
 		if !a.run(t, seed, p, total) || !again || time.Since(begun) > soakTime(t)/4 {
@@ -79,6 +80,15 @@ func firstSeed(t testing.TB) (seed uint64, again bool) {
 		t.Fatalf("POLYKV_SEED: %v", err)
 	}
 	return seed, false
+}
+
+// replay is how a seed's round is run again.
+func replay(seed uint64) string {
+	soak := ""
+	if os.Getenv("POLYKV_SOAK") != "" {
+		soak = "POLYKV_SOAK=1 "
+	}
+	return fmt.Sprintf("%sPOLYKV_SEED=%d", soak, seed)
 }
 
 // roundLasts is for how long things go wrong in one round.

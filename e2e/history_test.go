@@ -93,14 +93,27 @@ func (h *history) saw(watch int, value string, since, at time.Duration) {
 	h.seen[watch] = append(before, op{kind: opSeen, saw: value, fate: done, call: since, ret: at, watch: watch, nth: len(before)})
 }
 
-// dump shows the history by the time of calls.
-func (h *history) dump() string {
-	ops := slices.Concat(append(slices.Clone(h.seen), h.ops)...)
-	slices.SortStableFunc(ops, func(a, b op) int { return int(a.call - b.call) })
-	const most = 400
+// String shows all that was done, then what each watch saw.
+func (h *history) String() string {
 	var b strings.Builder
-	for _, o := range ops[max(0, len(ops)-most):] {
-		fmt.Fprintf(&b, "  %v\n", o)
+	for _, o := range slices.Concat(append([][]op{h.ops}, h.seen...)...) {
+		fmt.Fprintln(&b, o)
+	}
+	return b.String()
+}
+
+// around shows what was done around a moment, and what one watch saw of it.
+func (h *history) around(at time.Duration, watch int) string {
+	ops := slices.Clone(h.ops)
+	if watch >= 0 {
+		ops = append(ops, h.seen[watch]...)
+	}
+	slices.SortStableFunc(ops, func(a, b op) int { return int(a.ret - b.ret) })
+	var b strings.Builder
+	for _, o := range ops {
+		if o.ret > at-2*time.Second && o.call < at+time.Second && o.ret < at+2*time.Second || o.fate == maybe {
+			fmt.Fprintf(&b, "  %v\n", o)
+		}
 	}
 	return b.String()
 }

@@ -150,8 +150,8 @@ func networkChoices() []choice {
 
 // draw makes the plan of a seed. It goes wrong for about so long.
 func draw(seed uint64, servers, network []choice, lasts time.Duration) plan {
-	r := rand.New(rand.NewPCG(seed, 0))
-	lane := func(choices []choice, quiet time.Duration) (faults []fault) {
+	lane := func(number uint64, choices []choice, quiet time.Duration) (faults []fault) {
+		r := rand.New(rand.NewPCG(seed, number))
 		if len(choices) == 0 {
 			return nil
 		}
@@ -164,7 +164,7 @@ func draw(seed uint64, servers, network []choice, lasts time.Duration) plan {
 		}
 		return faults
 	}
-	return plan{Servers: lane(servers, 3*second), Network: lane(network, second)}
+	return plan{Servers: lane(0, servers, 3*second), Network: lane(1, network, second)}
 }
 
 func drawOne(r *rand.Rand, choices []choice) choice {

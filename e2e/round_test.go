@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -85,7 +87,7 @@ func (a *arena) run(t testing.TB, seed uint64, p plan, total *tally) bool {
 		seed, chaos.Seconds(), (worked - chaos).Seconds(), (settled - worked).Seconds(), (left - settled).Seconds(), (r.now() - left).Seconds())
 	total.add(r.tally)
 	if r.failures > 0 {
-		t.Logf("%s: %d failures with POLYKV_SEED=%d and this plan:\n%s", a.backend.name, r.failures, seed, p)
+		t.Logf("%s: %d failures with %s and this plan:\n%s", a.backend.name, r.failures, replay(seed), p)
 	}
 	return r.failures == 0
 }
@@ -119,8 +121,6 @@ func (r *round) counter(key string) *counter {
 	}
 	return nil
 }
-
-func (r *round) wasRestored() bool { return r.restored.Load() }
 
 // mayRefuse reports whether an operation that began then may have met a time
 // without rights.
@@ -313,6 +313,10 @@ func (r *round) judge() {
 		r.tally.checked(n)
 		if err != nil {
 			r.fail("%v", err)
+			file := filepath.Join(r.t.ArtifactDir(), filepath.Base(h.key)+".txt") // go test -artifacts keeps it
+			if err := os.WriteFile(file, []byte(h.String()), 0o600); err != nil {
+				r.fail("%v", err)
+			}
 		}
 	}
 }

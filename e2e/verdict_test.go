@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -92,7 +93,7 @@ func (h *history) check(end, patience time.Duration) (checked int, err error) {
 		checked, err = h.fit(ops, watches, patience)
 	}
 	if err != nil {
-		return checked, fmt.Errorf("%q: %w\n%s", h.key, err, h.dump())
+		return checked, fmt.Errorf("%q: %w", h.key, err)
 	}
 	return checked, nil
 }
@@ -101,7 +102,8 @@ func (h *history) fit(ops []op, watches [][]op, patience time.Duration) (checked
 	verdict, info := porcupine.CheckOperationsVerbose(keyModel(), forPorcupine(ops), patience)
 	switch verdict {
 	case porcupine.Illegal:
-		return len(ops), errors.New("the operations are not linearizable")
+		at, why := stuck(ops, info)
+		return len(ops), fmt.Errorf("the operations are not linearizable:\n%s  around that time:\n%s", why, h.around(at, -1))
 	case porcupine.Unknown:
 		return len(ops), fmt.Errorf("the operations could not be checked within %v", patience)
 	}
@@ -112,19 +114,50 @@ func (h *history) fit(ops []op, watches [][]op, patience time.Duration) (checked
 	checked = len(ops)
 	for i, seen := range watches {
 		checked += len(seen)
-		if fits(order, seen) {
+		n := fits(order, seen)
+		if n == len(seen) {
 			continue
 		}
 		// Operations that ran at the same time may have happened in another
 		// order. Looking for one costs time.
 		switch porcupine.CheckOperationsTimeout(keyModel(), forPorcupine(slices.Concat(ops, seen)), patience) {
 		case porcupine.Illegal:
-			return checked, fmt.Errorf("what watch %d delivered does not fit what was done", i)
+			return checked, fmt.Errorf("what watch %d delivered does not fit what was done, from about number %d on:\n%s", i, n, h.around(seen[n].ret, i))
 		case porcupine.Unknown:
 			return checked, fmt.Errorf("watch %d could not be checked within %v", i, patience)
 		}
 	}
 	return checked, nil
+}
+
+// stuck shows how far the operations can be put in order, and what can't come
+// next.
+func stuck(ops []op, info porcupine.LinearizationInfo) (at time.Duration, why string) {
+	var longest []porcupine.Operation
+	for _, order := range info.PartialLinearizationsOperations()[0] {
+		if len(order) > len(longest) {
+			longest = order
+		}
+	}
+	var state keyState
+	placed := map[op]bool{}
+	var b strings.Builder
+	for i, o := range longest {
+		placed[o.Input.(op)] = true
+		_, state = state.step(o.Input.(op))
+		if i >= len(longest)-10 {
+			fmt.Fprintf(&b, "  %v\n", o.Input)
+		}
+	}
+	fmt.Fprintf(&b, "  now it is %q, and nothing of what began before the first of these ended can come next:\n", state.value)
+	rest := slices.DeleteFunc(slices.Clone(ops), func(o op) bool { return placed[o] })
+	for _, o := range rest[:min(len(rest), 15)] {
+		fmt.Fprintf(&b, "  %v\n", o)
+	}
+	if len(rest) > 0 {
+		at = rest[0].ret
+	}
+	return at, b.String()
 }
 
 // A span is a state of the key with the times between which it was current at
@@ -157,18 +190,19 @@ func spans(order []op) []span {
 	return all
 }
 
-// fits reports whether a watch delivered states of operations in this order.
-func fits(order, seen []op) bool {
+// fits returns how many of its states a watch can have delivered if the
+// operations happened in this order.
+func fits(order, seen []op) int {
 	all := spans(order)
-	for _, o := range seen {
+	for i, o := range seen {
 		for len(all) > 0 && (all[0].value != o.saw || all[0].latest < o.call) {
 			all = all[1:]
 		}
 		if len(all) == 0 || all[0].earliest > o.ret {
-			return false
+			return i
 		}
 	}
-	return true
+	return len(seen)
 }
 
 // settle decides what can be decided about operations that may have happened,
