@@ -219,6 +219,9 @@ func (n *Network) SetSecurity(s Security) error {
 	return nil
 }
 
+// Encrypted tells whether this node sends encrypted.
+func (n *Network) Encrypted() bool { return n.ring.Load().seal != nil }
+
 // Stats returns counts since the start.
 func (n *Network) Stats() Stats {
 	s := n.traffic.stats()
