@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -20,7 +21,7 @@ func benchBoth(b *testing.B, ours, raw func(b *testing.B, key string) error) {
 	for i, name := range []string{"driver", "raw"} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
-			if err := []func(*testing.B, string) error{ours, raw}[i](b, unique(b)); err != nil {
+			if err := []func(*testing.B, string) error{ours, raw}[i](b, drivertest.Unique(b)); err != nil {
 				b.Fatal(err)
 			}
 		})
@@ -30,7 +31,7 @@ func benchBoth(b *testing.B, ours, raw func(b *testing.B, key string) error) {
 func BenchmarkGet(b *testing.B) {
 	s, _ := openShared(b)
 	kv, ctx := rawClient(b, single.Get(b)).KV(), context.Background()
-	put(b, s, "bench/get", "value")
+	drivertest.Put(b, s, "bench/get", "value")
 	benchBoth(
 		b,
 		func(b *testing.B, _ string) (err error) {
@@ -51,7 +52,7 @@ func BenchmarkGet(b *testing.B) {
 func BenchmarkGetParallel(b *testing.B) {
 	s, _ := openShared(b)
 	kv, ctx := rawClient(b, single.Get(b)).KV(), context.Background()
-	put(b, s, "bench/get", "value")
+	drivertest.Put(b, s, "bench/get", "value")
 	parallel := func(b *testing.B, get func() error) error {
 		b.SetParallelism(32)
 		b.RunParallel(func(pb *testing.PB) {
@@ -147,10 +148,10 @@ func BenchmarkSwapToWatch(b *testing.B) {
 		done <- s.Watch(ctx, driver.Range{Key: key}, func(driver.Event) { arrived <- time.Now() })
 	}()
 	<-arrived
-	e := get(b, s, key)
+	e := drivertest.Get(b, s, key)
 	var delay time.Duration
 	for i := uint64(1); b.Loop(); i++ {
-		e = swap(b, s, driver.Swap{Key: key, Prev: e, Value: []byte("v"), ID: i}, driver.Applied).Entry
+		e = drivertest.Swap(b, s, driver.Swap{Key: key, Prev: e, Value: []byte("v"), ID: i}, driver.Applied).Entry
 		written := time.Now()
 		delay += (<-arrived).Sub(written)
 	}

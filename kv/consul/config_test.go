@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/kv/config"
 	"github.com/polykv/polykv/kv/driver"
 )
@@ -194,7 +195,7 @@ func TestEnterpriseOnly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := configFor(single.Get(t))
 			change(&cfg)
-			s, key := openStore(t, cfg), unique(t)
+			s, key := openStore(t, cfg), drivertest.Unique(t)
 			check := func(what string, err error) {
 				t.Helper()
 				if !errors.Is(err, driver.ErrNotSupported) || !strings.Contains(err.Error(), "not Consul Enterprise") {
@@ -215,7 +216,7 @@ func TestEnterpriseOnly(t *testing.T) {
 			_, err = s.Scan(t.Context(), driver.ScanRequest{Prefix: key})
 			check("scan", err)
 			check("watch", s.Watch(t.Context(), driver.Range{Key: key}, nil))
-			if e := get(t, openStore(t, configFor(single.Get(t))), key); e.Exists() {
+			if e := drivertest.Get(t, openStore(t, configFor(single.Get(t))), key); e.Exists() {
 				t.Errorf("written elsewhere: %+v", e)
 			}
 		})
@@ -235,5 +236,5 @@ func TestUnknownDatacenter(t *testing.T) {
 		t.Error(err)
 	}
 	cfg.Datacenter = "dc1"
-	put(t, openStore(t, cfg), unique(t), "v")
+	drivertest.Put(t, openStore(t, cfg), drivertest.Unique(t), "v")
 }

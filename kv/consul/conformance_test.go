@@ -5,21 +5,19 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
-	"os"
 	"testing"
 
-	"github.com/hashicorp/consul/api"
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/polykv/polykv/internal/drivertest"
 
-	"github.com/polykv/polykv/codec"
+	"github.com/hashicorp/consul/api"
+
 	"github.com/polykv/polykv/conformance"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
-	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/consul"
 	"github.com/polykv/polykv/kv/driver"
-	"github.com/polykv/polykv/kv/metrics"
 )
 
 func TestConformance(t *testing.T) {
@@ -27,19 +25,7 @@ func TestConformance(t *testing.T) {
 }
 
 func TestConformanceWrapped(t *testing.T) {
-	h := harness(t, 3, testserver.Options{}).Declared("consul")
-	h.Brief = os.Getenv("POLYKV_SOAK") == ""
-	measured, err := metrics.New(prometheus.NewRegistry(), metrics.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	byMetrics := conformance.Wrapper{
-		Name: "metrics",
-		Wrap: func(c kv.Client) (kv.Client, error) { return measured.Wrap(c, "consul"), nil },
-	}
-	for _, w := range append(conformance.Wrappers(), byMetrics) {
-		t.Run(w.Name, func(t *testing.T) { conformance.Run(t, h.Wrapped(w)) })
-	}
+	drivertest.RunWrapped(t, harness(t, 3, testserver.Options{}).Declared("consul"), "consul")
 }
 
 func TestConformanceOfCluster(t *testing.T) {
@@ -47,89 +33,31 @@ func TestConformanceOfCluster(t *testing.T) {
 }
 
 // harness has n clusters, of which each case gets one for itself.
-func harness(t *testing.T, n int, o testserver.Options) conformance.Harness {
+func harness(t testing.TB, n int, o testserver.Options) conformance.Harness {
 	t.Helper()
-	free := make(chan *testserver.Cluster, n)
-	for range n {
-		free <- servertest.Consul(t, o)
-	}
-	return conformance.Harness{
-		Parallel: n,
-		New: func(t conformance.T) conformance.Store {
-			c := <-free
-			t.Cleanup(func() { free <- c })
-			s := server{c}
-			if err := s.wipe(t.Context()); err != nil {
-				t.Fatalf("emptying the server: %v", err)
-			}
-			store := conformance.Store{
-				Open: s.open, OpenLine: s.openLine, OpenDriver: s.openDriver, Plant: s.plant,
-				Restart: s.restart, Snapshot: s.snapshot,
-			}
-			if c.Nodes() > 1 {
-				store.ChangeLeader = s.changeLeader
-			}
-			return store
-		},
-	}
+	start := func() *testserver.Cluster { return servertest.Consul(t, o) }
+	return drivertest.Harness(n, start, func(t conformance.T, c *testserver.Cluster) conformance.Store {
+		s := serverOf(c)
+		if err := s.wipe(t.Context()); err != nil {
+			t.Fatalf("emptying the server: %v", err)
+		}
+		store := s.Store()
+		store.Plant, store.Snapshot = s.plant, s.snapshot
+		return store
+	})
 }
 
 // server is a cluster as a case may use and break it.
-type server struct{ *testserver.Cluster }
+type server struct{ drivertest.Server }
 
-func (s server) config() consul.Config {
-	cfg := consul.DefaultConfig()
-	cfg.Address = s.URLs()[0]
-	return cfg
-}
-
-func (s server) openDriver() (driver.Store, error) { return consul.Open(s.config(), nil) }
-
-func (s server) open(c codec.Codec, o kv.Options) (kv.Client, error) {
-	store, err := consul.Open(s.config(), o.Logger)
-	if err != nil {
-		return nil, err
-	}
-	o.Backend = "consul"
-	return kv.New(store, c, &o), nil
-}
-
-// line breaks the connection itself, and withholds answers above the driver,
-// where writes can be told from other requests.
-type line struct {
-	*conformance.StoreLine
-	proxy *testserver.Proxy
-}
-
-func (l line) Cut()  { l.proxy.Cut() }
-func (l line) Hang() { l.proxy.Hang() }
-
-func (l line) Mend() {
-	if err := l.proxy.Heal(); err != nil {
-		panic(err) // the port is ours
-	}
-}
-
-func (l line) Close() error {
-	defer l.proxy.Close()
-	return l.StoreLine.Close()
-}
-
-func (s server) openLine(c codec.Codec, o kv.Options) (kv.Client, conformance.Line, error) {
-	proxy, err := testserver.NewProxy(s.Endpoints()[0])
-	if err != nil {
-		return nil, nil, err
-	}
-	cfg := s.config()
-	cfg.Address = proxy.Addr()
-	store, err := consul.Open(cfg, o.Logger)
-	if err != nil {
-		proxy.Close()
-		return nil, nil, err
-	}
-	o.Backend = "consul"
-	l := line{conformance.Breakable(store), proxy}
-	return kv.New(l, c, &o), l, nil
+func serverOf(c *testserver.Cluster) server {
+	return server{drivertest.Server{Cluster: c, Backend: "consul", OpenStore: func(addr string, log *slog.Logger) (driver.Store, error) {
+		cfg := consul.DefaultConfig()
+		if cfg.Address = c.URLs()[0]; addr != "" {
+			cfg.Address = addr
+		}
+		return consul.Open(cfg, log)
+	}}}
 }
 
 // admin runs f with a plain client of the servers.
@@ -160,35 +88,6 @@ func (s server) plant(ctx context.Context, key string, value []byte) error {
 		}
 		return err
 	})
-}
-
-// restart ends the servers as a power failure would.
-func (s server) restart(ctx context.Context) error {
-	if err := s.Kill(); err != nil {
-		return err
-	}
-	if err := s.Restart(); err != nil {
-		return err
-	}
-	return s.WaitReady(ctx)
-}
-
-// changeLeader kills the leader and brings it back as a follower.
-func (s server) changeLeader(ctx context.Context) error {
-	old, err := s.Leader(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.Kill(old); err != nil {
-		return err
-	}
-	if _, err := s.Leader(ctx); err != nil {
-		return err
-	}
-	if err := s.Restart(old); err != nil {
-		return err
-	}
-	return s.WaitReady(ctx)
 }
 
 func (s server) snapshot(ctx context.Context) (restore func(context.Context) error, err error) {

@@ -6,48 +6,37 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv/driver"
 )
 
-// unused returns a loopback address that refuses connections.
-func unused(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 func TestRefusedConnection(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.Address = unused(t)
+	cfg.Address = drivertest.Unused(t)
 	s := openStore(t, cfg)
 	start := time.Now()
 	for _, size := range []int{1, 500 << 10} {
-		res, err := s.Swap(withTimeout(t, 10*time.Second), driver.Swap{Key: "k", Value: make([]byte, size), ID: 1})
+		res, err := s.Swap(drivertest.WithTimeout(t, 10*time.Second), driver.Swap{Key: "k", Value: make([]byte, size), ID: 1})
 		if res.Outcome != driver.NotApplied || driver.IsPermanent(err) || !strings.Contains(err.Error(), "connection refused") {
 			t.Errorf("swap: %v, %v", res.Outcome, err)
 		}
 	}
-	_, err := s.Get(withTimeout(t, 10*time.Second), driver.GetRequest{Key: "k"})
+	_, err := s.Get(drivertest.WithTimeout(t, 10*time.Second), driver.GetRequest{Key: "k"})
 	if err == nil || driver.IsPermanent(err) || !strings.Contains(err.Error(), cfg.Address) {
 		t.Errorf("get: %v", err)
 	}
-	if _, err = s.Scan(withTimeout(t, 10*time.Second), driver.ScanRequest{}); err == nil || driver.IsPermanent(err) {
+	if _, err = s.Scan(drivertest.WithTimeout(t, 10*time.Second), driver.ScanRequest{}); err == nil || driver.IsPermanent(err) {
 		t.Errorf("scan: %v", err)
 	}
-	if err = s.Watch(withTimeout(t, 10*time.Second), driver.Range{Key: "k"}, nil); err == nil || driver.IsPermanent(err) {
+	if err = s.Watch(drivertest.WithTimeout(t, 10*time.Second), driver.Range{Key: "k"}, nil); err == nil || driver.IsPermanent(err) {
 		t.Errorf("watch: %v", err)
 	}
 	if d := time.Since(start); d > cfg.DialTimeout {
@@ -61,41 +50,21 @@ func TestLostAnswerIsUnknown(t *testing.T) {
 	direct, p := openShared(t)
 	key := p + "k"
 	for name, size := range map[string]int{"in a transaction": 10, "by PUT": 500 << 10} {
-		for lost, lose := range map[string]func(*testserver.Proxy){
-			"the answer is late":      func(*testserver.Proxy) {},
-			"the connection goes too": func(proxy *testserver.Proxy) { proxy.Cut() },
-		} {
+		for lost, lose := range drivertest.WaysToLose() {
 			t.Run(name+", "+lost, func(t *testing.T) {
 				proxy := servertest.Proxy(t, single.Get(t).Endpoints()[0])
 				cfg := DefaultConfig()
 				cfg.Address = proxy.Addr()
 				s := openStore(t, cfg)
-				prev := get(t, s, key) // there is a connection to reuse now
+				prev := drivertest.Get(t, s, key) // there is a connection to reuse now
 				w := driver.Swap{Key: key, Prev: prev, Value: make([]byte, size), ID: uint64(time.Now().UnixNano())}
-				proxy.SwallowResponses()
 				before := proxy.Stats()
-				done := make(chan driver.Entry)
-				go func() {
-					var now driver.Entry
-					eventually(t, func() error {
-						if now = get(t, direct, key); now.Version == prev.Version {
-							return errors.New("not written yet")
-						}
-						return nil
-					})
-					lose(proxy)
-					done <- now
-				}()
-				res, err := s.Swap(withTimeout(t, 2*time.Second), w)
-				now := <-done
-				if res.Outcome != driver.Unknown || err == nil || driver.IsPermanent(err) {
-					t.Fatalf("%v, %v", res.Outcome, err)
-				}
+				now := drivertest.LostAnswer(t, direct, s, proxy, w, lose)
 				after := proxy.Stats()
 				if sent := after.ToServer - before.ToServer; sent > int64(2*size+1000) || after.Accepted != before.Accepted {
 					t.Errorf("%d bytes over %d new connections", sent, after.Accepted-before.Accepted)
 				}
-				if e := get(t, direct, key); e.Version != now.Version || direct.Resolve(w, e) != driver.Applied {
+				if e := drivertest.Get(t, direct, key); e.Version != now.Version || direct.Resolve(w, e) != driver.Applied {
 					t.Errorf("%+v, after %+v", e.Meta, now.Meta)
 				}
 			})
@@ -108,26 +77,22 @@ func TestSilentServer(t *testing.T) {
 	proxy := servertest.Proxy(t, single.Get(t).Endpoints()[0])
 	cfg := DefaultConfig()
 	cfg.Address = proxy.Addr()
-	s, p := openStore(t, cfg), unique(t)+"/"
+	s, p := openStore(t, cfg), drivertest.Unique(t)+"/"
 	proxy.Hang()
 	start := time.Now()
 	w := driver.Swap{Key: p + "k", Value: []byte("v"), ID: 1}
-	res, err := s.Swap(withTimeout(t, 200*time.Millisecond), w)
+	res, err := s.Swap(drivertest.WithTimeout(t, 200*time.Millisecond), w)
 	if res.Outcome != driver.Unknown || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > time.Second {
 		t.Errorf("%v, %v after %v", res.Outcome, err, time.Since(start))
 	}
-	if _, err := s.Get(withTimeout(t, 200*time.Millisecond), driver.GetRequest{Key: p + "k"}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := s.Get(drivertest.WithTimeout(t, 200*time.Millisecond), driver.GetRequest{Key: p + "k"}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if res, err := s.Swap(ctx, w); res.Outcome != driver.NotApplied || !errors.Is(err, context.Canceled) {
-		t.Errorf("a ctx that is done: %v, %v", res.Outcome, err)
-	}
+	drivertest.EndedCtx(t, s, w)
 	if err := proxy.Heal(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error { _, err := s.Get(t.Context(), driver.GetRequest{Key: p + "k"}); return err })
+	drivertest.Eventually(t, func() error { _, err := s.Get(t.Context(), driver.GetRequest{Key: p + "k"}); return err })
 }
 
 // While a cluster has no leader, its servers refuse; they don't leave writes
@@ -140,10 +105,10 @@ func TestNoLeader(t *testing.T) {
 	cfg := configFor(c)
 	cfg.Address, cfg.Consistency = c.Endpoints()[left], stale
 	s := openStore(t, cfg)
-	e := put(t, s, "k", "1")
+	e := drivertest.Put(t, s, "k", "1")
 	f := follow(t, s, driver.Range{Key: "k"})
-	f.sees(t, map[string]string{"k": "1"})
-	eventually(t, func() error { // the server that stays has it too
+	f.Sees(t, map[string]string{"k": "1"})
+	drivertest.Eventually(t, func() error { // the server that stays has it too
 		if e, err := s.Get(t.Context(), driver.GetRequest{Key: "k", AllowStale: true}); err != nil || !e.Exists() {
 			return fmt.Errorf("%+v, %w", e, err)
 		}
@@ -152,12 +117,12 @@ func TestNoLeader(t *testing.T) {
 	if err := c.Kill(leader, (leader+2)%3); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.ends(t, 20*time.Second); err == nil || driver.IsPermanent(err) {
+	if err := f.Ends(t, 20*time.Second); err == nil || driver.IsPermanent(err) {
 		t.Errorf("watch ended with %v", err)
 	}
 	// The server answers after up to 7 s (its rpc_hold_timeout) of waiting for a leader.
-	eventually(t, func() error {
-		res, err := s.Swap(withTimeout(t, 15*time.Second), driver.Swap{Key: "k", Prev: e, Value: []byte("2"), ID: 1})
+	drivertest.Eventually(t, func() error {
+		res, err := s.Swap(drivertest.WithTimeout(t, 15*time.Second), driver.Swap{Key: "k", Prev: e, Value: []byte("2"), ID: 1})
 		if res.Outcome == driver.Unknown && err != nil {
 			return err // the first may have met the leader's end
 		}
@@ -169,17 +134,17 @@ func TestNoLeader(t *testing.T) {
 		}
 		return nil
 	})
-	if e, err := s.Get(withTimeout(t, 5*time.Second), driver.GetRequest{Key: "k", AllowStale: true}); err != nil || string(e.Value) != "1" {
+	if e, err := s.Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: "k", AllowStale: true}); err != nil || string(e.Value) != "1" {
 		t.Errorf("stale get: %v, %v", e, err)
 	}
-	if page, err := s.Scan(withTimeout(t, 5*time.Second), driver.ScanRequest{AllowStale: true}); err != nil || len(page.Entries) != 1 {
+	if page, err := s.Scan(drivertest.WithTimeout(t, 5*time.Second), driver.ScanRequest{AllowStale: true}); err != nil || len(page.Entries) != 1 {
 		t.Errorf("stale scan: %v, %v", page, err)
 	}
 	if err := c.Restart(leader, (leader+2)%3); err != nil {
 		t.Fatal(err)
 	}
 	servertest.WaitReady(t, c)
-	swap(t, s, driver.Swap{Key: "k", Prev: e, Value: []byte("3")}, driver.Applied)
+	drivertest.Swap(t, s, driver.Swap{Key: "k", Prev: e, Value: []byte("3")}, driver.Applied)
 }
 
 // A server's end ends a watch session; after the restart another one works.
@@ -189,21 +154,21 @@ func TestRestartAndRestore(t *testing.T) {
 	t.Parallel()
 	c := servertest.Consul(t, testserver.Options{})
 	s := openStore(t, configFor(c))
-	kept := put(t, s, "a", "1")
+	kept := drivertest.Put(t, s, "a", "1")
 	var f, g *follower
 	for _, end := range []func(...int) error{c.Kill, c.Stop} {
 		f, g = follow(t, s, driver.Range{IsPrefix: true}), follow(t, s, driver.Range{Key: "b"})
-		f.sees(t, map[string]string{"a": "1"})
-		g.isSynced(t)
+		f.Sees(t, map[string]string{"a": "1"})
+		g.IsSynced(t)
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
 		for _, f := range []*follower{f, g} {
-			if err := f.ends(t, 5*time.Second); err == nil || driver.IsPermanent(err) {
+			if err := f.Ends(t, 5*time.Second); err == nil || driver.IsPermanent(err) {
 				t.Fatalf("ended with %v", err)
 			}
 		}
-		res, err := s.Swap(withTimeout(t, time.Second), driver.Swap{Key: "a", Prev: kept, Value: []byte("x"), ID: 1})
+		res, err := s.Swap(drivertest.WithTimeout(t, time.Second), driver.Swap{Key: "a", Prev: kept, Value: []byte("x"), ID: 1})
 		if res.Outcome != driver.NotApplied {
 			t.Errorf("without a server: %v, %v", res.Outcome, err)
 		}
@@ -211,35 +176,35 @@ func TestRestartAndRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 		servertest.WaitReady(t, c)
-		if e := get(t, s, "a"); e.Generation != kept.Generation || e.Version != kept.Version {
+		if e := drivertest.Get(t, s, "a"); e.Generation != kept.Generation || e.Version != kept.Version {
 			t.Errorf("a restart is not another history: %+v, %+v", e, kept)
 		}
 	}
 
 	raw := rawClient(t, c)
 	backup := save(t, raw)
-	late := put(t, s, "a", "2")
-	put(t, s, "b", "2")
+	late := drivertest.Put(t, s, "a", "2")
+	drivertest.Put(t, s, "b", "2")
 	f, g = follow(t, s, driver.Range{IsPrefix: true}), follow(t, s, driver.Range{Key: "b"})
-	f.sees(t, map[string]string{"a": "2", "b": "2"})
-	g.sees(t, map[string]string{"b": "2"})
+	f.Sees(t, map[string]string{"a": "2", "b": "2"})
+	g.Sees(t, map[string]string{"b": "2"})
 	start := time.Now()
 	if err := raw.Snapshot().Restore(nil, bytes.NewReader(backup)); err != nil {
 		t.Fatal(err)
 	}
-	f.sees(t, map[string]string{"a": "1"})
-	g.sees(t, map[string]string{})
+	f.Sees(t, map[string]string{"a": "1"})
+	g.Sees(t, map[string]string{})
 	if d := time.Since(start); d > s.cfg.WaitTime/2 {
 		t.Errorf("the restore was seen after %v", d)
 	}
-	if gen := get(t, s, "b").Generation; gen == kept.Generation {
+	if gen := drivertest.Get(t, s, "b").Generation; gen == kept.Generation {
 		t.Errorf("the generation is still %d", gen)
 	}
-	swap(t, s, driver.Swap{Key: "a", Prev: late, Value: []byte("x")}, driver.Conflict)
-	if now := put(t, s, "a", "3"); now.Version <= late.Version {
+	drivertest.Swap(t, s, driver.Swap{Key: "a", Prev: late, Value: []byte("x")}, driver.Conflict)
+	if now := drivertest.Put(t, s, "a", "3"); now.Version <= late.Version {
 		t.Errorf("version %d was handed out again: %+v", late.Version, now)
 	}
-	f.sees(t, map[string]string{"a": "3"})
+	f.Sees(t, map[string]string{"a": "3"})
 }
 
 func save(t testing.TB, c *api.Client) []byte {
@@ -266,7 +231,7 @@ func TestWatchNoticesASilentServer(t *testing.T) {
 	var followers []*follower
 	for _, r := range []driver.Range{{IsPrefix: true}, {Key: "k"}} {
 		f := follow(t, s, r)
-		f.isSynced(t)
+		f.IsSynced(t)
 		followers = append(followers, f)
 	}
 	if err := c.Pause(); err != nil {
@@ -274,38 +239,32 @@ func TestWatchNoticesASilentServer(t *testing.T) {
 	}
 	followers = append(followers, follow(t, s, driver.Range{Key: "late"}))
 	for _, f := range followers {
-		if err := f.ends(t, cfg.answerTime()+3*time.Second); err == nil || driver.IsPermanent(err) || errors.Is(err, context.Canceled) {
+		if err := f.Ends(t, cfg.answerTime()+3*time.Second); err == nil || driver.IsPermanent(err) || errors.Is(err, context.Canceled) {
 			t.Errorf("ended with %v", err)
 		}
 	}
-	res, err := s.Swap(withTimeout(t, 300*time.Millisecond), driver.Swap{Key: "a", Value: []byte("1"), ID: 1})
+	res, err := s.Swap(drivertest.WithTimeout(t, 300*time.Millisecond), driver.Swap{Key: "a", Value: []byte("1"), ID: 1})
 	if res.Outcome != driver.Unknown || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("swap on a stopped server: %v, %v", res.Outcome, err)
 	}
 	if err := c.Continue(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error { _, err := s.Get(withTimeout(t, time.Second), driver.GetRequest{Key: "a"}); return err })
-	put(t, s, "b", "2")
+	drivertest.Eventually(t, func() error {
+		_, err := s.Get(drivertest.WithTimeout(t, time.Second), driver.GetRequest{Key: "a"})
+		return err
+	})
+	drivertest.Put(t, s, "b", "2")
 }
 
 func TestAfterClose(t *testing.T) {
-	opened, err := Open(configFor(single.Get(t)), nil)
+	s, err := Open(configFor(single.Get(t)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := opened.(*store)
-	get(t, s, unique(t))
+	drivertest.Get(t, s, drivertest.Unique(t))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Get(t.Context(), driver.GetRequest{Key: "k"}); !errors.Is(err, driver.ErrClosed) {
-		t.Error(err)
-	}
-	if res, err := s.Swap(t.Context(), driver.Swap{Key: "k", ID: 1}); res.Outcome != driver.NotApplied || !errors.Is(err, driver.ErrClosed) {
-		t.Error(res.Outcome, err)
-	}
-	if err := s.Watch(t.Context(), driver.Range{Key: "k"}, nil); !errors.Is(err, driver.ErrClosed) {
-		t.Error(err)
-	}
+	drivertest.AfterClose(t, s)
 }

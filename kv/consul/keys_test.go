@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -22,14 +23,14 @@ var outlandish = []string{"a//b", "a/./b", "a/../b", "a/", "/a", "a\nb", "a\x00b
 
 func TestStrangeKeys(t *testing.T) {
 	s, p := openShared(t)
-	fence := put(t, s, p+"fence", "")
+	fence := drivertest.Put(t, s, p+"fence", "")
 	guard := &driver.Guard{Key: fence.Key, Version: fence.Version}
 	for _, end := range append(slices.Clone(strange), outlandish...) {
 		key := p + "x/" + end
-		one := swap(t, s, driver.Swap{Key: key, Value: []byte(end), Guard: guard}, driver.Applied).Entry
-		two := swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte(end), ID: 2}, driver.Applied).Entry
-		swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true}, driver.Conflict)
-		if e := get(t, s, key); e.Key != key || string(e.Value) != end || e.Version != two.Version {
+		one := drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte(end), Guard: guard}, driver.Applied).Entry
+		two := drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte(end), ID: 2}, driver.Applied).Entry
+		drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true}, driver.Conflict)
+		if e := drivertest.Get(t, s, key); e.Key != key || string(e.Value) != end || e.Version != two.Version {
 			t.Errorf("%q: read %+v", key, e)
 		}
 		e, err := s.Get(t.Context(), driver.GetRequest{Key: key, Guard: guard})
@@ -39,8 +40,8 @@ func TestStrangeKeys(t *testing.T) {
 		if got := scan(t, s, driver.ScanRequest{Prefix: key}); !slices.Equal(got, []string{key}) {
 			t.Errorf("%q: listed as %q", key, got)
 		}
-		remove(t, s, key)
-		if e := get(t, s, key); e.Exists() || e.Key != key {
+		drivertest.Remove(t, s, key)
+		if e := drivertest.Get(t, s, key); e.Exists() || e.Key != key {
 			t.Errorf("%q: after its removal %+v", key, e)
 		}
 	}
@@ -48,7 +49,7 @@ func TestStrangeKeys(t *testing.T) {
 
 func scan(t testing.TB, s *store, req driver.ScanRequest) []string {
 	t.Helper()
-	page, err := s.Scan(withTimeout(t, 10*time.Second), req)
+	page, err := s.Scan(drivertest.WithTimeout(t, 10*time.Second), req)
 	if err != nil || page.More {
 		t.Fatal(page.More, err)
 	}
@@ -66,7 +67,7 @@ func TestScanOfEveryPrefix(t *testing.T) {
 	var all []string
 	for _, end := range append(slices.Clone(strange), "a", "b/c", "b/d", "a//b", "a/./b", "a\nb", "/a") {
 		all = append(all, p+end)
-		put(t, s, p+end, end)
+		drivertest.Put(t, s, p+end, end)
 	}
 	slices.Sort(all)
 	for _, key := range all {
@@ -90,7 +91,7 @@ func TestScanOfEveryPrefix(t *testing.T) {
 func TestScanPages(t *testing.T) {
 	s, p := openShared(t)
 	for _, end := range []string{"b", "a", "c", "a/x", "ab"} {
-		put(t, s, p+end, end)
+		drivertest.Put(t, s, p+end, end)
 	}
 	for after, want := range map[string][]string{
 		"":        {"a", "a/x", "ab", "b", "c"},
@@ -113,7 +114,7 @@ func TestScanPages(t *testing.T) {
 		t.Fatalf("%+v, %v", page, err)
 	}
 	for _, e := range page.Entries {
-		if now := get(t, s, e.Key); string(e.Value) != e.Key[len(p):] || now.Version != e.Version || now.Generation != page.Generation {
+		if now := drivertest.Get(t, s, e.Key); string(e.Value) != e.Key[len(p):] || now.Version != e.Version || now.Generation != page.Generation {
 			t.Errorf("%+v, and by itself %+v", e, now)
 		}
 	}
@@ -147,8 +148,8 @@ func TestConsistency(t *testing.T) {
 		if !strict.RequireConsistent || strict.AllowStale || [2]bool{loose.RequireConsistent, loose.AllowStale} != want {
 			t.Errorf("%s: %+v, %+v", mode, strict, loose)
 		}
-		key := unique(t) + "/" + mode
-		put(t, s, key, "v")
+		key := drivertest.Unique(t) + "/" + mode
+		drivertest.Put(t, s, key, "v")
 		for _, allow := range []bool{true, false} {
 			if e, err := s.Get(t.Context(), driver.GetRequest{Key: key, AllowStale: allow}); err != nil || string(e.Value) != "v" {
 				t.Errorf("%s: %+v, %v", mode, e, err)

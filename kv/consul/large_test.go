@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -76,11 +77,11 @@ func TestWatchOfTenThousandKeys(t *testing.T) {
 		tick := time.NewTicker(time.Second / rate)
 		defer tick.Stop()
 		round++
-		e := get(t, s, numbered(p, 0))
+		e := drivertest.Get(t, s, numbered(p, 0))
 		for i := range int(span / (time.Second / rate)) {
 			<-tick.C
 			last = fmt.Sprintf("%d-%d", round, i)
-			e = swap(t, s, driver.Swap{Key: e.Key, Prev: e, Value: []byte(last)}, driver.Applied).Entry
+			e = drivertest.Swap(t, s, driver.Swap{Key: e.Key, Prev: e, Value: []byte(last)}, driver.Applied).Entry
 		}
 		return last
 	}
@@ -88,27 +89,26 @@ func TestWatchOfTenThousandKeys(t *testing.T) {
 	change()
 	own1, server1 := cpu(t, pid)
 	f := follow(t, s, driver.Range{Key: p, IsPrefix: true})
-	f.isSynced(t)
-	puts := f.count(driver.Put)
+	f.IsSynced(t)
+	puts := f.Count(driver.Put)
 	if puts != keys {
 		t.Errorf("%d keys in the snapshot", puts)
 	}
 	own2, server2 := cpu(t, pid)
 	last := change()
 	written := time.Now()
-	eventually(t, func() error {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if got := f.picture[numbered(p, 0)]; got != last {
+	drivertest.Eventually(t, func() error {
+		got, wrong := f.Now(numbered(p, 0))
+		if got != last {
 			return fmt.Errorf("sees %s, want %s", got, last)
 		}
-		return f.wrong
+		return wrong
 	})
 	delay := time.Since(written)
 	own3, server3 := cpu(t, pid)
 	part := func(with, without time.Duration) float64 { return float64(with-without) / float64(span) * 100 }
 	t.Logf("the watch took %.0f%% of a core here and %.0f%% in Consul, for %d of %d changes and %d requests; the last was seen after %v",
-		part(own3-own2, own1-own0), part(server3-server2, server1-server0), f.count(driver.Put)-puts, span/(time.Second/rate), f.requests.Load(), delay)
+		part(own3-own2, own1-own0), part(server3-server2, server1-server0), f.Count(driver.Put)-puts, span/(time.Second/rate), f.requests.Load(), delay)
 	if raceDetector {
 		return // it slows this side down tenfold
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -28,7 +29,7 @@ func TestLimits(t *testing.T) {
 		t.Fatalf("%+v", limits)
 	}
 	fence := p + strings.Repeat("&", maxKey-len(p))
-	guard := &driver.Guard{Key: fence, Version: put(t, s, fence, "").Version}
+	guard := &driver.Guard{Key: fence, Version: drivertest.Put(t, s, fence, "").Version}
 	key := p + strings.Repeat("<", maxKey-len(p))
 	for _, test := range []struct {
 		size  int
@@ -40,15 +41,15 @@ func TestLimits(t *testing.T) {
 		{limits.Value, nil, false},
 	} {
 		value := noise(test.size)
-		w := driver.Swap{Key: key, Prev: get(t, s, key), Value: value, Guard: test.guard, ID: 1<<64 - 1}
-		if res := swap(t, s, w, driver.Applied); res.Known != test.known {
+		w := driver.Swap{Key: key, Prev: drivertest.Get(t, s, key), Value: value, Guard: test.guard, ID: 1<<64 - 1}
+		if res := drivertest.Swap(t, s, w, driver.Applied); res.Known != test.known {
 			t.Errorf("%d bytes: %v, want %v", test.size, res.Known, test.known)
 		}
-		if e := get(t, s, key); !bytes.Equal(e.Value, value) || s.Resolve(w, e) != driver.Applied {
+		if e := drivertest.Get(t, s, key); !bytes.Equal(e.Value, value) || s.Resolve(w, e) != driver.Applied {
 			t.Errorf("%d bytes: read %d, %v", test.size, len(e.Value), e.Meta)
 		}
 		w.Value = nil // with what was true before
-		swap(t, s, w, driver.Conflict)
+		drivertest.Swap(t, s, w, driver.Conflict)
 	}
 	for _, w := range []driver.Swap{
 		{Key: key, Value: noise(limits.Value + 1)},
@@ -73,7 +74,7 @@ func TestTransactionSize(t *testing.T) {
 	if len(w.Value) < 383<<10 || len(w.Value) > 384<<10 {
 		t.Errorf("%d bytes fit", len(w.Value))
 	}
-	if res := swap(t, s, w, driver.Applied); !res.Known {
+	if res := drivertest.Swap(t, s, w, driver.Applied); !res.Known {
 		t.Error("not by a transaction")
 	}
 	w.Value = make([]byte, len(w.Value)+3) // base64 grows by threes
@@ -88,19 +89,19 @@ func TestTransactionSize(t *testing.T) {
 func TestLargeValues(t *testing.T) {
 	s, p := openShared(t)
 	w := driver.Swap{Key: p + "k?#%+& \"\\ü", Value: noise(500 << 10), ID: 5}
-	if res := swap(t, s, w, driver.Applied); res.Known {
+	if res := drivertest.Swap(t, s, w, driver.Applied); res.Known {
 		t.Error("the version can't be known")
 	}
-	swap(t, s, w, driver.Conflict)
-	e := get(t, s, w.Key)
+	drivertest.Swap(t, s, w, driver.Conflict)
+	e := drivertest.Get(t, s, w.Key)
 	if !bytes.Equal(e.Value, w.Value) || s.Resolve(w, e) != driver.Applied {
 		t.Fatalf("read %d bytes, %v", len(e.Value), e.Meta)
 	}
 	w.Prev, w.Value = e, noise(450<<10)
-	swap(t, s, w, driver.Applied)
-	swap(t, s, w, driver.Conflict)
-	now := get(t, s, w.Key)
-	remove(t, s, w.Key)
+	drivertest.Swap(t, s, w, driver.Applied)
+	drivertest.Swap(t, s, w, driver.Conflict)
+	now := drivertest.Get(t, s, w.Key)
+	drivertest.Remove(t, s, w.Key)
 	w.Prev = now
-	swap(t, s, w, driver.Conflict)
+	drivertest.Swap(t, s, w, driver.Conflict)
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv/driver"
 )
@@ -17,7 +18,7 @@ func TestConnectionsAreReused(t *testing.T) {
 	proxy := servertest.Proxy(t, single.Get(t).Endpoints()[0])
 	cfg := DefaultConfig()
 	cfg.Address = proxy.Addr()
-	s, p := openStore(t, cfg), unique(t)+"/"
+	s, p := openStore(t, cfg), drivertest.Unique(t)+"/"
 	var all sync.WaitGroup
 	for i := range parallel {
 		all.Go(func() {
@@ -47,7 +48,7 @@ func TestConnectionsAreReused(t *testing.T) {
 		if err := proxy.Heal(); err != nil {
 			t.Fatal(err)
 		}
-		res, err := s.Swap(t.Context(), driver.Swap{Key: p + "0", Prev: get(t, s, p+"0"), Value: []byte(strconv.Itoa(int(before))), ID: 99})
+		res, err := s.Swap(t.Context(), driver.Swap{Key: p + "0", Prev: drivertest.Get(t, s, p+"0"), Value: []byte(strconv.Itoa(int(before))), ID: 99})
 		if err != nil || res.Outcome != driver.Applied {
 			t.Error(res.Outcome, err)
 		}
@@ -71,7 +72,7 @@ func TestBrokenConnections(t *testing.T) {
 	unknown := 0
 	for i := range 200 {
 		key := p + strconv.Itoa(i)
-		e := get(t, direct, key)
+		e := drivertest.Get(t, direct, key)
 		_, _ = s.Get(t.Context(), driver.GetRequest{Key: key})
 		done := make(chan struct{})
 		go func() {
@@ -84,7 +85,7 @@ func TestBrokenConnections(t *testing.T) {
 		w := driver.Swap{Key: key, Prev: e, Value: []byte("v"), ID: uint64(i + 1)}
 		res, err := s.Swap(t.Context(), w)
 		<-done
-		now := get(t, direct, key)
+		now := drivertest.Get(t, direct, key)
 		switch {
 		case res.Outcome == driver.Applied && direct.Resolve(w, now) == driver.Applied:
 		case res.Outcome == driver.NotApplied && !now.Exists() && err != nil:

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv/config"
@@ -39,7 +40,7 @@ func allowing(t testing.TB, c *testserver.Cluster, rules string) string {
 // refusedEverywhere checks that nothing below prefix can be read or written.
 func refusedEverywhere(t testing.TB, s *store, prefix string) {
 	t.Helper()
-	ctx := withTimeout(t, 10*time.Second)
+	ctx := drivertest.WithTimeout(t, 10*time.Second)
 	guard := &driver.Guard{Key: prefix + "guard", Version: 1}
 	check := func(what string, err error) {
 		t.Helper()
@@ -82,9 +83,9 @@ func refusedEverywhere(t testing.TB, s *store, prefix string) {
 
 func TestWithoutPermission(t *testing.T) {
 	c := secured.Get(t)
-	root, p := with(t, c, c.Token()), unique(t)+"/"
-	put(t, root, p+"present", "v")
-	put(t, root, p+"\u00a0", "v")
+	root, p := with(t, c, c.Token()), drivertest.Unique(t)+"/"
+	drivertest.Put(t, root, p+"present", "v")
+	drivertest.Put(t, root, p+"\u00a0", "v")
 	elsewhere := allowing(t, c, `key_prefix "elsewhere/" { policy = "write" }`)
 	for name, token := range map[string]string{
 		"anonymous": "", "unknown": "00000000-1111-2222-3333-444444444444", "elsewhere": elsewhere,
@@ -98,10 +99,10 @@ func TestWithoutPermission(t *testing.T) {
 		})
 	}
 	readOnly := with(t, c, allowing(t, c, fmt.Sprintf(`key_prefix %q { policy = "read" }`, p)))
-	if e := get(t, readOnly, p+"present"); !e.Exists() {
+	if e := drivertest.Get(t, readOnly, p+"present"); !e.Exists() {
 		t.Error("not readable")
 	}
-	follow(t, readOnly, driver.Range{Key: p + "present", IsPrefix: true}).sees(t, map[string]string{p + "present": "v"})
+	follow(t, readOnly, driver.Range{Key: p + "present", IsPrefix: true}).Sees(t, map[string]string{p + "present": "v"})
 	for _, size := range []int{1, 500 << 10} {
 		res, err := readOnly.Swap(t.Context(), driver.Swap{Key: p + "new", Value: make([]byte, size), ID: 1})
 		if res.Outcome != driver.NotApplied || !errors.Is(err, driver.ErrPermission) {
@@ -114,23 +115,23 @@ func TestWithoutPermission(t *testing.T) {
 // all, rather than a shorter one.
 func TestPartialPermission(t *testing.T) {
 	c := secured.Get(t)
-	root, p := with(t, c, c.Token()), unique(t)+"/"
-	put(t, root, p+"mine/k", "v")
+	root, p := with(t, c, c.Token()), drivertest.Unique(t)+"/"
+	drivertest.Put(t, root, p+"mine/k", "v")
 	s := with(t, c, allowing(t, c, fmt.Sprintf(`key_prefix %q { policy = "write" }`, p+"mine/")))
 	if got := scan(t, s, driver.ScanRequest{Prefix: p + "mine/"}); len(got) != 1 {
 		t.Errorf("%q", got)
 	}
-	follow(t, s, driver.Range{Key: p + "mine/", IsPrefix: true}).sees(t, map[string]string{p + "mine/k": "v"})
+	follow(t, s, driver.Range{Key: p + "mine/", IsPrefix: true}).Sees(t, map[string]string{p + "mine/k": "v"})
 	if got := scan(t, s, driver.ScanRequest{Prefix: p + "mine/none/"}); len(got) != 0 {
 		t.Errorf("%q", got)
 	}
 	f := follow(t, s, driver.Range{Key: p, IsPrefix: true}) // so far nothing is hidden
-	f.sees(t, map[string]string{p + "mine/k": "v"})
-	put(t, root, p+"theirs", "v")
-	if err := f.ends(t, 5*time.Second); !errors.Is(err, driver.ErrPermission) {
+	f.Sees(t, map[string]string{p + "mine/k": "v"})
+	drivertest.Put(t, root, p+"theirs", "v")
+	if err := f.Ends(t, 5*time.Second); !errors.Is(err, driver.ErrPermission) {
 		t.Errorf("the watch ended with %v", err)
 	}
-	if n := f.count(driver.Delete); n > 0 {
+	if n := f.Count(driver.Delete); n > 0 {
 		t.Errorf("%d deletions", n)
 	}
 	for _, keysOnly := range []bool{true, false} {
@@ -139,7 +140,7 @@ func TestPartialPermission(t *testing.T) {
 		}
 	}
 	// A guard that may not be read can't be held against.
-	guard := &driver.Guard{Key: p + "theirs", Version: get(t, root, p+"theirs").Version}
+	guard := &driver.Guard{Key: p + "theirs", Version: drivertest.Get(t, root, p+"theirs").Version}
 	res, err := s.Swap(t.Context(), driver.Swap{Key: p + "mine/new", Value: []byte("v"), Guard: guard, ID: 1})
 	if res.Outcome != driver.NotApplied || !errors.Is(err, driver.ErrPermission) {
 		t.Errorf("%v, %v", res.Outcome, err)
@@ -151,19 +152,19 @@ func TestPartialPermissionOfAnybody(t *testing.T) {
 	t.Parallel()
 	c := servertest.Consul(t, testserver.Options{Auth: true})
 	root := with(t, c, c.Token())
-	put(t, root, "open/k", "v")
-	put(t, root, "closed", "v")
+	drivertest.Put(t, root, "open/k", "v")
+	drivertest.Put(t, root, "closed", "v")
 	allowAnybody(t, c, `key_prefix "open/" { policy = "read" }`)
 	s := with(t, c, "")
 	var f *follower
-	eventually(t, func() error { // the policy takes a moment
+	drivertest.Eventually(t, func() error { // the policy takes a moment
 		_, err := s.Get(t.Context(), driver.GetRequest{Key: "open/k"})
 		return err
 	})
 	f = follow(t, s, driver.Range{Key: "open/", IsPrefix: true})
-	f.sees(t, map[string]string{"open/k": "v"})
-	put(t, root, "open/k", "w")
-	f.sees(t, map[string]string{"open/k": "w"})
+	f.Sees(t, map[string]string{"open/k": "v"})
+	drivertest.Put(t, root, "open/k", "w")
+	f.Sees(t, map[string]string{"open/k": "w"})
 	if got := scan(t, s, driver.ScanRequest{Prefix: "open/"}); len(got) != 1 {
 		t.Errorf("%q", got)
 	}
@@ -178,9 +179,9 @@ func TestPartialPermissionOfAnybody(t *testing.T) {
 // latest when it is started again.
 func TestTokenFile(t *testing.T) {
 	c := secured.Get(t)
-	p := unique(t) + "/"
+	p := drivertest.Unique(t) + "/"
 	root := with(t, c, c.Token())
-	put(t, root, p+"k", "1")
+	drivertest.Put(t, root, p+"k", "1")
 	rules := fmt.Sprintf(`key_prefix %q { policy = "write" }`, p)
 	file := filepath.Join(t.TempDir(), "token")
 	write := func(token string) {
@@ -198,41 +199,41 @@ func TestTokenFile(t *testing.T) {
 	cfg.TokenFile, cfg.WaitTime = file, time.Second
 	s := openStore(t, cfg)
 	f := follow(t, s, driver.Range{Key: p, IsPrefix: true})
-	f.sees(t, map[string]string{p + "k": "1"})
+	f.Sees(t, map[string]string{p + "k": "1"})
 
 	revoke(t, c, old)
-	if err := f.ends(t, 10*time.Second); !errors.Is(err, driver.ErrPermission) {
+	if err := f.Ends(t, 10*time.Second); !errors.Is(err, driver.ErrPermission) {
 		t.Fatalf("the watch ended with %v", err)
 	}
 	refusedEverywhere(t, s, p)
 
 	write(allowing(t, c, rules))
-	put(t, s, p+"k", "2") // the first call finds the new token by itself
+	drivertest.Put(t, s, p+"k", "2") // the first call finds the new token by itself
 	if res, err := s.Swap(t.Context(), driver.Swap{Key: p + "k2", Value: []byte("v"), ID: 1}); res.Outcome != driver.Applied {
 		t.Errorf("%v, %v", res.Outcome, err)
 	}
 	again := follow(t, s, driver.Range{Key: p, IsPrefix: true})
-	again.sees(t, map[string]string{p + "k": "2", p + "k2": "v"})
+	again.Sees(t, map[string]string{p + "k": "2", p + "k2": "v"})
 
 	// A running watch takes up a token that is replaced before it is revoked.
 	old = s.tokens.current()
 	write(allowing(t, c, rules))
-	eventually(t, func() error {
+	drivertest.Eventually(t, func() error {
 		if s.tokens.current() == old {
 			return errors.New("still the old token")
 		}
 		return nil
 	})
 	n := again.requests.Load()
-	eventually(t, func() error {
+	drivertest.Eventually(t, func() error {
 		if again.requests.Load() < n+2 {
 			return errors.New("still waiting with the old token")
 		}
 		return nil
 	})
 	revoke(t, c, old)
-	put(t, s, p+"k", "3")
-	again.sees(t, map[string]string{p + "k": "3", p + "k2": "v"})
+	drivertest.Put(t, s, p+"k", "3")
+	again.Sees(t, map[string]string{p + "k": "3", p + "k2": "v"})
 
 	// A file that is gone or empty leaves the last token in use.
 	for _, spoil := range []func() error{
@@ -245,7 +246,7 @@ func TestTokenFile(t *testing.T) {
 		s.tokens.mu.Lock()
 		s.tokens.looked = time.Time{}
 		s.tokens.mu.Unlock()
-		put(t, s, p+"k", "4")
+		drivertest.Put(t, s, p+"k", "4")
 	}
 }
 
@@ -260,7 +261,7 @@ func revoke(t testing.TB, c *testserver.Cluster, token string) {
 		t.Fatal(err)
 	}
 	s := with(t, c, token)
-	eventually(t, func() error { // servers remember tokens for a while
+	drivertest.Eventually(t, func() error { // servers remember tokens for a while
 		if _, err := s.Get(context.Background(), driver.GetRequest{Key: "k"}); !errors.Is(err, driver.ErrPermission) {
 			return fmt.Errorf("the token is still valid: %w", err)
 		}

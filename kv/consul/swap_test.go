@@ -4,42 +4,35 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/kv/driver"
 )
 
 func TestSwapCreateUpdateRemove(t *testing.T) {
 	s, p := openShared(t)
 	key := p + "k"
-	if e := get(t, s, key); e.Exists() || e.Key != key || e.Value != nil {
+	if e := drivertest.Get(t, s, key); e.Exists() || e.Key != key || e.Value != nil {
 		t.Fatalf("absent key: %+v", e)
 	}
-	one := swap(t, s, driver.Swap{Key: key, Value: []byte("1")}, driver.Applied)
-	if e := get(t, s, key); string(e.Value) != "1" || e.Version != one.Entry.Version || !one.Known {
+	one := drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("1")}, driver.Applied)
+	if e := drivertest.Get(t, s, key); string(e.Value) != "1" || e.Version != one.Entry.Version || !one.Known {
 		t.Fatalf("read %+v after %+v", e, one)
 	}
-	swap(t, s, driver.Swap{Key: key, Value: []byte("x")}, driver.Conflict)
-	two := swap(t, s, driver.Swap{Key: key, Prev: one.Entry, Value: []byte("2")}, driver.Applied)
-	swap(t, s, driver.Swap{Key: key, Prev: one.Entry, Value: []byte("x")}, driver.Conflict)
-	swap(t, s, driver.Swap{Key: key, Prev: one.Entry, Remove: true}, driver.Conflict)
-	if e := get(t, s, key); string(e.Value) != "2" || e.Version != two.Entry.Version {
+	drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("x")}, driver.Conflict)
+	two := drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one.Entry, Value: []byte("2")}, driver.Applied)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one.Entry, Value: []byte("x")}, driver.Conflict)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one.Entry, Remove: true}, driver.Conflict)
+	if e := drivertest.Get(t, s, key); string(e.Value) != "2" || e.Version != two.Entry.Version {
 		t.Fatalf("read %+v after %+v", e, two)
 	}
-	gone := swap(t, s, driver.Swap{Key: key, Prev: two.Entry, Remove: true}, driver.Applied)
-	if !gone.Known || gone.Entry.Exists() || get(t, s, key).Exists() {
+	gone := drivertest.Swap(t, s, driver.Swap{Key: key, Prev: two.Entry, Remove: true}, driver.Applied)
+	if !gone.Known || gone.Entry.Exists() || drivertest.Get(t, s, key).Exists() {
 		t.Fatalf("removed key: %+v", gone)
 	}
-	swap(t, s, driver.Swap{Key: key, Prev: two.Entry, Value: []byte("x")}, driver.Conflict)
-	swap(t, s, driver.Swap{Key: key, Prev: two.Entry, Remove: true}, driver.Conflict)
-	if gen := get(t, s, key).Generation; gen != one.Entry.Generation || gen != gone.Entry.Generation {
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: two.Entry, Value: []byte("x")}, driver.Conflict)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: two.Entry, Remove: true}, driver.Conflict)
+	if gen := drivertest.Get(t, s, key).Generation; gen != one.Entry.Generation || gen != gone.Entry.Generation {
 		t.Errorf("generations %d, %d and %d", one.Entry.Generation, gone.Entry.Generation, gen)
-	}
-}
-
-func TestEmptyValueExists(t *testing.T) {
-	s, p := openShared(t)
-	swap(t, s, driver.Swap{Key: p + "k"}, driver.Applied)
-	if e := get(t, s, p+"k"); !e.Exists() || e.Value == nil || len(e.Value) != 0 {
-		t.Fatalf("%+v", e)
 	}
 }
 
@@ -47,9 +40,9 @@ func TestEmptyValueExists(t *testing.T) {
 func TestSameWriteAgain(t *testing.T) {
 	s, p := openShared(t)
 	w := driver.Swap{Key: p + "k", Value: []byte("v"), ID: 42}
-	first := swap(t, s, w, driver.Applied).Entry
+	first := drivertest.Swap(t, s, w, driver.Applied).Entry
 	w.Prev = first
-	if again := swap(t, s, w, driver.Applied).Entry; again.Version != first.Version || again.Generation != first.Generation {
+	if again := drivertest.Swap(t, s, w, driver.Applied).Entry; again.Version != first.Version || again.Generation != first.Generation {
 		t.Fatalf("%+v after %+v", again, first)
 	}
 }
@@ -57,38 +50,43 @@ func TestSameWriteAgain(t *testing.T) {
 func TestSwapNoticesDeleteAndRecreate(t *testing.T) {
 	s, p := openShared(t)
 	key := p + "k"
-	seen := put(t, s, key, "same")
-	remove(t, s, key)
-	again := put(t, s, key, "same")
+	seen := drivertest.Put(t, s, key, "same")
+	drivertest.Remove(t, s, key)
+	again := drivertest.Put(t, s, key, "same")
 	for _, remove := range []bool{false, true} {
-		swap(t, s, driver.Swap{Key: key, Prev: seen, Value: []byte("x"), Remove: remove}, driver.Conflict)
+		drivertest.Swap(t, s, driver.Swap{Key: key, Prev: seen, Value: []byte("x"), Remove: remove}, driver.Conflict)
 	}
-	if e := get(t, s, key); e.Version != again.Version {
+	if e := drivertest.Get(t, s, key); e.Version != again.Version {
 		t.Fatalf("%+v", e)
 	}
+}
+
+func TestEmptyValueExists(t *testing.T) {
+	s, p := openShared(t)
+	drivertest.EmptyValue(t, s, p+"k")
 }
 
 func TestGuards(t *testing.T) {
 	s, p := openShared(t)
 	key, fence := p+"k", p+"fence"
-	old := put(t, s, fence, "1")
-	now := put(t, s, fence, "2")
+	old := drivertest.Put(t, s, fence, "1")
+	now := drivertest.Put(t, s, fence, "2")
 	holds := &driver.Guard{Key: fence, Version: now.Version}
 	broken := &driver.Guard{Key: fence, Version: old.Version}
 	absent := &driver.Guard{Key: p + "nothing", Version: now.Version}
 
-	one := swap(t, s, driver.Swap{Key: key, Value: []byte("1"), Guard: holds}, driver.Applied).Entry
-	if e := get(t, s, key); e.Version != one.Version {
+	one := drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("1"), Guard: holds}, driver.Applied).Entry
+	if e := drivertest.Get(t, s, key); e.Version != one.Version {
 		t.Fatalf("read %+v after %+v", e, one)
 	}
 	for _, guard := range []*driver.Guard{broken, absent} {
-		swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guard: guard}, driver.GuardBroken)
-		swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guard: guard}, driver.GuardBroken) // and a conflict
-		swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guard: guard}, driver.GuardBroken)
-		swap(t, s, driver.Swap{Key: key, Prev: now, Remove: true, Guard: guard}, driver.GuardBroken) // and a conflict
+		drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guard: guard}, driver.GuardBroken)
+		drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guard: guard}, driver.GuardBroken) // and a conflict
+		drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guard: guard}, driver.GuardBroken)
+		drivertest.Swap(t, s, driver.Swap{Key: key, Prev: now, Remove: true, Guard: guard}, driver.GuardBroken) // and a conflict
 	}
-	swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guard: holds}, driver.Conflict)
-	swap(t, s, driver.Swap{Key: key, Prev: now, Remove: true, Guard: holds}, driver.Conflict)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guard: holds}, driver.Conflict)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: now, Remove: true, Guard: holds}, driver.Conflict)
 	for guard, want := range map[*driver.Guard]error{holds: nil, broken: driver.ErrFenced, absent: driver.ErrFenced} {
 		for _, k := range []string{key, p + "absent"} {
 			e, err := s.Get(t.Context(), driver.GetRequest{Key: k, Guard: guard})
@@ -97,38 +95,38 @@ func TestGuards(t *testing.T) {
 			}
 		}
 	}
-	swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guard: holds}, driver.Applied)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guard: holds}, driver.Applied)
 }
 
 // A guard on the key itself is one more condition on it.
 func TestGuardOnTheKeyItself(t *testing.T) {
 	s, p := openShared(t)
 	key := p + "k"
-	one := put(t, s, key, "1")
+	one := drivertest.Put(t, s, key, "1")
 	self := &driver.Guard{Key: key, Version: one.Version}
-	two := swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("2"), Guard: self}, driver.Applied).Entry
-	swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guard: self}, driver.GuardBroken)
+	two := drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("2"), Guard: self}, driver.Applied).Entry
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guard: self}, driver.GuardBroken)
 	self.Version = two.Version
-	swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guard: self}, driver.Conflict)
-	swap(t, s, driver.Swap{Key: key, Prev: two, Remove: true, Guard: self}, driver.Applied)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guard: self}, driver.Conflict)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: two, Remove: true, Guard: self}, driver.Applied)
 }
 
 func TestResolve(t *testing.T) {
 	s, p := openShared(t)
 	key := p + "k"
-	prev := put(t, s, key, "0")
+	prev := drivertest.Put(t, s, key, "0")
 	mine := driver.Swap{Key: key, Prev: prev, Value: []byte("mine"), ID: 7}
 	removal := driver.Swap{Key: key, Prev: prev, Remove: true, ID: 7}
 	check := func(what string, w driver.Swap, want driver.Outcome) {
 		t.Helper()
-		if got := s.Resolve(w, get(t, s, key)); got != want {
+		if got := s.Resolve(w, drivertest.Get(t, s, key)); got != want {
 			t.Errorf("%s: %v, want %v", what, got, want)
 		}
 	}
-	swap(t, s, mine, driver.Applied)
+	drivertest.Swap(t, s, mine, driver.Applied)
 	check("applied", mine, driver.Applied)
 	check("written since a removal", removal, driver.NotApplied)
-	put(t, s, key, "theirs")
+	drivertest.Put(t, s, key, "theirs")
 	check("overwritten", mine, driver.Unknown)
 	check("written since a removal", removal, driver.NotApplied)
 	other := removal
@@ -137,15 +135,15 @@ func TestResolve(t *testing.T) {
 	older := removal
 	older.Prev.Version += 1000
 	check("a state before Prev", older, driver.Unknown)
-	remove(t, s, key)
+	drivertest.Remove(t, s, key)
 	check("removed since", mine, driver.Unknown)
 	check("removed since a removal", removal, driver.Unknown)
-	put(t, s, key, "new")
+	drivertest.Put(t, s, key, "new")
 	check("created anew since", mine, driver.Unknown)
 	check("created anew since a removal", removal, driver.Unknown)
-	remove(t, s, key)
+	drivertest.Remove(t, s, key)
 
 	mine.Prev = driver.Entry{}
-	swap(t, s, mine, driver.Applied)
+	drivertest.Swap(t, s, mine, driver.Applied)
 	check("a creation", mine, driver.Applied)
 }

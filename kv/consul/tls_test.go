@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/certs"
 	"github.com/polykv/polykv/internal/testserver/servertest"
@@ -30,11 +31,11 @@ func mutualConfig(c *testserver.Cluster, pair certs.Pair) Config {
 
 func TestMutualTLS(t *testing.T) {
 	c := mutual.Get(t)
-	s, p := openStore(t, mutualConfig(c, c.ClientCert())), unique(t)+"/"
+	s, p := openStore(t, mutualConfig(c, c.ClientCert())), drivertest.Unique(t)+"/"
 	f := follow(t, s, driver.Range{Key: p, IsPrefix: true})
-	f.isSynced(t)
-	put(t, s, p+"k", "v")
-	f.sees(t, map[string]string{p + "k": "v"})
+	f.IsSynced(t)
+	drivertest.Put(t, s, p+"k", "v")
+	f.Sees(t, map[string]string{p + "k": "v"})
 }
 
 // A certificate that one side refuses is no reason to try again, and proves
@@ -74,15 +75,15 @@ func TestRefusedCertificates(t *testing.T) {
 				if i%2 == 0 && name != "plain HTTP" { // where a large write ends before the answer is read
 					w.Value = make([]byte, 300<<10)
 				}
-				res, err := s.Swap(withTimeout(t, 5*time.Second), w)
+				res, err := s.Swap(drivertest.WithTimeout(t, 5*time.Second), w)
 				if res.Outcome != driver.NotApplied || !driver.IsPermanent(err) || !strings.Contains(err.Error(), test.want) {
 					t.Errorf("swap %d: %v, %v; want %s", i, res.Outcome, err, test.want)
 				}
-				if _, err := s.Get(withTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"}); !driver.IsPermanent(err) {
+				if _, err := s.Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"}); !driver.IsPermanent(err) {
 					t.Errorf("get %d: %v", i, err)
 				}
 			}
-			err := s.Watch(withTimeout(t, 5*time.Second), driver.Range{Key: "k"}, func(driver.Event) { t.Error("an event") })
+			err := s.Watch(drivertest.WithTimeout(t, 5*time.Second), driver.Range{Key: "k"}, func(driver.Event) { t.Error("an event") })
 			if !driver.IsPermanent(err) || errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("watch: %v", err)
 			}
@@ -120,7 +121,7 @@ func TestExpiredServer(t *testing.T) {
 	cfg.Address = l.Addr().String()
 	cfg.TLS = config.TLS{Enabled: true, CAFile: ca.File()}
 	s := openStore(t, cfg)
-	res, err := s.Swap(withTimeout(t, 5*time.Second), driver.Swap{Key: "k", ID: 1})
+	res, err := s.Swap(drivertest.WithTimeout(t, 5*time.Second), driver.Swap{Key: "k", ID: 1})
 	if res.Outcome != driver.NotApplied || !driver.IsPermanent(err) || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("%v, %v", res.Outcome, err)
 	}
@@ -143,7 +144,7 @@ func TestTLSFromTheEnvironment(t *testing.T) {
 			for variable, value := range env {
 				t.Setenv(variable, value)
 			}
-			get(t, openStore(t, DefaultConfig()), "k")
+			drivertest.Get(t, openStore(t, DefaultConfig()), "k")
 		})
 	}
 	t.Setenv("CONSUL_HTTP_ADDR", bare)
@@ -158,7 +159,7 @@ func TestTLSToAPlainServer(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Address = "https://" + single.Get(t).Endpoints()[0]
 	s := openStore(t, cfg)
-	res, err := s.Swap(withTimeout(t, 5*time.Second), driver.Swap{Key: "k", ID: 1})
+	res, err := s.Swap(drivertest.WithTimeout(t, 5*time.Second), driver.Swap{Key: "k", ID: 1})
 	if res.Outcome != driver.NotApplied || !driver.IsPermanent(err) {
 		t.Errorf("%v, %v", res.Outcome, err)
 	}
@@ -190,10 +191,10 @@ func TestUnixSocket(t *testing.T) {
 	cfg.Address = "unix://" + socket
 	s := openStore(t, cfg)
 	f := follow(t, s, driver.Range{Key: "k"})
-	f.isSynced(t)
-	put(t, s, "k", "v")
-	f.sees(t, map[string]string{"k": "v"})
-	if e := get(t, openStore(t, configFor(c)), "k"); string(e.Value) != "v" {
+	f.IsSynced(t)
+	drivertest.Put(t, s, "k", "v")
+	f.Sees(t, map[string]string{"k": "v"})
+	if e := drivertest.Get(t, openStore(t, configFor(c)), "k"); string(e.Value) != "v" {
 		t.Errorf("%+v", e)
 	}
 	cfg.Address += ".not"

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -18,57 +19,57 @@ func TestWatchKey(t *testing.T) {
 	s, p := openShared(t)
 	key := p + "k"
 	f := follow(t, s, driver.Range{Key: key})
-	f.sees(t, map[string]string{})
-	put(t, s, key+"2", "not this one")
-	first := put(t, s, key, "1")
-	f.sees(t, map[string]string{key: "1"})
-	f.mu.Lock()
-	if e := f.events[len(f.events)-1].Entry; e.Version != first.Version || *e.Meta.(*meta) != *first.Meta.(*meta) || e.Generation != first.Generation {
+	f.Sees(t, map[string]string{})
+	drivertest.Put(t, s, key+"2", "not this one")
+	first := drivertest.Put(t, s, key, "1")
+	f.Sees(t, map[string]string{key: "1"})
+	events := f.Events()
+	if e := events[len(events)-1].Entry; e.Version != first.Version || *e.Meta.(*meta) != *first.Meta.(*meta) || e.Generation != first.Generation {
 		t.Errorf("event %+v, written %+v", e, first)
 	}
-	f.mu.Unlock()
-	remove(t, s, key)
-	f.sees(t, map[string]string{})
-	put(t, s, key, "2")
-	f.sees(t, map[string]string{key: "2"})
-	f.stop()
-	if err := f.ends(t, time.Second); !errors.Is(err, context.Canceled) {
+	drivertest.Remove(t, s, key)
+	f.Sees(t, map[string]string{})
+	drivertest.Put(t, s, key, "2")
+	f.Sees(t, map[string]string{key: "2"})
+	f.Stop()
+	if err := f.Ends(t, time.Second); !errors.Is(err, context.Canceled) {
 		t.Errorf("ended with %v", err)
 	}
 	late := follow(t, s, driver.Range{Key: key + "2"})
-	late.sees(t, map[string]string{key + "2": "not this one"})
-	if n := len(f.events); n != 4 {
-		t.Errorf("%d events: %v", n, f.events)
+	late.Sees(t, map[string]string{key + "2": "not this one"})
+	if n := len(f.Events()); n != 4 {
+		t.Errorf("%d events: %v", n, f.Events())
 	}
 }
 
 func TestWatchPrefix(t *testing.T) {
 	s, p := openShared(t)
 	want := map[string]string{}
-	set := func(key, value string) { want[p+key] = value; put(t, s, p+key, value) }
+	set := func(key, value string) { want[p+key] = value; drivertest.Put(t, s, p+key, value) }
 	set("x/b", "1")
 	set("x/a", "2")
-	put(t, s, p+"y", "not in the range")
+	drivertest.Put(t, s, p+"y", "not in the range")
 	f := follow(t, s, driver.Range{Key: p + "x", IsPrefix: true})
-	f.sees(t, want)
-	if got := []string{f.events[0].Entry.Key, f.events[1].Entry.Key}; !slices.IsSorted(got) || f.events[2].Type != driver.Synced {
-		t.Errorf("%v", f.events)
+	f.Sees(t, want)
+	events := f.Events()
+	if got := []string{events[0].Entry.Key, events[1].Entry.Key}; !slices.IsSorted(got) || events[2].Type != driver.Synced {
+		t.Errorf("%v", events)
 	}
 	set("x", "3")
 	set("x/a", "4")
 	set("x/c", "5")
-	f.sees(t, want)
-	remove(t, s, p+"x/b")
+	f.Sees(t, want)
+	drivertest.Remove(t, s, p+"x/b")
 	delete(want, p+"x/b")
-	f.sees(t, want)
+	f.Sees(t, want)
 	for key := range want {
-		remove(t, s, key)
+		drivertest.Remove(t, s, key)
 	}
-	f.sees(t, map[string]string{})
+	f.Sees(t, map[string]string{})
 	set("x/b", "6")
-	f.sees(t, map[string]string{p + "x/b": "6"})
-	if f.synced != 1 {
-		t.Errorf("synced %d times", f.synced)
+	f.Sees(t, map[string]string{p + "x/b": "6"})
+	if f.Synced() != 1 {
+		t.Errorf("synced %d times", f.Synced())
 	}
 }
 
@@ -78,19 +79,19 @@ func TestWatchStrangeKeys(t *testing.T) {
 	for _, end := range strange {
 		key := p + end
 		f, g := follow(t, s, driver.Range{Key: key}), follow(t, s, driver.Range{Key: key, IsPrefix: true})
-		f.isSynced(t)
-		g.isSynced(t)
-		put(t, s, key, end)
-		f.sees(t, map[string]string{key: end})
-		put(t, s, key+"x", "")
-		g.sees(t, map[string]string{key: end, key + "x": ""})
-		f.sees(t, map[string]string{key: end})
-		remove(t, s, key)
-		f.sees(t, map[string]string{})
-		remove(t, s, key+"x")
-		g.sees(t, map[string]string{})
-		f.stop()
-		g.stop()
+		f.IsSynced(t)
+		g.IsSynced(t)
+		drivertest.Put(t, s, key, end)
+		f.Sees(t, map[string]string{key: end})
+		drivertest.Put(t, s, key+"x", "")
+		g.Sees(t, map[string]string{key: end, key + "x": ""})
+		f.Sees(t, map[string]string{key: end})
+		drivertest.Remove(t, s, key)
+		f.Sees(t, map[string]string{})
+		drivertest.Remove(t, s, key+"x")
+		g.Sees(t, map[string]string{})
+		f.Stop()
+		g.Stop()
 	}
 }
 
@@ -105,10 +106,10 @@ func TestWatchHasNoGap(t *testing.T) {
 		writers.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				key := fmt.Sprintf("%s%d-%d", p, w, i%10)
-				e := get(t, s, key)
+				e := drivertest.Get(t, s, key)
 				w := driver.Swap{Key: key, Prev: e, Value: []byte(strconv.Itoa(i)), ID: uint64(i + 1)}
 				w.Remove = e.Exists() && i%7 == 0
-				swap(t, s, w, driver.Applied)
+				drivertest.Swap(t, s, w, driver.Applied)
 			}
 		})
 	}
@@ -120,7 +121,7 @@ func TestWatchHasNoGap(t *testing.T) {
 		}
 		f := follow(t, s, r)
 		followers = append(followers, f)
-		f.isSynced(t)
+		f.IsSynced(t)
 	}
 	stop()
 	writers.Wait()
@@ -141,7 +142,7 @@ func TestWatchHasNoGap(t *testing.T) {
 				want[key] = value
 			}
 		}
-		f.sees(t, want)
+		f.Sees(t, want)
 	}
 }
 
@@ -149,17 +150,17 @@ func TestWatchHasNoGap(t *testing.T) {
 // nearby.
 func TestWatchOfNothingAmongChanges(t *testing.T) {
 	s, p := openShared(t)
-	put(t, s, p+"a", "") // so that there is a node of the tree to wait at
+	drivertest.Put(t, s, p+"a", "") // so that there is a node of the tree to wait at
 	ranges := []driver.Range{{Key: p + "absent"}, {Key: p + "empty/", IsPrefix: true}, {Key: p + "abs\u00a0ent"}}
 	var followers []*follower
 	for _, r := range ranges {
 		f := follow(t, s, r)
-		f.isSynced(t)
+		f.IsSynced(t)
 		followers = append(followers, f)
 	}
 	start, writes := time.Now(), 0
 	for ; time.Since(start) < 3*time.Second; writes++ {
-		put(t, s, fmt.Sprintf("%sabsen%d", p, writes%50), strconv.Itoa(writes))
+		drivertest.Put(t, s, fmt.Sprintf("%sabsen%d", p, writes%50), strconv.Itoa(writes))
 	}
 	for i, f := range followers {
 		// 8 while the pause doubles to a quarter of a second, 4 a second after,
@@ -169,15 +170,15 @@ func TestWatchOfNothingAmongChanges(t *testing.T) {
 		if n > most {
 			t.Errorf("%+v: %d requests, at most %d expected", ranges[i], n, most)
 		}
-		if len(f.events) != 1 {
-			t.Errorf("%+v: %v", ranges[i], f.events)
+		if len(f.Events()) != 1 {
+			t.Errorf("%+v: %v", ranges[i], f.Events())
 		}
 	}
 	// Among changes, what does concern them still arrives soon.
 	began := time.Now()
 	for i, r := range ranges {
-		put(t, s, r.Key, "v")
-		followers[i].sees(t, map[string]string{r.Key: "v"})
+		drivertest.Put(t, s, r.Key, "v")
+		followers[i].Sees(t, map[string]string{r.Key: "v"})
 	}
 	if d := time.Since(began); d > 2*time.Second {
 		t.Errorf("seen after %v", d)
@@ -189,16 +190,16 @@ func TestWatchEndsPromptly(t *testing.T) {
 	s, p := openShared(t)
 	for _, r := range []driver.Range{{Key: p + "k"}, {Key: p, IsPrefix: true}} {
 		f := follow(t, s, r)
-		f.isSynced(t)
-		eventually(t, func() error {
+		f.IsSynced(t)
+		drivertest.Eventually(t, func() error {
 			if f.requests.Load() < 2 {
 				return errors.New("not waiting")
 			}
 			return nil
 		})
 		start := time.Now()
-		f.stop()
-		if err := f.ends(t, time.Second); !errors.Is(err, context.Canceled) || time.Since(start) > 500*time.Millisecond {
+		f.Stop()
+		if err := f.Ends(t, time.Second); !errors.Is(err, context.Canceled) || time.Since(start) > 500*time.Millisecond {
 			t.Errorf("ended with %v after %v", err, time.Since(start))
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -214,15 +215,15 @@ func TestWatchAcrossWaits(t *testing.T) {
 	t.Parallel()
 	cfg := configFor(single.Get(t))
 	cfg.WaitTime = time.Second
-	s, p := openStore(t, cfg), unique(t)+"/"
-	put(t, s, p+"k", "1")
+	s, p := openStore(t, cfg), drivertest.Unique(t)+"/"
+	drivertest.Put(t, s, p+"k", "1")
 	ranges := []driver.Range{{Key: p + "k"}, {Key: p, IsPrefix: true}, {Key: p + "absent"}, {Key: p + "empty", IsPrefix: true}}
 	var followers []*follower
 	for _, r := range ranges {
 		followers = append(followers, follow(t, s, r))
 	}
 	for i, f := range followers {
-		eventually(t, func() error {
+		drivertest.Eventually(t, func() error {
 			if n := f.requests.Load(); n < 5 {
 				return fmt.Errorf("%+v: %d requests", ranges[i], n)
 			}
@@ -234,12 +235,12 @@ func TestWatchAcrossWaits(t *testing.T) {
 			t.Errorf("%+v: %d requests", ranges[i], n)
 		}
 	}
-	put(t, s, p+"k", "2")
-	followers[0].sees(t, map[string]string{p + "k": "2"})
-	followers[1].sees(t, map[string]string{p + "k": "2"})
+	drivertest.Put(t, s, p+"k", "2")
+	followers[0].Sees(t, map[string]string{p + "k": "2"})
+	followers[1].Sees(t, map[string]string{p + "k": "2"})
 	for i, f := range followers {
-		if n := f.count(driver.Restart); n > 0 || f.synced != 1 {
-			t.Errorf("%+v: %d restarts, synced %d times", ranges[i], n, f.synced)
+		if n := f.Count(driver.Restart); n > 0 || f.Synced() != 1 {
+			t.Errorf("%+v: %d restarts, synced %d times", ranges[i], n, f.Synced())
 		}
 	}
 }
@@ -262,7 +263,7 @@ func TestWatchIsPrompt(t *testing.T) {
 	}
 	delays := map[string][]time.Duration{}
 	for i := range 50 {
-		put(t, s, p+"k", strconv.Itoa(i))
+		drivertest.Put(t, s, p+"k", strconv.Itoa(i))
 		written := time.Now()
 		for r, arrived := range arrivals {
 			delays[r] = append(delays[r], (<-arrived).Sub(written))
@@ -296,7 +297,7 @@ func TestManyIdleWatches(t *testing.T) {
 		})
 	}
 	synced.Wait()
-	eventually(t, func() error {
+	drivertest.Eventually(t, func() error {
 		if got := runtime.NumGoroutine() - before; got > 3*n+2*s.cfg.MaxIdleConns {
 			return fmt.Errorf("%d goroutines for %d watches", got, n)
 		}
@@ -304,7 +305,7 @@ func TestManyIdleWatches(t *testing.T) {
 	})
 	for i := range n {
 		synced.Add(1)
-		put(t, s, p+strconv.Itoa(i), "v")
+		drivertest.Put(t, s, p+strconv.Itoa(i), "v")
 	}
 	synced.Wait()
 	cancel()

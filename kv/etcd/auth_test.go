@@ -9,6 +9,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv/config"
@@ -37,26 +38,26 @@ func TestWrongPassword(t *testing.T) {
 	var calls sync.WaitGroup
 	for range 20 {
 		calls.Go(func() {
-			_, err := s.Get(withTimeout(t, 10*time.Second), driver.GetRequest{Key: "k"})
+			_, err := s.Get(drivertest.WithTimeout(t, 10*time.Second), driver.GetRequest{Key: "k"})
 			check("get", err)
 		})
 	}
 	calls.Wait()
-	res, err := s.Swap(withTimeout(t, 10*time.Second), driver.Swap{Key: "k", ID: 1})
+	res, err := s.Swap(drivertest.WithTimeout(t, 10*time.Second), driver.Swap{Key: "k", ID: 1})
 	check("swap", err)
 	if res.Outcome != driver.NotApplied {
 		t.Errorf("swap: %v", res.Outcome)
 	}
-	check("watch", s.Watch(withTimeout(t, 10*time.Second), driver.Range{Key: "k"}, nil))
+	check("watch", s.Watch(drivertest.WithTimeout(t, 10*time.Second), driver.Range{Key: "k"}, nil))
 }
 
 func TestNoCredentials(t *testing.T) {
 	s := open(t, configFor(secured.Get(t)))
-	_, err := s.Get(withTimeout(t, 10*time.Second), driver.GetRequest{Key: "k"})
+	_, err := s.Get(drivertest.WithTimeout(t, 10*time.Second), driver.GetRequest{Key: "k"})
 	if !errors.Is(err, driver.ErrPermission) || !errors.Is(err, rpctypes.ErrUserEmpty) {
 		t.Errorf("get: %v", err)
 	}
-	res, err := s.Swap(withTimeout(t, 10*time.Second), driver.Swap{Key: "k", ID: 1})
+	res, err := s.Swap(drivertest.WithTimeout(t, 10*time.Second), driver.Swap{Key: "k", ID: 1})
 	if !errors.Is(err, driver.ErrPermission) || res.Outcome != driver.NotApplied {
 		t.Errorf("swap: %v, %v", res.Outcome, err)
 	}
@@ -65,24 +66,24 @@ func TestNoCredentials(t *testing.T) {
 // Credentials for a server that asks for none do no harm, as with etcdctl.
 func TestNeedlessCredentials(t *testing.T) {
 	s := open(t, configAs(single.Get(t), "root", "secret"))
-	put(t, s, t.Name(), "v")
+	drivertest.Put(t, s, t.Name(), "v")
 }
 
 func TestPermissionForAPrefix(t *testing.T) {
 	c := secured.Get(t)
-	name := unique(t)
+	name := drivertest.Unique(t)
 	err := c.AddUser(t.Context(), name, "app-password",
 		testserver.Permission{Prefix: "app/", Read: true, Write: true},
 		testserver.Permission{Prefix: "shared/", Read: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(t, open(t, configAs(c, c.User(), c.Password())), "shared/k", "v")
+	drivertest.Put(t, open(t, configAs(c, c.User(), c.Password())), "shared/k", "v")
 	s := open(t, configAs(c, name, "app-password"))
-	mine := put(t, s, "app/k", "v")
+	mine := drivertest.Put(t, s, "app/k", "v")
 	f := follow(t, s, driver.Range{Key: "app/", IsPrefix: true})
-	f.sees(t, map[string]string{"app/k": "v"})
-	shared := get(t, s, "shared/k")
+	f.Sees(t, map[string]string{"app/k": "v"})
+	shared := drivertest.Get(t, s, "shared/k")
 
 	denied := func(what string, err error) {
 		t.Helper()
@@ -90,7 +91,7 @@ func TestPermissionForAPrefix(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	ctx := withTimeout(t, 10*time.Second)
+	ctx := drivertest.WithTimeout(t, 10*time.Second)
 	for _, w := range []driver.Swap{
 		{Key: "other", Value: []byte("v")},
 		{Key: "shared/k", Prev: shared, Value: []byte("v")},
@@ -109,7 +110,7 @@ func TestPermissionForAPrefix(t *testing.T) {
 	_, err = s.Scan(ctx, driver.ScanRequest{})
 	denied("scan of everything", err)
 	denied("watch of everything", s.Watch(ctx, driver.Range{IsPrefix: true}, func(driver.Event) {}))
-	if e := get(t, s, "app/k"); e.Version != mine.Version {
+	if e := drivertest.Get(t, s, "app/k"); e.Version != mine.Version {
 		t.Errorf("%+v was %+v", e, mine)
 	}
 }
@@ -119,7 +120,7 @@ func TestPermissionForAPrefix(t *testing.T) {
 // not fail for the older token of the stream that it might have shared.
 func TestTokensAreRenewed(t *testing.T) {
 	c := secured.Get(t)
-	name := unique(t)
+	name := drivertest.Unique(t)
 	p := name + "/"
 	if err := c.AddUser(t.Context(), name, "pw", testserver.Permission{Prefix: p, Read: true, Write: true}); err != nil {
 		t.Fatal(err)
@@ -142,30 +143,30 @@ func TestTokensAreRenewed(t *testing.T) {
 		}
 	}
 	keep := follow(t, s, driver.Range{Key: p + "kept"}) // holds a stream of the first token
-	put(t, s, p+"kept", "0")
-	keep.sees(t, map[string]string{p + "kept": "0"})
-	moved := put(t, s, p+"kept", "1") // what comes now, comes over the stream
-	keep.sees(t, map[string]string{p + "kept": "1"})
+	drivertest.Put(t, s, p+"kept", "0")
+	keep.Sees(t, map[string]string{p + "kept": "0"})
+	moved := drivertest.Put(t, s, p+"kept", "1") // what comes now, comes over the stream
+	keep.Sees(t, map[string]string{p + "kept": "1"})
 	expire()
-	e := put(t, s, p+"k", "1")
+	e := drivertest.Put(t, s, p+"k", "1")
 	expire()
-	e = swap(t, s, driver.Swap{Key: p + "k", Prev: e, Value: []byte("2")}, driver.Applied).Entry
-	if got := get(t, s, p+"k"); got.Version != e.Version || got.Meta.(*meta).writes != 2 {
+	e = drivertest.Swap(t, s, driver.Swap{Key: p + "k", Prev: e, Value: []byte("2")}, driver.Applied).Entry
+	if got := drivertest.Get(t, s, p+"k"); got.Version != e.Version || got.Meta.(*meta).writes != 2 {
 		t.Errorf("%+v, %+v", got, got.Meta)
 	}
 	expire()
 	f := follow(t, s, driver.Range{Key: p, IsPrefix: true})
-	f.sees(t, map[string]string{p + "k": "2", p + "kept": "1"})
-	swap(t, s, driver.Swap{Key: p + "kept", Prev: moved, Value: []byte("3")}, driver.Applied)
-	f.sees(t, map[string]string{p + "k": "2", p + "kept": "3"})
-	keep.sees(t, map[string]string{p + "kept": "3"})
+	f.Sees(t, map[string]string{p + "k": "2", p + "kept": "1"})
+	drivertest.Swap(t, s, driver.Swap{Key: p + "kept", Prev: moved, Value: []byte("3")}, driver.Applied)
+	f.Sees(t, map[string]string{p + "k": "2", p + "kept": "3"})
+	keep.Sees(t, map[string]string{p + "kept": "3"})
 }
 
 // A restarted server knows no tokens.
 func TestTokensAfterARestart(t *testing.T) {
 	c := servertest.Etcd(t, testserver.Options{Auth: true})
 	s := open(t, configAs(c, c.User(), c.Password()))
-	e := put(t, s, "k", "1")
+	e := drivertest.Put(t, s, "k", "1")
 	if err := c.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +174,7 @@ func TestTokensAfterARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	servertest.WaitReady(t, c)
-	eventually(t, func() error {
+	drivertest.Eventually(t, func() error {
 		res, err := s.Swap(t.Context(), driver.Swap{Key: "k", Prev: e, Value: []byte("2"), ID: 1})
 		if err != nil && res.Outcome != driver.NotApplied {
 			t.Fatalf("%v, %v", res.Outcome, err)
@@ -187,15 +188,15 @@ func TestTokensAfterARestart(t *testing.T) {
 func TestWatchRenewsItsToken(t *testing.T) {
 	c := secured.Get(t)
 	s := open(t, configAs(c, c.User(), c.Password()))
-	get(t, s, "k")
+	drivertest.Get(t, s, "k")
 	forged := newSession("forged.1")
 	s.logins.current.Store(forged)
-	err := s.Watch(withTimeout(t, 10*time.Second), driver.Range{Key: "k"}, func(driver.Event) {
+	err := s.Watch(drivertest.WithTimeout(t, 10*time.Second), driver.Range{Key: "k"}, func(driver.Event) {
 		s.logins.current.Store(forged) // the snapshot's calls have replaced it
 	})
 	if !errors.Is(err, rpctypes.ErrInvalidAuthToken) || driver.IsPermanent(err) {
 		t.Errorf("ended with %v", err)
 	}
 	f := follow(t, s, driver.Range{Key: "k"})
-	f.sees(t, map[string]string{})
+	f.Sees(t, map[string]string{})
 }

@@ -7,6 +7,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -37,7 +38,7 @@ func rawClient(b *testing.B) *clientv3.Client {
 func BenchmarkGet(b *testing.B) {
 	s, _ := openShared(b)
 	c, ctx := rawClient(b), context.Background()
-	put(b, s, "bench/get", "value")
+	drivertest.Put(b, s, "bench/get", "value")
 	benchBoth(
 		b,
 		func(b *testing.B, _ string) (err error) {
@@ -58,7 +59,7 @@ func BenchmarkGet(b *testing.B) {
 func BenchmarkGetParallel(b *testing.B) {
 	s, _ := openShared(b)
 	c, ctx := rawClient(b), context.Background()
-	put(b, s, "bench/get", "value")
+	drivertest.Put(b, s, "bench/get", "value")
 	parallel := func(b *testing.B, get func() error) error {
 		b.SetParallelism(32)
 		b.RunParallel(func(pb *testing.PB) {
@@ -93,7 +94,7 @@ func BenchmarkSwap(b *testing.B) {
 	benchBoth(
 		b,
 		func(b *testing.B, key string) error {
-			e := get(b, s, key)
+			e := drivertest.Get(b, s, key)
 			for b.Loop() {
 				res, err := s.Swap(ctx, driver.Swap{Key: key, Prev: e, Value: []byte("value"), ID: 1})
 				if err != nil || res.Outcome != driver.Applied {

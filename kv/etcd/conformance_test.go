@@ -3,21 +3,20 @@ package etcd_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/polykv/polykv/internal/drivertest"
+
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/conformance"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
-	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/etcd"
-	"github.com/polykv/polykv/kv/metrics"
 )
 
 func TestConformance(t *testing.T) {
@@ -29,19 +28,7 @@ func BenchmarkConformance(b *testing.B) {
 }
 
 func TestConformanceWrapped(t *testing.T) {
-	h := harness(t, 3, testserver.Options{NoFsync: true}).Declared("etcd")
-	h.Brief = os.Getenv("POLYKV_SOAK") == ""
-	measured, err := metrics.New(prometheus.NewRegistry(), metrics.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	byMetrics := conformance.Wrapper{
-		Name: "metrics",
-		Wrap: func(c kv.Client) (kv.Client, error) { return measured.Wrap(c, "etcd"), nil },
-	}
-	for _, w := range append(conformance.Wrappers(), byMetrics) {
-		t.Run(w.Name, func(t *testing.T) { conformance.Run(t, h.Wrapped(w)) })
-	}
+	drivertest.RunWrapped(t, harness(t, 3, testserver.Options{NoFsync: true}).Declared("etcd"), "etcd")
 }
 
 func TestConformanceOfCluster(t *testing.T) {
@@ -51,87 +38,33 @@ func TestConformanceOfCluster(t *testing.T) {
 // harness has n clusters, of which each case gets one for itself.
 func harness(t testing.TB, n int, o testserver.Options) conformance.Harness {
 	t.Helper()
-	free := make(chan *testserver.Cluster, n)
-	for range n {
-		free <- servertest.Etcd(t, o)
-	}
-	return conformance.Harness{
-		Parallel: n,
-		New: func(t conformance.T) conformance.Store {
-			c := <-free
-			t.Cleanup(func() { free <- c })
-			s := server{c}
-			if err := s.admin(t.Context(), wipe); err != nil {
-				t.Fatalf("emptying the server: %v", err)
-			}
-			store := conformance.Store{
-				Open: s.open, OpenLine: s.openLine, OpenDriver: s.openDriver, Plant: s.plant,
-				Restart: s.restart, Compact: s.compact, Snapshot: s.snapshot,
-			}
-			if c.Nodes() > 1 {
-				store.ChangeLeader, store.Snapshot = s.changeLeader, nil
-			}
-			return store
-		},
-	}
+	start := func() *testserver.Cluster { return servertest.Etcd(t, o) }
+	return drivertest.Harness(n, start, func(t conformance.T, c *testserver.Cluster) conformance.Store {
+		s := serverOf(c)
+		if err := s.admin(t.Context(), wipe); err != nil {
+			t.Fatalf("emptying the server: %v", err)
+		}
+		store := s.Store()
+		store.Plant, store.Compact = s.plant, s.compact
+		if c.Nodes() == 1 {
+			store.Snapshot = s.snapshot
+		}
+		return store
+	})
 }
 
 // server is a cluster as a case may use and break it.
-type server struct{ *testserver.Cluster }
+type server struct{ drivertest.Server }
 
-func (s server) config() etcd.Config {
-	cfg := etcd.DefaultConfig()
-	cfg.Endpoints = s.Endpoints()
-	return cfg
-}
-
-func (s server) openDriver() (driver.Store, error) { return etcd.Open(s.config(), nil) }
-
-func (s server) open(c codec.Codec, o kv.Options) (kv.Client, error) {
-	store, err := etcd.Open(s.config(), o.Logger)
-	if err != nil {
-		return nil, err
-	}
-	o.Backend = "etcd"
-	return kv.New(store, c, &o), nil
-}
-
-// line breaks the connection itself, and withholds answers above the driver,
-// where writes can be told from other requests.
-type line struct {
-	*conformance.StoreLine
-	proxy *testserver.Proxy
-}
-
-func (l line) Cut()  { l.proxy.Cut() }
-func (l line) Hang() { l.proxy.Hang() }
-
-func (l line) Mend() {
-	if err := l.proxy.Heal(); err != nil {
-		panic(err) // the port is ours
-	}
-}
-
-func (l line) Close() error {
-	defer l.proxy.Close()
-	return l.StoreLine.Close()
-}
-
-func (s server) openLine(c codec.Codec, o kv.Options) (kv.Client, conformance.Line, error) {
-	proxy, err := testserver.NewProxy(s.Endpoints()[0])
-	if err != nil {
-		return nil, nil, err
-	}
-	cfg := s.config()
-	cfg.Endpoints = []string{proxy.Addr()}
-	store, err := etcd.Open(cfg, o.Logger)
-	if err != nil {
-		proxy.Close()
-		return nil, nil, err
-	}
-	o.Backend = "etcd"
-	l := line{conformance.Breakable(store), proxy}
-	return kv.New(l, c, &o), l, nil
+func serverOf(c *testserver.Cluster) server {
+	return server{drivertest.Server{Cluster: c, Backend: "etcd", OpenStore: func(addr string, log *slog.Logger) (driver.Store, error) {
+		cfg := etcd.DefaultConfig()
+		cfg.Endpoints = c.Endpoints()
+		if addr != "" {
+			cfg.Endpoints = []string{addr}
+		}
+		return etcd.Open(cfg, log)
+	}}}
 }
 
 // admin runs f with a plain client of the servers.
@@ -155,36 +88,6 @@ func (s server) plant(ctx context.Context, key string, value []byte) error {
 	})
 }
 
-// restart ends the servers as a power failure would. Gracefully they take
-// seconds to see their watches off.
-func (s server) restart(ctx context.Context) error {
-	if err := s.Kill(); err != nil {
-		return err
-	}
-	if err := s.Restart(); err != nil {
-		return err
-	}
-	return s.WaitReady(ctx)
-}
-
-// changeLeader kills the leader and brings it back as a follower.
-func (s server) changeLeader(ctx context.Context) error {
-	old, err := s.Leader(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.Kill(old); err != nil {
-		return err
-	}
-	if _, err := s.Leader(ctx); err != nil {
-		return err
-	}
-	if err := s.Restart(old); err != nil {
-		return err
-	}
-	return s.WaitReady(ctx)
-}
-
 func (s server) compact(ctx context.Context) error {
 	return s.admin(ctx, func(ctx context.Context, c *clientv3.Client) error {
 		now, err := c.Get(ctx, "any")
@@ -204,7 +107,7 @@ func (s server) snapshot(ctx context.Context) (restore func(context.Context) err
 	}
 	data := filepath.Join(filepath.Dir(s.LogFile(0)), "data")
 	copyTo := func(ctx context.Context, to, from string) error {
-		return errors.Join(s.Kill(), os.RemoveAll(to), os.CopyFS(to, os.DirFS(from)), s.restart(ctx))
+		return errors.Join(s.Kill(), os.RemoveAll(to), os.CopyFS(to, os.DirFS(from)), s.Reboot(ctx))
 	}
 	return func(ctx context.Context) error {
 		return errors.Join(copyTo(ctx, data, saved), os.RemoveAll(saved))

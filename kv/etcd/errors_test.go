@@ -1,45 +1,33 @@
 package etcd
 
 import (
-	"context"
 	"errors"
-	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv/driver"
 )
 
-// unused returns a loopback address that refuses connections.
-func unused(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 func TestRefusedConnection(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.Endpoints = []string{unused(t)}
+	cfg.Endpoints = []string{drivertest.Unused(t)}
 	s := open(t, cfg)
 	start := time.Now()
-	res, err := s.Swap(withTimeout(t, 10*time.Second), driver.Swap{Key: "k", Value: []byte("v"), ID: 1})
+	res, err := s.Swap(drivertest.WithTimeout(t, 10*time.Second), driver.Swap{Key: "k", Value: []byte("v"), ID: 1})
 	if res.Outcome != driver.NotApplied || driver.IsPermanent(err) || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("swap: %v, %v", res.Outcome, err)
 	}
-	_, err = s.Get(withTimeout(t, 10*time.Second), driver.GetRequest{Key: "k"})
+	_, err = s.Get(drivertest.WithTimeout(t, 10*time.Second), driver.GetRequest{Key: "k"})
 	if err == nil || !strings.Contains(err.Error(), cfg.Endpoints[0]) {
 		t.Errorf("get: %v", err)
 	}
-	_, err = s.Scan(withTimeout(t, 10*time.Second), driver.ScanRequest{})
+	_, err = s.Scan(drivertest.WithTimeout(t, 10*time.Second), driver.ScanRequest{})
 	if err == nil || driver.IsPermanent(err) {
 		t.Errorf("scan: %v", err)
 	}
@@ -56,25 +44,21 @@ func TestSilentEndpoint(t *testing.T) {
 	cfg.Endpoints = []string{proxy.Addr()}
 	cfg.DialTimeout = 500 * time.Millisecond
 	s := open(t, cfg)
-	w := driver.Swap{Key: unique(t), Value: []byte("v"), ID: 1}
+	w := driver.Swap{Key: drivertest.Unique(t), Value: []byte("v"), ID: 1}
 	start := time.Now()
-	res, err := s.Swap(withTimeout(t, 10*time.Second), w)
+	res, err := s.Swap(drivertest.WithTimeout(t, 10*time.Second), w)
 	if res.Outcome != driver.NotApplied || err == nil || time.Since(start) > 5*time.Second {
 		t.Errorf("until the dial timeout: %v, %v after %v", res.Outcome, err, time.Since(start))
 	}
-	res, err = s.Swap(withTimeout(t, 10*time.Millisecond), w)
+	res, err = s.Swap(drivertest.WithTimeout(t, 10*time.Millisecond), w)
 	if res.Outcome != driver.NotApplied || err == nil {
 		t.Errorf("until the deadline: %v, %v", res.Outcome, err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if res, err := s.Swap(ctx, w); res.Outcome != driver.NotApplied || !errors.Is(err, context.Canceled) {
-		t.Errorf("a ctx that is done: %v, %v", res.Outcome, err)
-	}
+	drivertest.EndedCtx(t, s, w)
 	if err := proxy.Heal(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error {
+	drivertest.Eventually(t, func() error {
 		e, err := s.Get(t.Context(), driver.GetRequest{Key: w.Key})
 		if err == nil && e.Exists() {
 			t.Fatal("what was not applied is there")
@@ -88,35 +72,16 @@ func TestSilentEndpoint(t *testing.T) {
 func TestLostAnswerIsUnknown(t *testing.T) {
 	direct, p := openShared(t)
 	key := p + "k"
-	prev := put(t, direct, key, "0")
-	for name, lose := range map[string]func(*testserver.Proxy){
-		"the answer is late":      func(*testserver.Proxy) {},
-		"the connection goes too": func(proxy *testserver.Proxy) { proxy.Cut() },
-	} {
+	prev := drivertest.Put(t, direct, key, "0")
+	for name, lose := range drivertest.WaysToLose() {
 		t.Run(name, func(t *testing.T) {
 			proxy := servertest.Proxy(t, single.Get(t).Endpoints()[0])
 			cfg := DefaultConfig()
 			cfg.Endpoints = []string{proxy.Addr()}
 			s := open(t, cfg)
-			get(t, s, key)
-			proxy.SwallowResponses()
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				eventually(t, func() error {
-					if e := get(t, direct, key); string(e.Value) != name {
-						return errors.New("not written yet")
-					}
-					return nil
-				})
-				lose(proxy)
-			}()
-			res, err := s.Swap(withTimeout(t, time.Second), driver.Swap{Key: key, Prev: prev, Value: []byte(name), ID: 1})
-			<-done
-			if res.Outcome != driver.Unknown || err == nil {
-				t.Fatalf("%v, %v", res.Outcome, err)
-			}
-			now := get(t, direct, key)
+			drivertest.Get(t, s, key)
+			drivertest.LostAnswer(t, direct, s, proxy, driver.Swap{Key: key, Prev: prev, Value: []byte(name), ID: 1}, lose)
+			now := drivertest.Get(t, direct, key)
 			if now.Meta.(*meta).writes != prev.Meta.(*meta).writes+1 {
 				t.Fatalf("written %d times", now.Meta.(*meta).writes-prev.Meta.(*meta).writes)
 			}
@@ -136,34 +101,34 @@ func TestNoLeader(t *testing.T) {
 	cfg.Endpoints = c.Endpoints()[left : left+1]
 	cfg.SerializableReads = true
 	s := open(t, cfg)
-	e := put(t, s, "k", "1")
+	e := drivertest.Put(t, s, "k", "1")
 	f := follow(t, s, driver.Range{Key: "k"})
-	f.sees(t, map[string]string{"k": "1"})
+	f.Sees(t, map[string]string{"k": "1"})
 	if err := c.Kill(leader, (leader+2)%3); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.ends(t, 20*time.Second); !errors.Is(err, rpctypes.ErrNoLeader) || driver.IsPermanent(err) {
+	if err := f.Ends(t, 20*time.Second); !errors.Is(err, rpctypes.ErrNoLeader) || driver.IsPermanent(err) {
 		t.Errorf("watch ended with %v", err)
 	}
 	refused := func(method string) int {
 		return metric(t, c.URLs()[left], `grpc_server_handled_total{grpc_code="Unavailable",grpc_method="`+method+`",grpc_service="etcdserverpb.KV",grpc_type="unary"}`)
 	}
 	gets, swaps := refused("Range"), refused("Txn")
-	res, err := s.Swap(withTimeout(t, time.Second), driver.Swap{Key: "k", Prev: e, Value: []byte("2"), ID: 1})
+	res, err := s.Swap(drivertest.WithTimeout(t, time.Second), driver.Swap{Key: "k", Prev: e, Value: []byte("2"), ID: 1})
 	if res.Outcome != driver.NotApplied || !errors.Is(err, rpctypes.ErrNoLeader) || driver.IsPermanent(err) {
 		t.Errorf("swap: %v, %v", res.Outcome, err)
 	}
-	if _, err := s.Get(withTimeout(t, time.Second), driver.GetRequest{Key: "k"}); !errors.Is(err, rpctypes.ErrNoLeader) {
+	if _, err := s.Get(drivertest.WithTimeout(t, time.Second), driver.GetRequest{Key: "k"}); !errors.Is(err, rpctypes.ErrNoLeader) {
 		t.Errorf("get: %v", err)
 	}
 	if gets, swaps = refused("Range")-gets, refused("Txn")-swaps; gets != 1 || swaps != 1 {
 		t.Errorf("the server got %d gets and %d swaps", gets, swaps)
 	}
-	stale, err := s.Get(withTimeout(t, 5*time.Second), driver.GetRequest{Key: "k", AllowStale: true})
+	stale, err := s.Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: "k", AllowStale: true})
 	if err != nil || string(stale.Value) != "1" {
 		t.Errorf("serializable get: %v, %v", stale, err)
 	}
-	page, err := s.Scan(withTimeout(t, 5*time.Second), driver.ScanRequest{AllowStale: true})
+	page, err := s.Scan(drivertest.WithTimeout(t, 5*time.Second), driver.ScanRequest{AllowStale: true})
 	if err != nil || len(page.Entries) != 1 {
 		t.Errorf("serializable scan: %v, %v", page, err)
 	}
@@ -171,7 +136,7 @@ func TestNoLeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	servertest.WaitReady(t, c)
-	swap(t, s, driver.Swap{Key: "k", Prev: e, Value: []byte("3")}, driver.Applied)
+	drivertest.Swap(t, s, driver.Swap{Key: "k", Prev: e, Value: []byte("3")}, driver.Applied)
 }
 
 // A full database refuses writes, but in one case only after it applied them,
@@ -182,7 +147,7 @@ func TestFullDatabaseIsUnknown(t *testing.T) {
 	value := make([]byte, 512<<10)
 	for i := range 100 {
 		key := string(rune('a' + i%20))
-		res, err := s.Swap(withTimeout(t, 10*time.Second), driver.Swap{Key: key, Prev: get(t, s, key), Value: value, ID: 1})
+		res, err := s.Swap(drivertest.WithTimeout(t, 10*time.Second), driver.Swap{Key: key, Prev: drivertest.Get(t, s, key), Value: value, ID: 1})
 		if err == nil {
 			continue
 		}
@@ -194,58 +159,40 @@ func TestFullDatabaseIsUnknown(t *testing.T) {
 	t.Fatal("the database never filled up")
 }
 
+// Every member of a cluster is used, and one that is down is not missed.
+func TestThreeEndpoints(t *testing.T) {
+	c := servertest.Etcd(t, testserver.Options{Nodes: 3, NoFsync: true})
+	s := open(t, configFor(c))
+	drivertest.Put(t, s, "k", "1")
+	if err := c.Kill((servertest.Leader(t, c) + 1) % 3); err != nil {
+		t.Fatal(err)
+	}
+	servertest.WaitReady(t, c)
+	drivertest.Eventually(t, func() error { // until its connections are known to be gone
+		_, err := s.Get(t.Context(), driver.GetRequest{Key: "k"})
+		return err
+	})
+	for range 9 {
+		drivertest.Put(t, s, "k", "2")
+	}
+}
+
 func TestAfterClose(t *testing.T) {
 	opened, err := Open(configFor(single.Get(t)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := opened.(*store)
-	get(t, s, "k")
+	drivertest.Get(t, s, "k")
 	f := follow(t, s, driver.Range{IsPrefix: true})
-	eventually(t, func() error {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if f.synced == 0 {
-			return errors.New("not synced")
-		}
-		return nil
-	})
+	f.IsSynced(t)
 	for range 2 {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := f.ends(t, time.Second); !errors.Is(err, driver.ErrClosed) {
+	if err := f.Ends(t, time.Second); !errors.Is(err, driver.ErrClosed) {
 		t.Errorf("watch: %v", err)
 	}
-	if _, err := s.Get(t.Context(), driver.GetRequest{Key: "k"}); !errors.Is(err, driver.ErrClosed) {
-		t.Errorf("get: %v", err)
-	}
-	if _, err := s.Scan(t.Context(), driver.ScanRequest{}); !errors.Is(err, driver.ErrClosed) {
-		t.Errorf("scan: %v", err)
-	}
-	if err := s.Watch(t.Context(), driver.Range{Key: "k"}, nil); !errors.Is(err, driver.ErrClosed) {
-		t.Errorf("watch: %v", err)
-	}
-	if res, err := s.Swap(t.Context(), driver.Swap{Key: "k", ID: 1}); !errors.Is(err, driver.ErrClosed) || res.Outcome != driver.NotApplied {
-		t.Errorf("swap: %v, %v", res.Outcome, err)
-	}
-}
-
-// Every member of a cluster is used, and one that is down is not missed.
-func TestThreeEndpoints(t *testing.T) {
-	c := servertest.Etcd(t, testserver.Options{Nodes: 3, NoFsync: true})
-	s := open(t, configFor(c))
-	put(t, s, "k", "1")
-	if err := c.Kill((servertest.Leader(t, c) + 1) % 3); err != nil {
-		t.Fatal(err)
-	}
-	servertest.WaitReady(t, c)
-	eventually(t, func() error { // until its connections are known to be gone
-		_, err := s.Get(t.Context(), driver.GetRequest{Key: "k"})
-		return err
-	})
-	for range 9 {
-		put(t, s, "k", "2")
-	}
+	drivertest.AfterClose(t, s)
 }

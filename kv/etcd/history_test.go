@@ -9,6 +9,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv/driver"
@@ -54,7 +55,7 @@ func TestClusterSetBack(t *testing.T) {
 	s := open(t, configFor(c))
 	var before driver.Entry
 	for range 5 {
-		before = put(t, s, "k", "old")
+		before = drivertest.Put(t, s, "k", "old")
 	}
 	if err := c.Stop(); err != nil {
 		t.Fatal(err)
@@ -71,24 +72,24 @@ func TestClusterSetBack(t *testing.T) {
 	}
 	servertest.WaitReady(t, c)
 	var now driver.Entry
-	eventually(t, func() (err error) {
+	drivertest.Eventually(t, func() (err error) {
 		now, err = s.Get(t.Context(), driver.GetRequest{Key: "k"})
 		return err
 	})
 	if now.Exists() || now.Generation == before.Generation {
 		t.Fatalf("before %+v, now %+v", before, now)
 	}
-	if e := put(t, s, "k", "new"); e.Generation != now.Generation {
+	if e := drivertest.Put(t, s, "k", "new"); e.Generation != now.Generation {
 		t.Fatalf("%+v after %+v", e, now)
 	}
 	f := follow(t, s, driver.Range{Key: "k"})
-	f.sees(t, map[string]string{"k": "new"})
+	f.Sees(t, map[string]string{"k": "new"})
 	// What another call notices ends running watches.
 	m := s.history.mark()
 	if _, err := s.history.observe(&pb.ResponseHeader{ClusterId: 1, Revision: 1}, m, true); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.ends(t, time.Second); !errors.Is(err, errHistoryChanged) || driver.IsPermanent(err) {
+	if err := f.Ends(t, time.Second); !errors.Is(err, errHistoryChanged) || driver.IsPermanent(err) {
 		t.Fatalf("ended with %v", err)
 	}
 }

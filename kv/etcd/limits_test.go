@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv/driver"
@@ -35,24 +36,24 @@ func limitsHold(t *testing.T, s *store) {
 	}
 	name := strings.Repeat(t.Name(), 100)
 	key, fence := (name + "k")[len(name)+1-lim.Key:], (name + "f")[len(name)+1-lim.Key:]
-	guard := put(t, s, fence, "1")
+	guard := drivertest.Put(t, s, fence, "1")
 	for _, g := range []*driver.Guard{nil, {Key: fence, Version: guard.Version}} {
 		limit := lim.Value
 		if g != nil {
 			limit = lim.GuardedValue
 		}
-		w := driver.Swap{Key: key, Guard: g, Prev: get(t, s, key), Value: make([]byte, limit)}
-		swap(t, s, w, driver.Applied)
+		w := driver.Swap{Key: key, Guard: g, Prev: drivertest.Get(t, s, key), Value: make([]byte, limit)}
+		drivertest.Swap(t, s, w, driver.Applied)
 		// The user name and the auth revision, which this server has none of,
 		// and the shorter form of small numbers.
 		const reserve = maxCommonName + 60
-		w.Prev, w.Value = get(t, s, key), make([]byte, limit+reserve)
+		w.Prev, w.Value = drivertest.Get(t, s, key), make([]byte, limit+reserve)
 		w.ID = 1
 		res, err := s.Swap(t.Context(), w)
 		if res.Outcome != driver.NotApplied || !errors.Is(err, driver.ErrTooLarge) || !errors.Is(err, rpctypes.ErrRequestTooLarge) {
 			t.Errorf("value of %d bytes: %v, %v", len(w.Value), res.Outcome, err)
 		}
-		if e := get(t, s, key); len(e.Value) != limit {
+		if e := drivertest.Get(t, s, key); len(e.Value) != limit {
 			t.Errorf("a refused value was written: %d bytes", len(e.Value))
 		}
 		// gRPC itself refuses what is half a megabyte over.

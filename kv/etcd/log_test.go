@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv/driver"
 )
@@ -65,7 +66,7 @@ func TestStandardErrorStaysEmpty(t *testing.T) {
 }
 
 func failInEveryWay(t *testing.T, endpoint string) {
-	for _, ep := range []string{endpoint, unused(t), "https://" + endpoint, "name.invalid:1", "unix:///nowhere/etcd"} {
+	for _, ep := range []string{endpoint, drivertest.Unused(t), "https://" + endpoint, "name.invalid:1", "unix:///nowhere/etcd"} {
 		cfg := DefaultConfig()
 		cfg.Endpoints = []string{ep}
 		s := open(t, cfg)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -15,7 +16,7 @@ import (
 func scanAll(t testing.TB, s *store, req driver.ScanRequest, between func()) (entries []driver.Entry, pages int) {
 	t.Helper()
 	for {
-		page, err := s.Scan(withTimeout(t, 10*time.Second), req)
+		page, err := s.Scan(drivertest.WithTimeout(t, 10*time.Second), req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,12 +45,12 @@ func TestScanShowsOneMoment(t *testing.T) {
 	var want []string
 	for i := range 10 {
 		want = append(want, fmt.Sprintf("%sk%d", p, i))
-		put(t, s, want[i], fmt.Sprint(i))
+		drivertest.Put(t, s, want[i], fmt.Sprint(i))
 	}
 	n := 0
 	change := func() {
-		put(t, s, want[9], "changed")
-		put(t, s, fmt.Sprintf("%sk9-%d", p, n), "new")
+		drivertest.Put(t, s, want[9], "changed")
+		drivertest.Put(t, s, fmt.Sprintf("%sk9-%d", p, n), "new")
 		n++
 	}
 	entries, pages := scanAll(t, s, driver.ScanRequest{Prefix: p, Limit: 3}, change)
@@ -73,14 +74,14 @@ func TestScanShowsOneMoment(t *testing.T) {
 func TestScanAfterCompaction(t *testing.T) {
 	s, p := openShared(t)
 	for i := range 4 {
-		put(t, s, fmt.Sprintf("%sk%d", p, i), "v")
+		drivertest.Put(t, s, fmt.Sprintf("%sk%d", p, i), "v")
 	}
 	req := driver.ScanRequest{Prefix: p, Limit: 2}
 	page, err := s.Scan(t.Context(), req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	compact(t, put(t, s, p+"k3", "w"))
+	compact(t, drivertest.Put(t, s, p+"k3", "w"))
 	req.Snapshot, req.After = page.Snapshot, page.Entries[1].Key
 	if _, err := s.Scan(t.Context(), req); !errors.Is(err, driver.ErrSnapshotLost) {
 		t.Fatalf("second page: %v", err)
@@ -105,7 +106,7 @@ func TestScanLimitsBytes(t *testing.T) {
 	s, p := openShared(t)
 	value := strings.Repeat("v", 1<<20)
 	for i := range 20 {
-		put(t, s, fmt.Sprintf("%s%02d", p, i), value)
+		drivertest.Put(t, s, fmt.Sprintf("%s%02d", p, i), value)
 	}
 	page, err := s.Scan(t.Context(), driver.ScanRequest{Prefix: p, Limit: 12})
 	if err != nil || len(page.Entries) != 12 {
@@ -123,10 +124,10 @@ func TestStrangeKeys(t *testing.T) {
 	keys := []string{p + " ", p + "a b", p + "a?b", p + "a#b", p + "100%", p + "a+b", p + `q"\'&`, p + "日本語/🔑", long}
 	slices.Sort(keys)
 	for _, k := range keys {
-		if e := put(t, s, k, k); e.Key != k {
+		if e := drivertest.Put(t, s, k, k); e.Key != k {
 			t.Fatalf("%q became %q", k, e.Key)
 		}
-		if e := get(t, s, k); e.Key != k || string(e.Value) != k {
+		if e := drivertest.Get(t, s, k); e.Key != k || string(e.Value) != k {
 			t.Fatalf("%q became %q", k, e.Key)
 		}
 	}
@@ -153,9 +154,9 @@ func TestInterval(t *testing.T) {
 		}
 	}
 	s, p := openShared(t)
-	put(t, s, p+"a\xff", "1")
-	put(t, s, p+"a\xff\xff", "2")
-	put(t, s, p+"b", "3")
+	drivertest.Put(t, s, p+"a\xff", "1")
+	drivertest.Put(t, s, p+"a\xff\xff", "2")
+	drivertest.Put(t, s, p+"b", "3")
 	if entries, _ := scanAll(t, s, driver.ScanRequest{Prefix: p + "a\xff"}, nil); len(entries) != 2 {
 		t.Errorf("%v", entries)
 	}

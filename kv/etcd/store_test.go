@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/polykv/polykv/internal/drivertest"
 )
 
 func TestUnixSocket(t *testing.T) {
@@ -19,7 +21,7 @@ func TestUnixSocket(t *testing.T) {
 	t.Cleanup(func() { _ = l.Close(); forwarding.Wait() })
 	cfg := DefaultConfig()
 	cfg.Endpoints = []string{"unix://" + path}
-	put(t, open(t, cfg), t.Name(), "v")
+	drivertest.Put(t, open(t, cfg), t.Name(), "v")
 }
 
 // forward hands every connection on to addr, until the listener closes.

@@ -4,45 +4,38 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/kv/driver"
 )
 
 func TestSwapCreateUpdateRemove(t *testing.T) {
 	s, p := openShared(t)
 	key := p + "k"
-	if e := get(t, s, key); e.Exists() || e.Key != key || e.Value != nil {
+	if e := drivertest.Get(t, s, key); e.Exists() || e.Key != key || e.Value != nil {
 		t.Fatalf("absent key: %+v", e)
 	}
-	one := swap(t, s, driver.Swap{Key: key, Value: []byte("1")}, driver.Applied).Entry
-	two := swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("2")}, driver.Applied).Entry
-	got := get(t, s, key)
+	one := drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("1")}, driver.Applied).Entry
+	two := drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("2")}, driver.Applied).Entry
+	got := drivertest.Get(t, s, key)
 	if string(got.Value) != "2" || got.Version != two.Version || *got.Meta.(*meta) != *two.Meta.(*meta) {
 		t.Fatalf("got %+v %+v, swap said %+v %+v", got, got.Meta, two, two.Meta)
 	}
-	res := swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x")}, driver.Conflict)
+	res := drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x")}, driver.Conflict)
 	if !res.Known || string(res.Entry.Value) != "2" || res.Entry.Version != two.Version {
 		t.Fatalf("conflict: %+v", res)
 	}
-	if res := swap(t, s, driver.Swap{Key: key, Value: []byte("x")}, driver.Conflict); string(res.Entry.Value) != "2" {
+	if res := drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("x")}, driver.Conflict); string(res.Entry.Value) != "2" {
 		t.Fatalf("conflict on creating: %+v", res)
 	}
-	gone := swap(t, s, driver.Swap{Key: key, Prev: two, Remove: true}, driver.Applied)
-	if gone.Entry.Exists() || get(t, s, key).Exists() {
+	gone := drivertest.Swap(t, s, driver.Swap{Key: key, Prev: two, Remove: true}, driver.Applied)
+	if gone.Entry.Exists() || drivertest.Get(t, s, key).Exists() {
 		t.Fatalf("removed key: %+v", gone)
 	}
-	res = swap(t, s, driver.Swap{Key: key, Prev: two, Value: []byte("x")}, driver.Conflict)
+	res = drivertest.Swap(t, s, driver.Swap{Key: key, Prev: two, Value: []byte("x")}, driver.Conflict)
 	if !res.Known || res.Entry.Exists() || res.Entry.Key != key {
 		t.Fatalf("conflict with a removed key: %+v", res)
 	}
-	swap(t, s, driver.Swap{Key: key, Prev: two, Remove: true}, driver.Conflict)
-}
-
-func TestEmptyValueExists(t *testing.T) {
-	s, p := openShared(t)
-	swap(t, s, driver.Swap{Key: p + "k"}, driver.Applied)
-	if e := get(t, s, p+"k"); !e.Exists() || e.Value == nil || len(e.Value) != 0 {
-		t.Fatalf("%+v", e)
-	}
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: two, Remove: true}, driver.Conflict)
 }
 
 // A key that was deleted and created again has the per-key version it had
@@ -50,34 +43,39 @@ func TestEmptyValueExists(t *testing.T) {
 func TestSwapNoticesDeleteAndRecreate(t *testing.T) {
 	s, p := openShared(t)
 	key := p + "k"
-	seen := put(t, s, key, "same")
-	swap(t, s, driver.Swap{Key: key, Prev: seen, Remove: true}, driver.Applied)
-	again := put(t, s, key, "same")
+	seen := drivertest.Put(t, s, key, "same")
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: seen, Remove: true}, driver.Applied)
+	again := drivertest.Put(t, s, key, "same")
 	if again.Meta.(*meta).writes != seen.Meta.(*meta).writes {
 		t.Fatal("the test needs equal per-key versions")
 	}
 	for _, remove := range []bool{false, true} {
-		res := swap(t, s, driver.Swap{Key: key, Prev: seen, Value: []byte("x"), Remove: remove}, driver.Conflict)
+		res := drivertest.Swap(t, s, driver.Swap{Key: key, Prev: seen, Value: []byte("x"), Remove: remove}, driver.Conflict)
 		if res.Entry.Version != again.Version {
 			t.Fatalf("%+v", res)
 		}
 	}
 }
 
+func TestEmptyValueExists(t *testing.T) {
+	s, p := openShared(t)
+	drivertest.EmptyValue(t, s, p+"k")
+}
+
 func TestGuards(t *testing.T) {
 	s, p := openShared(t)
 	key, fence := p+"k", p+"fence"
-	old := put(t, s, fence, "1")
-	now := put(t, s, fence, "2")
+	old := drivertest.Put(t, s, fence, "1")
+	now := drivertest.Put(t, s, fence, "2")
 	holds := &driver.Guard{Key: fence, Version: now.Version}
 	broken := &driver.Guard{Key: fence, Version: old.Version}
 	absent := &driver.Guard{Key: p + "nothing", Version: now.Version}
 
-	one := swap(t, s, driver.Swap{Key: key, Value: []byte("1"), Guard: holds}, driver.Applied).Entry
-	swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guard: broken}, driver.GuardBroken)
-	swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guard: absent}, driver.GuardBroken)
-	swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guard: broken}, driver.GuardBroken) // and a conflict
-	res := swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guard: holds}, driver.Conflict)
+	one := drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("1"), Guard: holds}, driver.Applied).Entry
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guard: broken}, driver.GuardBroken)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guard: absent}, driver.GuardBroken)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guard: broken}, driver.GuardBroken) // and a conflict
+	res := drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guard: holds}, driver.Conflict)
 	if string(res.Entry.Value) != "1" {
 		t.Fatalf("conflict under a guard: %+v", res)
 	}
@@ -89,15 +87,15 @@ func TestGuards(t *testing.T) {
 			}
 		}
 	}
-	swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guard: broken}, driver.GuardBroken)
-	swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guard: holds}, driver.Applied)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guard: broken}, driver.GuardBroken)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guard: holds}, driver.Applied)
 }
 
 func TestResolve(t *testing.T) {
 	s, p := openShared(t)
 	key := p + "k"
-	first := put(t, s, key, "0")
-	prev := put(t, s, key, "1")
+	first := drivertest.Put(t, s, key, "0")
+	prev := drivertest.Put(t, s, key, "1")
 	mine := driver.Swap{Key: key, Prev: prev, Value: []byte("mine"), ID: 7}
 	removal := driver.Swap{Key: key, Prev: prev, Remove: true, ID: 7}
 	check := func(what string, w driver.Swap, now driver.Entry, want driver.Outcome) {
@@ -106,8 +104,8 @@ func TestResolve(t *testing.T) {
 			t.Errorf("%s: %v, want %v", what, got, want)
 		}
 	}
-	put(t, s, key, "theirs")
-	one := get(t, s, key)
+	drivertest.Put(t, s, key, "theirs")
+	one := drivertest.Get(t, s, key)
 	check("one other write since", mine, one, driver.NotApplied)
 	check("one other write since a removal", removal, one, driver.NotApplied)
 	equal := mine
@@ -124,14 +122,14 @@ func TestResolve(t *testing.T) {
 	check("another history", other, one, driver.Unknown)
 	check("a state before Prev", mine, first, driver.Unknown)
 
-	put(t, s, key, "more")
-	two := get(t, s, key)
+	drivertest.Put(t, s, key, "more")
+	two := drivertest.Get(t, s, key)
 	check("two writes since", mine, two, driver.Unknown)
 	check("two writes since a removal", removal, two, driver.NotApplied)
-	swap(t, s, driver.Swap{Key: key, Prev: two, Remove: true}, driver.Applied)
-	check("removed since", mine, get(t, s, key), driver.Unknown)
-	check("removed since a removal", removal, get(t, s, key), driver.Unknown)
-	put(t, s, key, "new")
-	check("created anew since", mine, get(t, s, key), driver.Unknown)
-	check("created anew since a removal", removal, get(t, s, key), driver.Unknown)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: two, Remove: true}, driver.Applied)
+	check("removed since", mine, drivertest.Get(t, s, key), driver.Unknown)
+	check("removed since a removal", removal, drivertest.Get(t, s, key), driver.Unknown)
+	drivertest.Put(t, s, key, "new")
+	check("created anew since", mine, drivertest.Get(t, s, key), driver.Unknown)
+	check("created anew since a removal", removal, drivertest.Get(t, s, key), driver.Unknown)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/certs"
 	"github.com/polykv/polykv/internal/testserver/servertest"
@@ -29,9 +30,9 @@ func mutualConfig(t testing.TB) Config {
 
 func TestMutualTLS(t *testing.T) {
 	s := open(t, mutualConfig(t))
-	put(t, s, t.Name(), "v")
+	drivertest.Put(t, s, t.Name(), "v")
 	f := follow(t, s, driver.Range{Key: t.Name()})
-	f.sees(t, map[string]string{t.Name(): "v"})
+	f.Sees(t, map[string]string{t.Name(): "v"})
 }
 
 func TestServerTLS(t *testing.T) {
@@ -39,14 +40,14 @@ func TestServerTLS(t *testing.T) {
 	cfg := configFor(c)
 	cfg.Endpoints = c.URLs()
 	cfg.TLS = config.TLS{Enabled: true, CAFile: c.Authority().File()}
-	put(t, open(t, cfg), "k", "v")
+	drivertest.Put(t, open(t, cfg), "k", "v")
 
 	plain := open(t, configFor(c))
-	if _, err := plain.Get(withTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"}); err == nil {
+	if _, err := plain.Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"}); err == nil {
 		t.Error("a plain connection to a TLS server works")
 	}
 	cfg.TLS = config.TLS{} // the system's authorities
-	_, err := open(t, cfg).Get(withTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"})
+	_, err := open(t, cfg).Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"})
 	if !driver.IsPermanent(err) || !errors.As(err, new(x509.UnknownAuthorityError)) {
 		t.Errorf("unknown authority: %v", err)
 	}
@@ -88,7 +89,7 @@ func TestRefusedCertificates(t *testing.T) {
 			test.change(&cfg.TLS)
 			s := open(t, cfg)
 			start := time.Now()
-			res, err := s.Swap(withTimeout(t, 10*time.Second), driver.Swap{Key: t.Name(), ID: 1})
+			res, err := s.Swap(drivertest.WithTimeout(t, 10*time.Second), driver.Swap{Key: t.Name(), ID: 1})
 			if res.Outcome != driver.NotApplied || !driver.IsPermanent(err) ||
 				!strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), cfg.Endpoints[0]) {
 				t.Errorf("%v, permanent %v: %v", res.Outcome, driver.IsPermanent(err), err)
@@ -96,7 +97,7 @@ func TestRefusedCertificates(t *testing.T) {
 			if d := time.Since(start); d > cfg.DialTimeout {
 				t.Errorf("after %v", d)
 			}
-			if err := s.Watch(withTimeout(t, 10*time.Second), driver.Range{Key: "k"}, func(driver.Event) {}); !driver.IsPermanent(err) {
+			if err := s.Watch(drivertest.WithTimeout(t, 10*time.Second), driver.Range{Key: "k"}, func(driver.Event) {}); !driver.IsPermanent(err) {
 				t.Errorf("watch: %v", err)
 			}
 		})
@@ -107,10 +108,10 @@ func TestRefusedCertificates(t *testing.T) {
 func TestRefusedByOneOfTwo(t *testing.T) {
 	cfg := mutualConfig(t)
 	cfg.TLS.ServerName = "other.example"
-	cfg.Endpoints = append(cfg.Endpoints, unused(t))
+	cfg.Endpoints = append(cfg.Endpoints, drivertest.Unused(t))
 	s := open(t, cfg)
-	eventually(t, func() error {
-		_, err := s.Get(withTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"})
+	drivertest.Eventually(t, func() error {
+		_, err := s.Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"})
 		if err == nil || driver.IsPermanent(err) {
 			t.Fatalf("get: %v", err)
 		}
@@ -140,7 +141,7 @@ func TestRefusalIsForgotten(t *testing.T) {
 	}
 	cfg.TLS.CertFile, cfg.TLS.KeyFile = expired.CertFile, expired.KeyFile
 	s := open(t, cfg)
-	if _, err := s.Get(withTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"}); !driver.IsPermanent(err) {
+	if _, err := s.Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"}); !driver.IsPermanent(err) {
 		t.Fatalf("get: %v", err)
 	}
 	for file, data := range map[string][]byte{expired.CertFile: good, expired.KeyFile: key} {
@@ -148,8 +149,8 @@ func TestRefusalIsForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, func() error {
-		_, err := s.Get(withTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"})
+	drivertest.Eventually(t, func() error {
+		_, err := s.Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"})
 		return err
 	})
 }
