@@ -239,7 +239,8 @@ func TestCutoverThatCanNotBeUndoneSaysSo(t *testing.T) {
 	r.want("sealed standby")
 }
 
-// Somebody who is not coordinated writes to a fenced store without end.
+// Somebody who is not coordinated writes to a fenced store without end, right
+// after each copy.
 func TestCutoverGivesUpOnAForeignWriter(t *testing.T) {
 	r := newRig(t)
 	r.put(0, "k", "v")
@@ -248,7 +249,13 @@ func TestCutoverGivesUpOnAForeignWriter(t *testing.T) {
 	r.hooks[1].onScan = func() {
 		if r.states() == "sealed filling" {
 			n++
-			r.put(1, fmt.Sprintf("foreign-%d", n), "v")
+			r.put(1, "k", fmt.Sprint("foreign ", n))
+		}
+	}
+	r.hooks[1].onGet = func(key string) { // with which a key that was copied is verified
+		if key == "k" && n > 0 {
+			n++
+			r.put(1, "k", fmt.Sprint("foreign ", n))
 		}
 	}
 	_, err := r.migration(Options{}).Cutover(t.Context())

@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/polykv/polykv/kv"
@@ -13,7 +14,7 @@ const (
 	// more than this to do, so that little is left to do while writes wait.
 	fewKeys      = 100
 	maxPrepare   = 5
-	maxComplete  = 20
+	maxComplete  = 5
 	maxReported  = 100
 	finishChecks = 6 // readings of a key before Finish calls it different
 )
@@ -45,25 +46,29 @@ func (r *run) prepare(ctx context.Context, s step, guard *kv.Guard) error {
 	return nil
 }
 
-// complete copies what differs while nobody else writes to either store, until
-// one round through all keys has found no difference: that round is the proof.
+// complete goes through all keys while nobody else writes to either store. Each
+// is seen equal, by both scans or, if it had to be copied, by reading it
+// again on both sides; it can't change after that.
 func (r *run) complete(ctx context.Context, s step, guard *kv.Guard) error {
 	sum := Totals{}
 	r.result.Fenced = &sum
+	var err error
 	for range maxComplete {
-		t, err := r.copyAll(ctx, s, guard, Completing)
+		var t Totals
+		t, err = r.copyAll(ctx, s, guard, Completing)
 		add(&sum, t)
-		if err != nil || r.opts.DryRun || t.Different == 0 {
+		if !errors.Is(err, side.ErrDiffers) {
 			return err
 		}
 	}
-	return fmt.Errorf("store %q still differs from store %q after %d rounds, though both are fenced: somebody writes to one of them who is not coordinated",
-		r.to(s).Name(), r.from(s).Name(), maxComplete)
+	return fmt.Errorf("store %q still differs from store %q after %d rounds, though both are fenced: somebody writes to one of them who is not coordinated: %w",
+		r.to(s).Name(), r.from(s).Name(), maxComplete, err)
 }
 
 func (r *run) copyAll(ctx context.Context, s step, guard *kv.Guard, work Work) (Totals, error) {
 	return side.Copy(ctx, r.from(s), r.to(s), side.CopyOptions{
-		Guard: guard, Equal: r.opts.Equal, DeleteExtra: true, DryRun: r.opts.DryRun, Workers: r.opts.Workers, Progress: r.progress(work),
+		Guard: guard, Equal: r.opts.Equal, DeleteExtra: true, Verify: work == Completing,
+		DryRun: r.opts.DryRun, Workers: r.opts.Workers, Progress: r.progress(work),
 	})
 }
 

@@ -27,6 +27,12 @@ type CopyOptions struct {
 	// they are counted as kept.
 	DeleteExtra bool
 
+	// Verify reads every key that was to be copied again on both sides, after
+	// it was. One that differs then counts as failed, with ErrDiffers: somebody
+	// else writes it. With nobody else writing to either side, a Copy without
+	// an error has thus seen every key equal.
+	Verify bool
+
 	// DryRun counts what would be done and writes nothing.
 	DryRun bool
 
@@ -36,6 +42,10 @@ type CopyOptions struct {
 	// Progress is called now and then, and at the end, one call at a time.
 	Progress func(Totals)
 }
+
+// ErrDiffers is matched by the Failure of a key that differed right after it was
+// copied.
+var ErrDiffers = errors.New("differs right after it was copied")
 
 // Failure is a key that could not be copied.
 type Failure struct {
@@ -156,6 +166,9 @@ func (c *copier) copy(ctx context.Context, key string) {
 		return
 	}
 	exists, wrote, err := c.task.copy(ctx, key)
+	if err == nil && c.opts.Verify {
+		err = c.verify(ctx, key)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -169,6 +182,14 @@ func (c *copier) copy(ctx context.Context, key string) {
 	case wrote:
 		c.done(exists)
 	}
+}
+
+func (c *copier) verify(ctx context.Context, key string) error {
+	a, b, err := c.task.read(ctx, key)
+	if err == nil && !c.task.equal(a, b) {
+		err = fmt.Errorf("%q %w", key, ErrDiffers)
+	}
+	return err
 }
 
 func (c *copier) finish(ctx context.Context, err error) (Totals, error) {

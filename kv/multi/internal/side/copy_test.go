@@ -184,3 +184,17 @@ func TestCopyGoesOnAfterAKeyThatFails(t *testing.T) {
 	wantErr(t, err, kv.ErrTooLarge)
 	to.want(t, "small", "v")
 }
+
+func TestCopyVerifiesWhatItCopied(t *testing.T) {
+	from, to := fill(t, 10)
+	to.hooks.onGet = func(req driver.GetRequest) {
+		if req.Key == "z-different" && to.hooks.swaps.Load() > 2 { // all are copied
+			to.put(t, "z-different", "foreign")
+		}
+	}
+	totals, err := Copy(t.Context(), from.Side, to.Side, CopyOptions{DeleteExtra: true, Verify: true, Workers: 1})
+	wantErr(t, err, ErrDiffers)
+	if !strings.Contains(err.Error(), "z-different") || totals.Failed != 1 || totals.Copied != 1 || totals.Deleted != 1 {
+		t.Errorf("%+v, %v", totals, err)
+	}
+}
