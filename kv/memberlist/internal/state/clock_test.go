@@ -47,9 +47,11 @@ func TestSlowClockTrustsMedian(t *testing.T) {
 	n.Observe("b", epoch.Add(time.Hour))
 	n.apply(u, Ahead)
 	n.Observe("liar", epoch.Add(10*365*24*time.Hour))
+	n.Observe("stopped", epoch.Add(-10*365*24*time.Hour))
 	n.apply(u, Changed)
 	n.apply(textAt("l", at(2*time.Hour)), Ahead)
 	n.Forget("a")
+	n.Forget("stopped")
 	n.apply(textAt("l", at(time.Hour+40*time.Second)), Ahead)
 	if err := n.Health(); err != nil {
 		t.Errorf("a slow clock is no reason to be unhealthy: %v", err)

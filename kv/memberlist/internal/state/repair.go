@@ -17,7 +17,7 @@ func (s *Store) Refused(key string, e, v Version) {
 	sh := s.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if r := sh.records[key]; r != nil && r.e == e && r.v == v && !r.hidden {
+	if r := sh.records[key]; r != nil && r.e == e && r.v == v {
 		s.hide(sh, r)
 	}
 }

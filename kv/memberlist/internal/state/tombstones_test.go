@@ -110,6 +110,14 @@ func TestPartsExpire(t *testing.T) {
 	u := n.write(stampsCodec, "k", n.clone("k", func(s stamps) { delete(s, "x") }))
 	peer.apply(u, Changed)
 	n.want("k", `{"-x":true,"y":true}`)
+	e, v := n.Get("k").Versions()
+	n.Refused("k", e, v)
+	n.Expire(false)
+	if n.Health() == nil {
+		t.Error("a state that was refused isn't any more")
+	}
+	n.now = epoch.Add(2 * time.Second)
+	n.Restamp()
 	seq := n.Get("k").Seq()
 	root := n.root("stamps")
 	peer.now = epoch.Add(2 * time.Hour)

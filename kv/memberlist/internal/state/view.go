@@ -264,9 +264,6 @@ func (r *Record) checkGrowth(base *Record, limit int) error {
 		return err
 	}
 	r.bound = len(encoded)
-	if r.bound <= limit {
-		return nil
-	}
 	if base.live() && base.merge != nil {
 		if before, err := base.Encoded(); err == nil && len(encoded) <= len(before) {
 			return nil
