@@ -89,9 +89,7 @@ func listPages(t *trial) {
 func listThousands(t *trial) {
 	n := t.many(1203, 60)
 	c := t.open(func(o *kv.Options) {
-		if n < 1000 { // then there is a page that it doesn't fit in
-			o.ScanPage = n - 3
-		}
+		o.ScanPage = n - 3 // there is a page that it doesn't fit in
 	})
 	keys := t.fill(c, "k/", n)
 	t.wantList(c, "", keys...)

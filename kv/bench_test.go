@@ -2,6 +2,7 @@ package kv_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/polykv/polykv/kv"
@@ -58,4 +59,18 @@ func BenchmarkGet(b *testing.B) {
 			}
 		}
 	})
+}
+
+func BenchmarkList2000(b *testing.B) {
+	c := benchClient(b)
+	for i := range 2000 {
+		if err := c.CAS(b.Context(), fmt.Sprintf("bench/list/%07d", i), toggle); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		if keys, err := c.List(b.Context(), "bench/list/"); err != nil || len(keys) != 2000 {
+			b.Fatal(len(keys), err)
+		}
+	}
 }

@@ -7,8 +7,11 @@ import "testing"
 func FuzzIsPlain(f *testing.F) {
 	for _, key := range []string{
 		"a", "a/b", "/a", "a/", "a//b", "./a", "a/./b", "a/..", ".polykv", "a/.polykv/b", ".hidden", "a\x00", "a\x7f", "é", "a b", "",
+		"abcdefg/h", "abcdefg/.h", "abcdefg//h", "abcdefgh/.i", "abcdefgh.i/j", "abcdefgh/ijklmno/", "abcdefghijk\x1f", "abcdefgh\x7f.......",
 	} {
 		f.Add(key)
+		f.Add("12345678" + key)
+		f.Add(key + "12345678")
 	}
 	f.Fuzz(func(t *testing.T, key string) {
 		valid := checkForm(key) == nil && !isReserved(key)

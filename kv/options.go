@@ -57,6 +57,10 @@ type Options struct {
 	// read. Default 1000.
 	ScanPage int
 
+	// ListPage is the number of keys asked for at once by List. Default:
+	// ScanPage if that is set, else 10,000.
+	ListPage int
+
 	// Logger gets what has no caller to be told. Default slog.Default().
 	Logger *slog.Logger
 
@@ -78,6 +82,7 @@ func DefaultOptions() Options {
 		RememberBytes:     16 << 20,
 		RememberFor:       5 * time.Minute,
 		ScanPage:          1000,
+		ListPage:          10_000,
 	}
 }
 
@@ -107,6 +112,7 @@ func (o Options) Validate() error {
 		{"MaxValueSize", o.MaxValueSize},
 		{"RememberBytes", o.RememberBytes},
 		{"ScanPage", o.ScanPage},
+		{"ListPage", o.ListPage},
 	} {
 		if n.value < 0 {
 			return fmt.Errorf("kv.Options.%s is %d; it must not be negative", n.name, n.value)
@@ -131,6 +137,8 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.RememberEntries, d.RememberEntries)
 	orDefault(&o.RememberBytes, d.RememberBytes)
 	orDefault(&o.RememberFor, d.RememberFor)
+	orDefault(&o.ListPage, o.ScanPage)
+	orDefault(&o.ListPage, d.ListPage)
 	orDefault(&o.ScanPage, d.ScanPage)
 	if o.Backend == "" {
 		o.Backend = "kv"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/polykv/polykv/kv/driver"
 )
@@ -31,11 +32,7 @@ func (c *client) get(ctx context.Context, op string, req driver.GetRequest) (dri
 	if err := c.admit(ctx, req.Key, req.Guard); err != nil {
 		return driver.Entry{}, nil, c.fail(op, req.Key, err)
 	}
-	var entry driver.Entry
-	err := c.engine.read(ctx, "get", func(ctx context.Context) (err error) {
-		entry, err = c.engine.store.Get(ctx, req)
-		return err
-	})
+	entry, err := c.engine.readOne(ctx, req)
 	if err != nil {
 		return driver.Entry{}, nil, c.fail(op, req.Key, err)
 	}
@@ -48,6 +45,20 @@ func (c *client) get(ctx context.Context, op string, req driver.GetRequest) (dri
 		return entry, nil, c.fail(op, req.Key, err)
 	}
 	return entry, value, nil
+}
+
+// readOne reads one key, again and again if need be.
+func (e *engine) readOne(ctx context.Context, req driver.GetRequest) (entry driver.Entry, err error) {
+	if e.direct() { // nearly always this is all there is to it
+		if entry, err = e.store.Get(ctx, req); err == nil {
+			return entry, nil
+		}
+	}
+	err = e.read(ctx, "get", func(ctx context.Context) (err error) {
+		entry, err = e.store.Get(ctx, req)
+		return err
+	})
+	return entry, err
 }
 
 // Ping implements Pinger.
@@ -84,6 +95,9 @@ func (c *client) List(ctx context.Context, prefix string) ([]string, error) {
 	if c.engine.ctx.Err() != nil {
 		return nil, c.fail("List", prefix, ErrClosed)
 	}
+	if lister, ok := c.engine.store.(driver.KeyLister); ok {
+		return c.listAtOnce(ctx, lister, prefix)
+	}
 	keys := []string{}
 	req := driver.ScanRequest{Prefix: prefix, KeysOnly: true, AllowStale: true}
 	for page, err := range c.engine.pages(ctx, req) {
@@ -99,6 +113,24 @@ func (c *client) List(ctx context.Context, prefix string) ([]string, error) {
 				keys = append(keys, entry.Key)
 			}
 		}
+	}
+	return keys, nil
+}
+
+func (c *client) listAtOnce(ctx context.Context, lister driver.KeyLister, prefix string) (keys []string, err error) {
+	if ctx.Err() != nil {
+		return nil, c.fail("List", prefix, ctxError(ctx, nil))
+	}
+	err = c.engine.read(ctx, "scan", func(ctx context.Context) (err error) {
+		keys, err = lister.Keys(ctx, prefix)
+		return err
+	})
+	if err != nil {
+		return nil, c.fail("List", prefix, err)
+	}
+	keys = slices.DeleteFunc(keys, func(key string) bool { return !c.visible(prefix, key) })
+	if keys == nil {
+		keys = []string{}
 	}
 	return keys, nil
 }
@@ -148,6 +180,9 @@ func (e *engine) pages(ctx context.Context, first driver.ScanRequest) iter.Seq2[
 		}
 		req := first
 		req.Limit = e.opts.ScanPage
+		if req.KeysOnly {
+			req.Limit = e.opts.ListPage
+		}
 		restarts := 0
 		for more := true; more; {
 			page, err := e.page(ctx, req)

@@ -57,12 +57,19 @@ func (e *engine) attempt(ctx context.Context, op string, limit time.Duration, do
 	return err
 }
 
+// direct reports whether a request needs neither a limit of its time nor to be
+// told of: the store never waits and nobody observes.
+func (e *engine) direct() bool {
+	_, unobserved := e.opts.Observer.(NopObserver)
+	return e.local && unobserved
+}
+
 // attemptLocal is attempt without timers, for a store that never waits.
 func (e *engine) attemptLocal(ctx context.Context, op string, do func(ctx context.Context) error) error {
 	if e.ctx.Err() != nil {
 		return ErrClosed
 	}
-	if _, unobserved := e.opts.Observer.(NopObserver); unobserved {
+	if e.direct() {
 		return do(ctx)
 	}
 	start := time.Now()

@@ -123,7 +123,7 @@ func breakable(r *rig) (breakNow chan error) {
 }
 
 func TestWatchResynchronises(t *testing.T) {
-	r := newRig(t, kv.Options{MinBackoff: 200 * time.Millisecond})
+	r := newRig(t, kv.Options{MinBackoff: 2 * time.Second, MaxBackoff: 2 * time.Second})
 	breakNow := breakable(r)
 	for _, key := range []string{"changed", "deleted", "recreated", "same"} {
 		r.put(r.other, key, "1")

@@ -1,5 +1,7 @@
 package driver
 
+import "context"
+
 // Resolver is an optional interface of a Store that can tell more about an
 // Unknown swap than its version alone.
 //
@@ -20,6 +22,14 @@ type Resolver interface {
 // no timer and no derived context on a call.
 type NonBlocking interface {
 	NonBlocking() bool
+}
+
+// KeyLister is an optional interface of a Store that lists keys alone at less
+// cost than Scan does.
+type KeyLister interface {
+	// Keys returns all keys that begin with prefix, in ascending byte order
+	// and of one moment after the call began. The slice is the caller's.
+	Keys(ctx context.Context, prefix string) ([]string, error)
 }
 
 // ValueStore is an optional interface of a Store that keeps values decoded,

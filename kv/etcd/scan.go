@@ -68,10 +68,11 @@ func page(resp *pb.RangeResponse, snap *snapshot, gen uint64, keysOnly bool) dri
 	p := driver.Page{Entries: make([]driver.Entry, len(resp.Kvs)), More: resp.More, Snapshot: next, Generation: gen}
 	size := 1
 	for i, kv := range resp.Kvs {
-		p.Entries[i] = existing(kv, gen)
 		if keysOnly {
-			p.Entries[i].Value = nil
+			p.Entries[i] = driver.Entry{Key: string(kv.Key), Version: driver.Version(kv.ModRevision), Generation: gen}
+			continue
 		}
+		p.Entries[i] = existing(kv, gen)
 		size += len(kv.Key) + len(kv.Value)
 	}
 	if !keysOnly && len(resp.Kvs) > 0 {

@@ -26,6 +26,7 @@ type handle struct {
 var (
 	_ driver.Store       = (*handle)(nil)
 	_ driver.NonBlocking = (*handle)(nil)
+	_ driver.KeyLister   = (*handle)(nil)
 )
 
 // Open returns a new handle on s for one client. Closing the handle ends its
@@ -89,6 +90,13 @@ func (h *handle) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page,
 		return driver.Page{}, fmt.Errorf("not a snapshot of this store: %w", driver.ErrSnapshotLost)
 	}
 	return snap.page(&req), nil
+}
+
+func (h *handle) Keys(ctx context.Context, prefix string) ([]string, error) {
+	if err := h.check(ctx); err != nil {
+		return nil, err
+	}
+	return h.store.keys(prefix), nil
 }
 
 func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {

@@ -2,6 +2,7 @@ package inmemory
 
 import (
 	"iter"
+	"slices"
 	"strings"
 
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
@@ -46,6 +47,21 @@ func (sn *snapshot) from(prefix, after string) *iradix.Iterator[*cell] {
 	it := sn.tree.Root().Iterator()
 	it.SeekLowerBound([]byte(max(prefix, after)))
 	return it
+}
+
+// keys returns the keys that begin with prefix. The tree alone is a snapshot of
+// them: what changes in place is values.
+func (s *Store) keys(prefix string) []string {
+	var first [256]string // so that few keys are allocated once and in their size
+	keys := first[:0]
+	s.tree.Load().Root().WalkPrefix([]byte(prefix), func(_ []byte, c *cell) bool {
+		keys = append(keys, c.key)
+		return false
+	})
+	if len(keys) <= len(first) {
+		return slices.Clone(keys)
+	}
+	return keys
 }
 
 // page returns one page of a listing.

@@ -84,3 +84,38 @@ func FuzzScan(f *testing.F) {
 		}
 	})
 }
+
+// TestKeys: a listing of keys alone is that of a scan, at any number of keys
+// and whatever happened to them, and the caller's own.
+func TestKeys(t *testing.T) {
+	s, keys := filled(t, 600)
+	h := s.Open().(driver.KeyLister)
+	for _, key := range []string{keys[0], keys[300], keys[599]} {
+		e, _ := s.Open().Get(ctx, driver.GetRequest{Key: key})
+		if r, err := s.Open().Swap(ctx, driver.Swap{Key: key, Prev: e, Remove: true, ID: 1}); r.Outcome != driver.Applied {
+			t.Fatal(r, err)
+		}
+	}
+	for _, prefix := range []string{"", "bench/", keys[5], keys[5][:len(keys[5])-1], keys[300], keys[5] + "x", "c"} {
+		page, err := s.Open().Scan(ctx, driver.ScanRequest{Prefix: prefix})
+		if err != nil || page.More {
+			t.Fatal(page.More, err)
+		}
+		var want []string
+		for _, e := range page.Entries {
+			want = append(want, e.Key)
+		}
+		for range 2 {
+			got, err := h.Keys(ctx, prefix)
+			if err != nil || !slices.Equal(got, want) {
+				t.Fatalf("prefix %q: %d keys, want the %d of a scan: %v", prefix, len(got), len(want), err)
+			}
+			clear(got) // must not matter to the next
+		}
+	}
+	closed := s.Open()
+	_ = closed.Close()
+	if _, err := closed.(driver.KeyLister).Keys(ctx, ""); !errors.Is(err, driver.ErrClosed) {
+		t.Errorf("Keys of a closed handle: %v", err)
+	}
+}
