@@ -132,6 +132,10 @@ func TestALateMirrorCannotTouchTheNewPrimary(t *testing.T) {
 				<-goOn
 			})
 			return nil
+		}, swapped: func(w driver.Swap, r driver.Result) {
+			if r.Outcome != driver.GuardBroken {
+				t.Errorf("the late mirror's swap under the guard %v: %v", w.Guard, r.Outcome)
+			}
 		}}
 	})
 	var writing sync.WaitGroup

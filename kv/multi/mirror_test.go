@@ -106,6 +106,7 @@ type hooked struct {
 	beforeSwap func(driver.Swap) error // an error: the swap is not sent
 	afterSwap  func(driver.Swap) error // an error: the answer is lost
 	afterGet   func(key string)
+	swapped    func(driver.Swap, driver.Result)
 }
 
 func (h *hooked) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {
@@ -118,6 +119,9 @@ func (h *hooked) Swap(ctx context.Context, s driver.Swap) (driver.Result, error)
 		}
 	}
 	result, err := h.Store.Swap(ctx, s)
+	if h.swapped != nil {
+		h.swapped(s, result)
+	}
 	if h.afterSwap != nil {
 		if lost := h.afterSwap(s); lost != nil {
 			return driver.Result{Outcome: driver.Unknown}, lost
