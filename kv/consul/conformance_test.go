@@ -36,8 +36,13 @@ func TestConformanceOfCluster(t *testing.T) {
 func harness(t testing.TB, n int, o testserver.Options) conformance.Harness {
 	t.Helper()
 	start := func() *testserver.Cluster { return servertest.Consul(t, o) }
+	return harnessAs(n, start, func(*testserver.Cluster) consul.Config { return consul.DefaultConfig() })
+}
+
+// harnessAs is harness for clients with another configuration.
+func harnessAs(n int, start func() *testserver.Cluster, config func(*testserver.Cluster) consul.Config) conformance.Harness {
 	return drivertest.Harness(n, start, func(t conformance.T, c *testserver.Cluster) conformance.Store {
-		s := serverOf(c)
+		s := serverOf(c, config(c))
 		if err := s.wipe(t.Context()); err != nil {
 			t.Fatalf("emptying the server: %v", err)
 		}
@@ -50,10 +55,10 @@ func harness(t testing.TB, n int, o testserver.Options) conformance.Harness {
 // server is a cluster as a case may use and break it.
 type server struct{ drivertest.Server }
 
-func serverOf(c *testserver.Cluster) server {
+func serverOf(c *testserver.Cluster, cfg consul.Config) server {
 	return server{drivertest.Server{Cluster: c, Backend: "consul", OpenStore: func(addr string, log *slog.Logger) (driver.Store, error) {
-		cfg := consul.DefaultConfig()
-		if cfg.Address = c.URLs()[0]; addr != "" {
+		cfg := cfg
+		if cfg.Address = c.Endpoints()[0]; addr != "" {
 			cfg.Address = addr
 		}
 		return consul.Open(cfg, log)
@@ -62,9 +67,9 @@ func serverOf(c *testserver.Cluster) server {
 
 // admin runs f with a plain client of the servers.
 func (s server) admin(f func(*api.Client) error) error {
-	transport := &http.Transport{}
+	transport := &http.Transport{TLSClientConfig: s.TLSConfig()}
 	defer transport.CloseIdleConnections()
-	c, err := api.NewClient(&api.Config{Address: s.URLs()[0], HttpClient: &http.Client{Transport: transport}})
+	c, err := api.NewClient(&api.Config{Address: s.URLs()[0], Token: s.Token(), HttpClient: &http.Client{Transport: transport}})
 	if err != nil {
 		return err
 	}

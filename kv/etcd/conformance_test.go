@@ -39,8 +39,13 @@ func TestConformanceOfCluster(t *testing.T) {
 func harness(t testing.TB, n int, o testserver.Options) conformance.Harness {
 	t.Helper()
 	start := func() *testserver.Cluster { return servertest.Etcd(t, o) }
+	return harnessAs(n, start, func(*testserver.Cluster) etcd.Config { return etcd.DefaultConfig() })
+}
+
+// harnessAs is harness for clients with another configuration.
+func harnessAs(n int, start func() *testserver.Cluster, config func(*testserver.Cluster) etcd.Config) conformance.Harness {
 	return drivertest.Harness(n, start, func(t conformance.T, c *testserver.Cluster) conformance.Store {
-		s := serverOf(c)
+		s := serverOf(c, config(c))
 		if err := s.admin(t.Context(), wipe); err != nil {
 			t.Fatalf("emptying the server: %v", err)
 		}
@@ -56,9 +61,9 @@ func harness(t testing.TB, n int, o testserver.Options) conformance.Harness {
 // server is a cluster as a case may use and break it.
 type server struct{ drivertest.Server }
 
-func serverOf(c *testserver.Cluster) server {
+func serverOf(c *testserver.Cluster, cfg etcd.Config) server {
 	return server{drivertest.Server{Cluster: c, Backend: "etcd", OpenStore: func(addr string, log *slog.Logger) (driver.Store, error) {
-		cfg := etcd.DefaultConfig()
+		cfg := cfg
 		cfg.Endpoints = c.Endpoints()
 		if addr != "" {
 			cfg.Endpoints = []string{addr}
