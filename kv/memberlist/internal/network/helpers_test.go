@@ -167,3 +167,5 @@ func cluster(t testing.TB, config func(name string) Config, count int) []node {
 	awaitPeers(t, count-1, nodes...)
 	return nodes
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

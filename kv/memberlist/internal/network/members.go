@@ -305,7 +305,7 @@ func (m *members) publish() []Peer {
 func (m *members) forget(now time.Time) {
 	newest := map[string]time.Time{}
 	for _, known := range m.known {
-		if live(known.State) && known.Started.After(newest[known.Name]) {
+		if known.Started.After(newest[known.Name]) {
 			newest[known.Name] = known.Started
 		}
 	}

@@ -40,7 +40,8 @@ type Network struct {
 	admission *admission
 	joiner    *joiner
 	traffic   traffic
-	gate      *gate
+	gate      *gate     // of the handler's calls
+	logGate   *gate     // of memberlist's log
 	bufs      sync.Pool // of *cryptBuf
 
 	ctx       context.Context // ends with Close
@@ -67,7 +68,7 @@ func Start(ctx context.Context, cfg Config, handler Handler) (*Network, error) {
 			return nil, err
 		}
 	}
-	n := &Network{cfg: cfg, handler: handler, logger: cfg.Logger, rejects: newRejects(cfg.Logger), gate: newGate()}
+	n := &Network{cfg: cfg, handler: handler, logger: cfg.Logger, rejects: newRejects(cfg.Logger), gate: newGate(), logGate: newGate()}
 	n.bufs.New = func() any { return &cryptBuf{packet: make([]byte, 0, 2048)} }
 	n.ring.Store(r)
 	n.self = Peer{
@@ -145,7 +146,7 @@ func (n *Network) memberlistConfig() *memberlist.Config {
 	c.Ping = &delegate{n}
 	c.Events = n.members
 	c.Alive = n.members
-	c.Logger = bridge(n.logger, n.gate)
+	c.Logger = bridge(n.logger, n.logGate)
 	return c
 }
 
@@ -269,7 +270,8 @@ func (n *Network) Leave(ctx context.Context) error {
 func (n *Network) Close() error {
 	n.closeOnce.Do(func() {
 		n.cancel()
-		n.leaveMu.Lock() // memberlist panics if it is left after its end
+		n.logGate.close() // what ends now fails, which is no news
+		n.leaveMu.Lock()  // memberlist panics if it is left after its end
 		_ = n.list.Shutdown()
 		n.leaveMu.Unlock()
 		n.wire.close()

@@ -72,13 +72,16 @@ func TestLeaveIsToldAtOnceAndIsNoFailure(t *testing.T) {
 	both(t, func(t *testing.T, config func(string) Config) {
 		nodes := cluster(t, func(name string) Config {
 			cfg := config(name)
-			cfg.ProbeInterval = time.Hour // nobody would find out by himself
-			cfg.GossipInterval, cfg.PushPullInterval = time.Hour, 200*time.Millisecond
-			cfg.RejoinInterval = 0
+			cfg.ProbeInterval, cfg.GossipInterval = time.Hour, time.Hour
+			cfg.PushPullInterval, cfg.RejoinInterval = 200*time.Millisecond, 0
 			return cfg
 		}, 5)
+		before := nodes[4].Stats().MembershipSent
 		if err := nodes[4].Leave(t.Context()); err != nil {
 			t.Fatal(err)
+		}
+		if sent := nodes[4].Stats().MembershipSent - before; sent < 4 { // one to each, and the ping
+			t.Errorf("it has told %d", sent)
 		}
 		_ = nodes[4].Close()
 		awaitPeers(t, 3, nodes[:4]...)
