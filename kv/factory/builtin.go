@@ -100,6 +100,9 @@ func (c *Config) setDefaults() {
 			fill(d.field(c), d.newSection())
 		}
 	}
+	if !c.side {
+		c.Multi.init(c.drivers)
+	}
 }
 
 // fill copies the struct behind one pointer to the zero one behind another.

@@ -27,12 +27,13 @@ type ClientConfig struct {
 	ScanPage          int           `yaml:"scan_page"` // entries
 }
 
-// DefaultClientConfig returns the defaults, those of [kv.DefaultOptions].
+// DefaultClientConfig returns the defaults, those of [kv.DefaultOptions] where
+// they don't depend on the backend: an AttemptTimeout of 0 is that of the
+// driver.
 func DefaultClientConfig() ClientConfig {
 	o := kv.DefaultOptions()
 	return ClientConfig{
 		RetryTimeout:      o.RetryTimeout,
-		AttemptTimeout:    o.AttemptTimeout,
 		ContentionTimeout: o.ContentionTimeout,
 		SlowCallback:      o.SlowCallback,
 		MaxAttempts:       o.MaxAttempts,
@@ -56,7 +57,7 @@ func (c *ClientConfig) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 		fs.IntVar(field, prefix+name, *field, usage)
 	}
 	duration(&c.RetryTimeout, "retry-timeout", "how long a call is retried while the store can't be reached")
-	duration(&c.AttemptTimeout, "attempt-timeout", "how long one request may take before its answer counts as lost")
+	duration(&c.AttemptTimeout, "attempt-timeout", "how long one request may take before its answer counts as lost; 0: 3s, on Consul 8s")
 	duration(&c.ContentionTimeout, "contention-timeout", "how long a compare-and-swap goes on against other writers")
 	duration(&c.SlowCallback, "slow-callback", "how long a compare-and-swap callback may hold up others of its key")
 	number(&c.MaxAttempts, "max-attempts", "how often a compare-and-swap callback that asks for a retry is called")

@@ -24,8 +24,13 @@ import (
 // It is not safe for concurrent use while it is being filled, and must not be
 // copied after RegisterFlags.
 type Config struct {
-	// Backend is the name of the driver to use. It has no default.
+	// Backend is the name of the driver to use, or "multi" for two stores. It
+	// has no default.
 	Backend string `yaml:"backend"`
+
+	// Name is what one of the two stores of Multi is told from the other one
+	// by, in commands and in the stores' records. Elsewhere it must be empty.
+	Name string `yaml:"name"`
 
 	// Prefix is put before every key, see [kv.Prefix]. It is empty or ends
 	// in "/".
@@ -47,6 +52,10 @@ type Config struct {
 	// but is of no effect, where Deps.Memberlist is set.
 	Memberlist memberlist.Config `yaml:"memberlist"`
 
+	// Multi is the section of the backend "multi".
+	Multi MultiConfig `yaml:"multi"`
+
+	side    bool               // it is one of the two stores of a Multi
 	drivers *Drivers           // nil: those of Builtin
 	other   map[string]Section // the sections of drivers without a field here
 	given   []givenFlag
@@ -88,6 +97,9 @@ func (c *Config) section(d Driver) Section {
 // asserted to the driver's own type and filled; nil if there is no such driver.
 // Polykv's own drivers have fields in Config as well.
 func (c *Config) Section(name string) Section {
+	if name == multiBackend && !c.side {
+		return &c.Multi
+	}
 	d, err := c.set().lookup(name)
 	if err != nil {
 		return nil
@@ -98,6 +110,9 @@ func (c *Config) Section(name string) Section {
 // Target says what server the chosen backend leads to; the zero Target if the
 // backend has none or isn't known.
 func (c *Config) Target() Target {
+	if c.isMulti() {
+		return c.Multi.target()
+	}
 	d, err := c.set().lookup(c.Backend)
 	if err != nil {
 		return Target{}
@@ -115,9 +130,20 @@ func (c *Config) Target() Target {
 // path and what is allowed. Only the section of the chosen backend is looked
 // at. It contacts nobody.
 func (c *Config) Validate() error {
-	d, err := c.set().lookup(c.Backend)
-	if err != nil {
-		return inField("backend", 0, err)
+	var name string
+	var section Section
+	if c.isMulti() {
+		c.init()
+		name, section = multiBackend, &c.Multi
+	} else {
+		d, err := c.set().lookup(c.Backend)
+		if err != nil {
+			return inField("backend", 0, err)
+		}
+		name, section = d.Name, c.section(d)
+	}
+	if c.Name != "" && !c.side {
+		return &FieldError{Field: "name", Err: errors.New("only the stores of the section multi have names")}
 	}
 	if err := kv.CheckNamespace(c.Prefix); err != nil {
 		return inField("prefix", 0, err)
@@ -125,9 +151,11 @@ func (c *Config) Validate() error {
 	if err := c.Client.Validate(); err != nil {
 		return inField("client", 0, err)
 	}
-	section := c.section(d)
-	return inSection(d.Name, section, section.Validate())
+	return inSection(name, section, section.Validate())
 }
+
+// isMulti reports whether the backend is two stores.
+func (c *Config) isMulti() bool { return c.Backend == multiBackend && !c.side }
 
 // RegisterFlags adds a flag for every field of every driver to fs, each name
 // beginning with prefix, which is empty or, like "kv.", ends in ".". The
@@ -153,7 +181,13 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 // bind adds flags that write straight into c.
 func (c *Config) bind(fs *pflag.FlagSet, prefix string) {
 	set := c.set()
-	fs.StringVar(&c.Backend, prefix+"backend", c.Backend, fmt.Sprintf("the `store` to use: %s", set))
+	if c.side {
+		fs.StringVar(&c.Backend, prefix+"backend", c.Backend, fmt.Sprintf("the `store` to use: %s", set))
+		fs.StringVar(&c.Name, prefix+"name", c.Name, "what the store is told from the other one by; empty: its backend")
+	} else {
+		fs.StringVar(&c.Backend, prefix+"backend", c.Backend, fmt.Sprintf("the `store` to use: %s; or multi, for two of them", set))
+		defer c.Multi.RegisterFlags(fs, prefix+multiBackend+".")
+	}
 	fs.StringVar(&c.Prefix, prefix+"prefix", c.Prefix, `put before every key; empty or ending in "/"`)
 	c.Client.RegisterFlags(fs, prefix+"client.")
 	for _, d := range set.list {
@@ -244,8 +278,14 @@ func (c *Config) UnmarshalYAML(node *yaml.Node) error {
 // is printed.
 func (c *Config) entries() []entry {
 	all := []entry{{"backend", &c.Backend}, {"prefix", &c.Prefix}, {"client", &c.Client}}
+	if c.side {
+		all = append(all, entry{"name", &c.Name})
+	}
 	for _, d := range c.set().list {
 		all = append(all, entry{d.Name, c.section(d)})
+	}
+	if !c.side {
+		all = append(all, entry{multiBackend, &c.Multi})
 	}
 	return all
 }

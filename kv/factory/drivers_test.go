@@ -21,7 +21,7 @@ func TestZeroDriversWork(t *testing.T) {
 	}
 	wantError(t, cfg.Validate(), "none") // a configuration keeps the set it was made of
 	cfg = drivers.NewConfig()
-	wantError(t, cfg.Load(strings.NewReader("etcd: {}")), `line 1: etcd: unknown field; known here: backend, bolt, client, prefix`)
+	wantError(t, cfg.Load(strings.NewReader("etcd: {}")), `line 1: etcd: unknown field; known here: backend, bolt, client, multi, prefix`)
 	cfg.Backend = "bolt"
 	cfg.Section("bolt").(*boltConfig).Path = "/data"
 	client, err := factory.New(t.Context(), cfg, codec.String{}, factory.Deps{})

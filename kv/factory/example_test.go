@@ -46,7 +46,7 @@ func ExampleConfig_Load() {
 	fmt.Println(cfg.Load(strings.NewReader("bakend: etcd\n")))
 	// Output:
 	// line 3: etcd.dial_timeout: "soon" is not a duration; write it like 500ms, 10s or 1m30s
-	// line 1: bakend: unknown field, did you mean "backend"?; known here: backend, client, consul, etcd, inmemory, memberlist, prefix
+	// line 1: bakend: unknown field, did you mean "backend"?; known here: backend, client, consul, etcd, inmemory, memberlist, multi, prefix
 }
 
 // A driver of somebody else's joins.

@@ -12,6 +12,7 @@ import (
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/memberlist"
 	"github.com/polykv/polykv/kv/metrics"
+	"github.com/polykv/polykv/kv/multi"
 )
 
 // Deps are what a client uses of its program. Every field may be left out.
@@ -47,6 +48,9 @@ func New(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Clien
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.isMulti() {
+		return newMulti(ctx, cfg, cdc, deps)
+	}
 	d, err := cfg.set().lookup(cfg.Backend)
 	if err != nil {
 		return nil, err
@@ -76,6 +80,29 @@ func New(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Clien
 		return nil, errors.Join(inField("prefix", 0, err), client.Close())
 	}
 	return measure(prefixed), nil // outermost, so that a Ping below the prefix is measured too
+}
+
+// newMulti is New for two stores.
+func newMulti(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Client, error) {
+	measure := func(c kv.Client) kv.Client { return c }
+	var observer multi.Observer = multi.NopObserver{}
+	if deps.Registerer != nil {
+		m, err := metrics.New(deps.Registerer, metrics.Options{})
+		if err != nil {
+			return nil, err
+		}
+		measure = func(c kv.Client) kv.Client { return m.Wrap(c, multiBackend) }
+		observer = m.MirrorObserver()
+	}
+	client, err := cfg.Multi.open(ctx, cdc, deps, observer)
+	if err != nil {
+		return nil, err
+	}
+	prefixed, err := kv.Prefix(client, cfg.Prefix)
+	if err != nil {
+		return nil, errors.Join(inField("prefix", 0, err), client.Close())
+	}
+	return measure(prefixed), nil
 }
 
 // open returns the driver's client, without prefix and metrics.

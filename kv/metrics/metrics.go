@@ -23,6 +23,12 @@
 //	polykv_watch_lag_seconds               {backend}                     histogram, Observer
 //	polykv_watch_resyncs_total             {backend, reason}             counter, Observer
 //	polykv_skipped_keys_total              {backend}                     counter, Observer
+//	polykv_mirror_duration_seconds         {backend}                     histogram, MirrorObserver
+//	polykv_mirror_errors_total             {backend, reason}             counter, MirrorObserver
+//	polykv_mirror_backlog_keys             {backend}                     gauge, MirrorObserver
+//	polykv_mirror_repairs_total            {backend, outcome}             counter, MirrorObserver
+//	polykv_mirror_differences_total        {backend}                     counter, MirrorObserver
+//	polykv_primary_changes_total           {backend}                     counter, MirrorObserver
 //
 // The label reason is one word for the first of these that the error matches:
 // indeterminate, closed, fenced, conflict, invalid_key, too_large, permission,
@@ -64,6 +70,13 @@ type Metrics struct {
 	watchLag        *prometheus.HistogramVec
 	watchResyncs    *prometheus.CounterVec
 	skippedKeys     *prometheus.CounterVec
+
+	mirrorDuration    *prometheus.HistogramVec
+	mirrorErrors      *prometheus.CounterVec
+	mirrorBacklog     *prometheus.GaugeVec
+	mirrorRepairs     *prometheus.CounterVec
+	mirrorDifferences *prometheus.CounterVec
+	primaryChanges    *prometheus.CounterVec
 }
 
 var _ prometheus.Collector = (*Metrics)(nil)
@@ -131,6 +144,19 @@ func newMetrics(durations []float64) *Metrics {
 			"Times that a watch lost the store and started again.", "backend", "reason"),
 		skippedKeys: counter("skipped_keys_total",
 			"Keys found in the store that are no valid keys and were left out, each time anew.", "backend"),
+		mirrorDuration: histogram("mirror_duration_seconds",
+			"How long it took to make a key in a store equal to the primary's, in seconds.", durations, "backend"),
+		mirrorErrors: counter("mirror_errors_total",
+			"Attempts to mirror a key into a store that failed.", "backend", "reason"),
+		mirrorBacklog: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: "polykv", Name: "mirror_backlog_keys", Help: "Keys that are left to be mirrored into a store.",
+		}, []string{"backend"}),
+		mirrorRepairs: counter("mirror_repairs_total",
+			"Comparisons of the whole stores that ended.", "backend", "outcome"),
+		mirrorDifferences: counter("mirror_differences_total",
+			"Keys that comparisons of the whole stores found different.", "backend"),
+		primaryChanges: counter("primary_changes_total",
+			"Times that a store became primary.", "backend"),
 	}
 }
 
@@ -149,6 +175,7 @@ func (m *Metrics) collectors() []prometheus.Collector {
 		m.operationDuration, m.operationErrors, m.watchesRunning,
 		m.requestDuration, m.requestErrors, m.swaps, m.swapCallers, m.casCallbacks, m.casErrors,
 		m.watchEvents, m.watchLag, m.watchResyncs, m.skippedKeys,
+		m.mirrorDuration, m.mirrorErrors, m.mirrorBacklog, m.mirrorRepairs, m.mirrorDifferences, m.primaryChanges,
 	}
 }
 

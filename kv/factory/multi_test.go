@@ -1,0 +1,118 @@
+package factory_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/factory"
+	"github.com/polykv/polykv/kv/multi"
+)
+
+const twoStores = `
+backend: multi
+multi:
+  primary: {backend: inmemory, name: old, prefix: a/, inmemory: {name: multi-test}}
+  secondary: {backend: inmemory, name: new, prefix: b/, inmemory: {name: multi-test}}
+  mirror_timeout: 3s
+`
+
+func TestTwoStores(t *testing.T) {
+	cfg := factory.NewConfig()
+	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	cfg.RegisterFlags(fs, "kv.")
+	if err := fs.Parse([]string{"--kv.multi.secondary.prefix=c/", "--kv.multi.mirror-workers", "7"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := cfg.Load(strings.NewReader(twoStores)); err != nil {
+		t.Fatal(err)
+	}
+	if m := cfg.Multi; m.Primary.Prefix != "a/" || m.Secondary.Prefix != "c/" || m.MirrorWorkers != 7 || m.MirrorTimeout.Seconds() != 3 || !m.Mirror {
+		t.Fatalf("the section is %v", cfg)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	client, err := factory.New(t.Context(), cfg, codec.String{}, factory.Deps{Registerer: registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.CAS(t.Context(), "k", func(any) (any, bool, error) { return "v", false, nil }); err != nil {
+		t.Fatal(err)
+	}
+	plain := factory.NewConfig()
+	plain.Backend, plain.InMemory.Name = "inmemory", "multi-test"
+	outside, err := factory.New(t.Context(), plain, codec.String{}, factory.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer outside.Close()
+	for _, key := range []string{"a/k", "c/k"} {
+		if got, err := outside.Get(t.Context(), key); got != "v" || err != nil {
+			t.Errorf("%s is %v, %v", key, got, err)
+		}
+	}
+	metrics, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, m := range metrics {
+		found = found || m.GetName() == "polykv_mirror_duration_seconds" && m.GetMetric()[0].GetHistogram().GetSampleCount() == 1
+	}
+	if !found {
+		t.Error("the mirrored write is not among the metrics")
+	}
+}
+
+func TestTwoStoresThatAreWrong(t *testing.T) {
+	for change, want := range map[string]string{
+		"--multi.secondary.name=old":        `multi.secondary.name: both stores are named "old"`,
+		"--multi.secondary.backend=multi":   `multi.secondary.backend: unknown backend "multi"`,
+		"--multi.primary.prefix=x":          `multi.primary.prefix: `,
+		"--multi.mirror-workers=0":          "multi.mirror_workers: 0 is not allowed",
+		"--multi.primary.backend=etcd":      "",
+		"--multi.primary.client.scan-page=": "invalid argument",
+		"--name=x":                          "unknown flag: --name",
+	} {
+		cfg := factory.NewConfig()
+		fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+		cfg.RegisterFlags(fs, "")
+		err := fs.Parse([]string{change})
+		if err == nil {
+			err = errors.Join(cfg.Load(strings.NewReader(twoStores)), cfg.Validate())
+		}
+		if want == "" && err == nil {
+			continue
+		}
+		wantError(t, err, want)
+	}
+	cfg := factory.NewConfig()
+	wantError(t, cfg.Load(strings.NewReader("multi: {primary: {multi: {}}}")), "multi.primary.multi: unknown field")
+	cfg = factory.NewConfig()
+	cfg.Backend, cfg.Name = "inmemory", "x"
+	wantError(t, cfg.Validate(), "name: only the stores of the section multi have names")
+}
+
+// A coordinated client needs a record before anything goes.
+func TestTwoStoresCoordinated(t *testing.T) {
+	cfg := factory.NewConfig()
+	if err := cfg.Load(strings.NewReader(twoStores + "  coordinated: true\n")); err != nil {
+		t.Fatal(err)
+	}
+	client, err := factory.New(t.Context(), cfg, codec.String{}, factory.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := client.Get(t.Context(), "k"); !errors.Is(err, kv.ErrFenced) || !strings.Contains(err.Error(), "migrate start") {
+		t.Errorf("Get without a record returned %v", err)
+	}
+	if c, ok := client.(*multi.Client); !ok || c.Status().Phase != multi.PhaseFenced {
+		t.Errorf("the client is a %T", client)
+	}
+}
