@@ -88,12 +88,15 @@ type Counter struct {
 	Count uint64 `json:"count"`
 }
 
-// What waits, how long changes take, and the messages that travelled last.
-type (
-	Queues  = spread.Queues
-	Lag     = spread.Lag
-	Message = spread.Message
-)
+// Queues is what waits or is under way.
+type Queues = spread.Queues
+
+// Lag is how long recent changes of other nodes were on their way, by the clocks
+// of both nodes.
+type Lag = spread.Lag
+
+// Message is one of the messages that were sent or received last.
+type Message = spread.Message
 
 // Query says which keys a [Status] has.
 type Query struct {
