@@ -32,11 +32,12 @@ type node struct {
 
 // cluster starts nodes that differ in nothing but their names.
 type cluster struct {
-	t       testing.TB
-	network network.Config
-	state   state.Config
-	config  Config
-	wrap    func(state.Replica) state.Replica // nil: nothing
+	t         testing.TB
+	network   network.Config
+	state     state.Config
+	config    Config
+	noStrings bool
+	wrap      func(state.Replica) state.Replica // nil: nothing
 
 	mu    sync.Mutex
 	nodes []*node
@@ -71,8 +72,10 @@ func (c *cluster) start(name string) *node {
 		c.t.Fatal(err)
 	}
 	n := &node{name: name, store: store}
-	if n.view, err = store.View(codec.String{}); err != nil {
-		c.t.Fatal(err)
+	if !c.noStrings {
+		if n.view, err = store.View(codec.String{}); err != nil {
+			c.t.Fatal(err)
+		}
 	}
 	if n.maps, err = store.View(maxMaps{}); err != nil {
 		c.t.Fatal(err)
@@ -125,7 +128,9 @@ func (c *cluster) grow(count int) []*node {
 func (c *cluster) awaitMembers() {
 	c.t.Helper()
 	for _, n := range c.nodes {
-		c.eventually(n.name+" knows all", func() bool { return len(n.spread.Peers()) == len(c.nodes)-1 })
+		if waitFor(patience, func() bool { return len(n.spread.Peers()) == len(c.nodes)-1 }) != nil {
+			c.t.Fatalf("%s knows %d of %d members, its network %d", n.name, len(n.spread.Peers()), len(c.nodes)-1, len(n.net.Peers()))
+		}
 	}
 }
 
@@ -160,8 +165,9 @@ func awaitEqual(t testing.TB, limit time.Duration, nodes ...*node) {
 }
 
 func allEqual(nodes []*node) bool {
+	first := fmt.Sprint(nodes[0].store.Roots())
 	for _, n := range nodes[1:] {
-		if fmt.Sprint(n.store.Roots()) != fmt.Sprint(nodes[0].store.Roots()) {
+		if fmt.Sprint(n.store.Roots()) != first {
 			return false
 		}
 	}

@@ -20,7 +20,12 @@ func decodeFrame(frame []byte) error {
 	}
 	var err error
 	switch kind {
-	case framePush, frameTail:
+	case frameTail:
+		var p push
+		if p, err = decodePush(d); err == nil {
+			_, err = p.lastFrames()
+		}
+	case framePush:
 		var p push
 		if p, err = decodePush(d); err != nil {
 			return err
@@ -127,7 +132,7 @@ func TestDecodersAreBounded(t *testing.T) {
 		"a codec of 2^64 bytes":   append(append(append(header(framePush), 1, 0), itemHasV), huge...),
 		"an empty key":            append(append(header(framePush), 1, 0), itemSameCodec, 0, 0),
 		"unknown flags":           append(append(header(framePush), 1, 0), 0xff),
-		"sequence 0":              append(header(framePush), 0, 0),
+		"too many last frames":    appendLastFrames(append(header(frameTail), 1, 0), make([]lastFrame, maxLastFrames+1)),
 		"2^64 digests":            append(append(header(frameCheck), 1, 1), huge...),
 		"a clock beyond 48 bits":  append(append(header(frameCheck), huge...), 1, 0),
 		"a span of 2^64 frames":   append(append(header(frameAsk), 1), huge...),

@@ -53,13 +53,22 @@ func TestLostTail(t *testing.T) {
 	nodes[0].put(t, "first", "1") // so that the others know of it
 	awaitEqual(t, patience, nodes...)
 	c.eventually("the tail was sent", func() bool { return len(nodes[0].sentKinds(kindNames[frameTail])) > 0 })
-	f.SetLoss(1)
+	f.Partition(addrs(nodes[2:]))
 	nodes[0].put(t, "second", "2")
-	c.eventually("the frame is sent", func() bool { return nodes[0].spread.sequence.Load() == 2 })
-	f.SetLoss(0)
+	c.eventually("the other one has it", func() bool { return nodes[1].get("second") == "2" })
+	nodes[1].put(t, "third", "3") // so that it is up to this one to tell of both
+	c.eventually("the frame is sent", func() bool { return nodes[0].get("third") == "3" })
+	f.Heal()
 	awaitEqual(t, patience, nodes...)
-	if got := nodes[0].spread.count.resent.Load(); got == 0 {
-		t.Error("the frame was not sent again")
+	for i, want := range []int{1, 1, 0} {
+		if got := len(nodes[i].sentKinds(kindNames[frameTail])); got > want {
+			t.Errorf("%s has told of last frames %d times, want %d", nodes[i].name, got, want)
+		}
+	}
+	for _, n := range nodes[:2] {
+		if got := n.spread.count.resent.Load(); got == 0 {
+			t.Errorf("%s did not send its frame again", n.name)
+		}
 	}
 }
 
@@ -195,11 +204,12 @@ func TestLongIsolation(t *testing.T) {
 			many[0].put(t, "newer", "by the many")
 			awaitEqual(t, patience, many...)
 			c.eventually("the tombstone is forgotten", func() bool { return len(many[0].store.Tombstones()) == 0 })
-			if d := time.Until(parted.Add(4 * time.Second)); d > 0 {
+			if d := time.Until(parted.Add(3 * time.Second)); d > 0 {
 				time.Sleep(d)
 			}
 
 			f.Heal()
+			c.awaitPeers(4, nodes...)
 			awaitEqual(t, patience, nodes...)
 			for _, n := range nodes {
 				if n.store.Get("deleted") != nil {
@@ -232,7 +242,8 @@ func TestLongIsolation(t *testing.T) {
 func TestStoppedPeer(t *testing.T) {
 	f := network.NewFabric(3)
 	c := newCluster(t, f)
-	c.network.ProbeInterval = time.Hour // it stays a member
+	c.quick()
+	c.network.SuspicionMult = 10_000 // it stays a member
 	c.config.StreamTimeout = 30 * time.Second
 	nodes := c.grow(6)
 	stopped, others := nodes[5], nodes[:5]

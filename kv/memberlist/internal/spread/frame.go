@@ -13,7 +13,7 @@ import (
 // for framePush and frameTail, of the one whose changes it tells of.
 const (
 	framePush    byte = iota + 1 // changes, numbered by their origin
-	frameTail                    // the number of the origin's last frame, after a pause
+	frameTail                    // the numbers of last frames, after a pause and to new members
 	frameAsk                     // frames of the receiver that the sender misses
 	frameGone                    // frames that were asked for and are forgotten
 	frameCheck                   // the sender's digests, please answer with yours
@@ -52,7 +52,9 @@ const (
 	pushKnown  = pushRelay | pushBehind
 )
 
-// A push is the body of framePush and, without items, of frameTail.
+// A push is the body of framePush. That of frameTail begins in the same way,
+// and goes on with the newest frames of other origins that its sender has seen
+// lately.
 type push struct {
 	seq   uint64
 	flags byte
@@ -69,11 +71,40 @@ const pushOverhead = frameHeader + binary.MaxVarintLen64 + 1
 
 func decodePush(d decoder) (push, error) {
 	p := push{seq: d.uvarint("sequence"), flags: d.byte("flags")}
-	if d.err == nil && (p.seq == 0 || p.flags&^pushKnown != 0) {
-		d.fail("sequence or flags")
+	if d.err == nil && p.flags&^pushKnown != 0 {
+		d.fail("flags")
 	}
 	p.items = d
 	return p, d.err
+}
+
+// A lastFrame is the newest frame of an origin.
+type lastFrame struct {
+	instance uint64
+	seq      uint64
+}
+
+// maxLastFrames bounds the origins that one frame tells of.
+const maxLastFrames = 64
+
+func appendLastFrames(b []byte, frames []lastFrame) []byte {
+	for _, f := range frames {
+		b = binary.AppendUvarint(binary.BigEndian.AppendUint64(b, f.instance), f.seq)
+	}
+	return b
+}
+
+func (p *push) lastFrames() ([]lastFrame, error) {
+	d := &p.items
+	var frames []lastFrame
+	for len(d.rest) > 0 && d.err == nil {
+		if len(frames) == maxLastFrames {
+			d.fail("last frames")
+			break
+		}
+		frames = append(frames, lastFrame{d.uint64("instance"), d.uvarint("sequence")})
+	}
+	return frames, d.err
 }
 
 // next returns the next item. more is false after the last one.

@@ -25,7 +25,7 @@ func allocatedBytes(f func()) uint64 {
 func FuzzFrame(f *testing.F) {
 	f.Add(goldenPush())
 	f.Add(goldenRefusal())
-	f.Add(appendPush(appendHeader(nil, frameTail, 1), 5, pushBehind))
+	f.Add(appendLastFrames(appendPush(appendHeader(nil, frameTail, 1), 5, pushBehind), []lastFrame{{1, 2}, {3, 4}}))
 	f.Add(appendSpan(appendHeader(nil, frameAsk, 1), span{3, 9}))
 	f.Add(appendDigestList(appendHeader(nil, frameCheck, 1), goldenList()))
 	f.Fuzz(func(t *testing.T, frame []byte) {

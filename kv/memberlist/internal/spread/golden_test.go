@@ -77,7 +77,10 @@ func TestGolden(t *testing.T) {
 				"07" + "016d" + "036d6170" + "0123456789ab0001e0e1e2e3e4e5e6e7" + "0123456789ac0002f0f1f2f3f4f5f6f7" + "03010203" +
 				"1c" + "03626967" + "0123456789ac0002f0f1f2f3f4f5f6f7" + "80808004",
 		},
-		{"tail", appendPush(appendHeader(nil, frameTail, goldenInstance), 300, pushBehind), "0102a0a1a2a3a4a5a6a7" + "ac0202"},
+		{
+			"tail", appendLastFrames(appendPush(appendHeader(nil, frameTail, goldenInstance), 300, pushBehind), []lastFrame{{7, 300}}),
+			"0102a0a1a2a3a4a5a6a7" + "ac0202" + "0000000000000007" + "ac02",
+		},
 		{"ask", appendSpan(appendHeader(nil, frameAsk, goldenInstance), span{300, 302}), "0103a0a1a2a3a4a5a6a7" + "ac0202"},
 		{"refused", goldenRefusal(), "0107a0a1a2a3a4a5a6a7" + "80d095ffbc31" + "016b" + "0123456789ab0001e0e1e2e3e4e5e6e7" + "0123456789ac0002f0f1f2f3f4f5f6f7"},
 		{"digests", appendDigestList(nil, goldenList()), "80d095ffbc31" + "ac02" + "01" + "0000000000000007" + "d0d1d2d3d4d5d6d7d8d9dadbdcdddedf"},

@@ -68,6 +68,7 @@ func (s *Spread) PeersChanged([]network.Peer) {
 	for _, p := range joined {
 		s.comparer.joined(p)
 	}
+	s.greet(joined)
 	s.noteReturn(peers, joined, time.Now())
 }
 

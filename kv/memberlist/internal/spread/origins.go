@@ -40,6 +40,8 @@ type origins struct {
 	mu   sync.Mutex
 	all  map[uint64]*origin
 	gaps map[uint64]*origin // those that are due some time
+
+	heard time.Time // when the last frame of anybody came
 }
 
 func newOrigins() *origins {
@@ -55,14 +57,14 @@ func (o *origins) mark(instance, seq uint64, tail bool, now time.Time) (fresh, l
 		if len(o.all) >= maxOrigins {
 			return true, false
 		}
-		from = &origin{}
+		from = &origin{heard: now}
 		o.all[instance] = from
 	}
-	from.heard = now
 	if tail {
 		lost = from.reach(seq)
 	} else {
 		fresh, lost = from.mark(seq)
+		from.heard, o.heard = now, now
 	}
 	if from.holes > 0 && from.due.IsZero() {
 		from.due, from.tries, from.left = now.Add(reorderDelay), 0, from.holes
@@ -73,6 +75,33 @@ func (o *origins) mark(instance, seq uint64, tail bool, now time.Time) (fresh, l
 		}
 	}
 	return fresh, lost
+}
+
+// heardSince reports whether a frame of changes came after t.
+func (o *origins) heardSince(t time.Time) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.heard.After(t)
+}
+
+// recent returns the newest frames of origins that were heard after t, up to
+// limit.
+func (o *origins) recent(t time.Time, limit int) []lastFrame {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var frames []lastFrame
+	if !o.heard.After(t) {
+		return nil
+	}
+	for instance, from := range o.all {
+		if len(frames) >= limit {
+			break
+		}
+		if from.heard.After(t) {
+			frames = append(frames, lastFrame{instance, from.max})
+		}
+	}
+	return frames
 }
 
 // giveUp forgets that frames of an instance are missing.

@@ -2,6 +2,7 @@ package spread
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -71,6 +72,9 @@ func (s *Spread) takePush(instance uint64, d decoder, frame []byte) error {
 	if err != nil {
 		return err
 	}
+	if p.seq == 0 {
+		return fmt.Errorf("%w: a push with sequence 0", errMalformed)
+	}
 	fresh, lost := s.origins.mark(instance, p.seq, false, time.Now())
 	if !fresh {
 		s.count.duplicates.Add(1)
@@ -139,16 +143,26 @@ func (s *Spread) relay(origin uint64, frame []byte) {
 
 func (s *Spread) takeTail(instance uint64, d decoder) error {
 	p, err := decodePush(d)
-	if err == nil {
-		err = p.items.done()
-	}
 	if err != nil {
 		return err
 	}
-	_, lost := s.origins.mark(instance, p.seq, true, time.Now())
+	others, err := p.lastFrames()
+	if err != nil {
+		return err
+	}
+	now := time.Now()
 	from, known := s.member(instance)
+	_, lost := s.origins.mark(instance, p.seq, true, now)
 	if known && (lost || p.flags&pushBehind != 0) {
 		s.compareSoon(from)
+	}
+	for _, f := range others {
+		if f.instance == s.self.Instance {
+			continue
+		}
+		if _, lost := s.origins.mark(f.instance, f.seq, true, now); lost && known {
+			s.compareSoon(from)
+		}
 	}
 	return nil
 }

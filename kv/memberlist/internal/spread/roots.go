@@ -111,10 +111,8 @@ func (s *Spread) HandleAck(peer network.Peer, rtt time.Duration, payload []byte)
 		return
 	}
 	s.store.Observe(peer.ID, l.wall.Add(rtt/2))
-	if l.seq > 0 {
-		if _, lost := s.origins.mark(peer.Instance, l.seq, true, time.Now()); lost {
-			s.compareSoon(peer)
-		}
+	if _, lost := s.origins.mark(peer.Instance, l.seq, true, time.Now()); lost {
+		s.compareSoon(peer)
 	}
 	if s.equal(l) {
 		s.becomeReady()

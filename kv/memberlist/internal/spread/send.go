@@ -1,6 +1,7 @@
 package spread
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -18,6 +19,7 @@ type sender struct {
 	s     *Spread
 	seq   uint64
 	items []item
+	last  time.Time   // when the last frame went
 	tail  *time.Timer // runs out TailDelay after the last frame
 	hold  *time.Timer
 	next  time.Time // when frames may go again
@@ -32,7 +34,9 @@ func (s *Spread) runSender() {
 		case <-s.stop:
 			return
 		case <-w.tail.C:
-			w.sendTail(0)
+			if !w.s.origins.heardSince(w.last) { // else that one's sender does it
+				w.sendTail(0)
+			}
 			continue
 		case <-s.queue.wake:
 		}
@@ -68,7 +72,8 @@ func (w *sender) sendQueued() {
 	}
 	clear(w.items)
 	w.s.queue.done(upTo)
-	w.next = time.Now().Add(w.s.cfg.Coalesce)
+	w.last = time.Now()
+	w.next = w.last.Add(w.s.cfg.Coalesce)
 	w.tail.Reset(w.s.cfg.TailDelay)
 }
 
@@ -113,19 +118,28 @@ func (w *sender) send(frame []byte, peers []network.Peer, items []item) {
 	}
 }
 
-// sendTail tells all which frame was the last.
+// tailMemory is how long before a tail the frames of others were heard that it
+// tells of.
+const tailMemory = 2 * time.Second
+
+// sendTail tells all which frames were the last, of this node and of others
+// that sent some lately. It is up to the node that sent the very last one:
+// so a pause costs one frame, however many nodes wrote before.
 func (w *sender) sendTail(flags byte) {
-	if w.seq == 0 && flags == 0 {
-		return
-	}
-	frame := appendHeader(make([]byte, 0, pushOverhead), frameTail, w.s.self.Instance)
-	frame = appendPush(frame, max(w.seq, 1), flags)
-	peers := w.s.Peers()
-	if len(peers) > w.s.cfg.DirectFanout {
-		peers = pick(peers, w.s.cfg.RelayFanout, 0)
-	}
-	w.s.transmit(frame, peers...)
-	w.s.logFrame(frameTail, w.seq, true, nil)
+	s := w.s
+	frame := appendHeader(make([]byte, 0, s.net.MaxFrame()), frameTail, s.self.Instance)
+	frame = appendPush(frame, w.seq, flags)
+	room := (s.net.MaxFrame() - len(frame)) / (8 + binary.MaxVarintLen64)
+	frame = appendLastFrames(frame, s.origins.recent(time.Now().Add(-tailMemory), min(room, maxLastFrames)))
+	s.transmit(frame, s.Peers()...)
+	s.logFrame(frameTail, w.seq, true, nil)
+}
+
+// greet tells new members which frame was the last, so that they can tell
+// later what they missed from what was sent before they came.
+func (s *Spread) greet(joined []network.Peer) {
+	frame := appendHeader(make([]byte, 0, pushOverhead), frameTail, s.self.Instance)
+	s.transmit(appendPush(frame, s.sequence.Load(), 0), joined...)
 }
 
 // pick returns up to n random members, without those of an instance.

@@ -10,8 +10,8 @@ type span struct{ from, to uint64 }
 // A window tells which of the newest frames of one origin were seen: which
 // are duplicates, and which are missing.
 type window struct {
-	max   uint64 // the highest sequence seen, 0: none yet
-	ask   uint64 // sequences below were sent before this node knew the origin
+	max   uint64 // the highest sequence known of
+	ask   uint64 // sequences below were sent before this node knew the origin; 0: it doesn't yet
 	holes int    // unseen sequences in [ask, max] that are within the window
 	bits  [windowSize / 64]uint64
 }
@@ -37,7 +37,7 @@ func (w *window) old(seq uint64) bool { return w.max >= windowSize && seq <= w.m
 // may have been; lost is true if a frame that was never seen left the window.
 func (w *window) mark(seq uint64) (fresh, lost bool) {
 	switch {
-	case w.max == 0:
+	case w.ask == 0:
 		w.max, w.ask = seq, seq
 	case seq > w.max:
 		lost = w.slide(seq)
@@ -52,7 +52,7 @@ func (w *window) mark(seq uint64) (fresh, lost bool) {
 
 // reach notes that frames up to seq exist, without having seen them.
 func (w *window) reach(seq uint64) (lost bool) {
-	if w.max == 0 { // all of them were sent before
+	if w.ask == 0 { // all of them were sent before
 		w.max, w.ask = seq, seq+1
 		return false
 	}
@@ -110,7 +110,7 @@ func (w *window) missing(limit int) []span {
 
 // giveUp counts every frame of s as seen: nobody has it any more.
 func (w *window) giveUp(s span) {
-	if w.max == 0 {
+	if w.ask == 0 {
 		return
 	}
 	last := min(s.to, w.max)

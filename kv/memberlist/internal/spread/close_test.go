@@ -1,0 +1,107 @@
+package spread
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/polykv/polykv/kv/memberlist/internal/network"
+)
+
+// TestCloseHandsOn writes and closes at once while most packets get lost: what
+// was written is not.
+func TestCloseHandsOn(t *testing.T) {
+	both(t, func(t *testing.T, c *cluster) {
+		if c.network.Fabric != nil {
+			c.network.Fabric.SetLoss(0.2)
+		}
+		nodes := c.grow(4)
+		last := nodes[3]
+		large := random(t, 1<<20)
+		for i := range 50 {
+			last.put(t, fmt.Sprintf("key/%d", i), "1")
+		}
+		last.put(t, "large", large)
+		if f := c.network.Fabric; f != nil {
+			f.SetLoss(1) // not a packet more gets through
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if err := last.spread.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+		last.close()
+		if f := c.network.Fabric; f != nil {
+			f.SetLoss(0)
+		}
+		awaitEqual(t, patience, nodes[:3]...)
+		for _, n := range nodes[:3] {
+			if n.get("large") != large || n.get("key/49") != "1" {
+				t.Errorf("%s lacks what was written last", n.name)
+			}
+		}
+	})
+}
+
+// TestCloseIsBounded closes a node whose only peer has stopped.
+func TestCloseIsBounded(t *testing.T) {
+	f := network.NewFabric(1)
+	c := newCluster(t, f)
+	c.network.SuspicionMult = 10_000
+	nodes := c.grow(2)
+	f.Pause(nodes[1].net.Self().Addr)
+	nodes[0].put(t, "key", random(t, 100_000))
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	err := nodes[0].spread.Close(ctx)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Close that could not hand on its changes: %v", err)
+	}
+	if took := time.Since(begin); took > nodes[0].spread.cfg.StreamTimeout {
+		t.Errorf("it took %v", took)
+	}
+	if err := nodes[0].spread.Close(ctx); err != nil {
+		t.Errorf("the second Close: %v", err)
+	}
+	f.Resume(nodes[1].net.Self().Addr)
+}
+
+// TestCloseAlone closes a node that has no peers.
+func TestCloseAlone(t *testing.T) {
+	c := newCluster(t, network.NewFabric(1))
+	n := c.start("alone")
+	n.put(t, "key", "1")
+	if err := n.spread.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	n.put(t, "key", "2") // a client that is late
+}
+
+// TestStats reads the figures of nodes that did something.
+func TestStats(t *testing.T) {
+	c := newCluster(t, network.NewFabric(1))
+	nodes := c.grow(2)
+	nodes[0].put(t, "key", "1")
+	nodes[0].put(t, "large", random(t, 100_000))
+	awaitEqual(t, patience, nodes...)
+	sent, got := nodes[0].spread.Stats(), nodes[1].spread.Stats()
+	if sent.Counters["frames_sent"] == 0 || got.Outcomes["changed"] != 2 || got.Lag.Changes != 2 || got.Counters["pulls"] != 1 {
+		t.Errorf("sender %+v\nreceiver %+v", sent, got)
+	}
+	want := map[string]bool{"push key true": true, "push large true": true}
+	for _, m := range nodes[0].spread.Messages() {
+		delete(want, fmt.Sprint(m.Kind, " ", m.Key, " ", m.Sent))
+	}
+	if len(want) > 0 {
+		t.Errorf("not among the recent messages: %v", want)
+	}
+	for range 2 * recentMessages {
+		nodes[0].spread.logFrame(frameTail, 7, true, nil)
+	}
+	if m := nodes[0].spread.Messages(); len(m) != recentMessages || m[0].Sequence != 7 {
+		t.Errorf("%d messages are kept, want %d", len(m), recentMessages)
+	}
+}

@@ -1,0 +1,95 @@
+package spread
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/polykv/polykv/kv/memberlist/internal/network"
+)
+
+// startAll starts many nodes, several at a time, and returns how long it took
+// until all knew each other.
+func (c *cluster) startAll(count int) time.Duration {
+	c.t.Helper()
+	begin := time.Now()
+	c.start("n000")
+	var wg sync.WaitGroup
+	names := make(chan string)
+	for range 8 {
+		wg.Go(func() {
+			for name := range names {
+				c.start(name)
+			}
+		})
+	}
+	for i := 1; i < count; i++ {
+		names <- fmt.Sprintf("n%03d", i)
+	}
+	close(names)
+	wg.Wait()
+	c.awaitMembers()
+	return time.Since(begin)
+}
+
+// traffic is what one change costs one node.
+type traffic struct{ packets, bytes float64 }
+
+// changes makes changes on random nodes, far enough apart not to coalesce, and
+// returns what went over the fabric for them.
+func (c *cluster) changes(count int) traffic {
+	c.t.Helper()
+	before := c.network.Fabric.Stats()
+	for i := range count {
+		n := c.nodes[(i*7)%len(c.nodes)]
+		n.put(c.t, fmt.Sprintf("key/%d", i%10), fmt.Sprintf("value %d", i))
+		time.Sleep(15 * time.Millisecond)
+	}
+	awaitEqual(c.t, patience, c.nodes...)
+	time.Sleep(2 * c.config.TailDelay) // they are part of the cost
+	after := c.network.Fabric.Stats()
+	per := float64(count * len(c.nodes))
+	return traffic{
+		float64(after.DataPackets-before.DataPackets) / per,
+		float64(after.DataBytes-before.DataBytes) / per,
+	}
+}
+
+// TestScale compares what a change costs each node in a small cluster and in a
+// large one. The large one has 200 nodes in the long form, 60 else.
+func TestScale(t *testing.T) {
+	large := 60
+	if soak() {
+		large = 200
+	}
+	var costs []traffic
+	for _, count := range []int{25, large} {
+		c := newCluster(t, network.NewFabric(1))
+		took := c.startAll(count)
+		cost := c.changes(40)
+		costs = append(costs, cost)
+		t.Logf("%d nodes: all joined after %v; a change costs each node %.2f packets, %.0f bytes",
+			count, took.Round(time.Millisecond), cost.packets, cost.bytes)
+		for _, n := range c.nodes {
+			n.close()
+		}
+	}
+	if costs[1].packets > 1.2*costs[0].packets {
+		t.Errorf("a change costs each of many nodes %.2f packets, each of few %.2f", costs[1].packets, costs[0].packets)
+	}
+}
+
+// TestDeliveries makes 20 changes on 30 nodes on loopback: 600 deliveries, none
+// of which may be left to comparisons.
+func TestDeliveries(t *testing.T) {
+	c := newCluster(t, nil)
+	nodes := c.grow(30)
+	for i := range 20 {
+		value := fmt.Sprint(i)
+		nodes[i].put(t, "key", value)
+		for _, n := range nodes {
+			c.eventually(n.name+" has the change", func() bool { return n.get("key") == value })
+		}
+	}
+}
