@@ -41,14 +41,15 @@ and shows by a demonstration that the store keeps polykv's promises.`,
 	root.SetUsageFunc(printUsage)
 	root.SetVersionTemplate(a.versionText())
 	root.AddCommand(a.getCommand(), a.putCommand(), a.deleteCommand(), a.listCommand(), a.watchCommand(),
-		a.demoCommand(), a.versionCommand(), a.flagsTopic(), a.configTopic())
+		a.copyCommand(), a.verifyCommand(), a.migrateCommand(),
+		a.demoCommand(), a.gossipCommand(), a.versionCommand(), a.flagsTopic(), a.configTopic())
 	_ = root.RegisterFlagCompletionFunc("backend", a.completeBackend) // fails only if there is no such flag
 	return root
 }
 
 func (a *app) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&a.configFile, "config", "", `YAML `+"`file`"+` to read; flags override it; see "polykv help config"`)
-	fs.DurationVar(&a.timeout, "timeout", defaultTimeout, "limit for a command, all retries included; not for demo and watch")
+	fs.DurationVar(&a.timeout, "timeout", defaultTimeout, "limit for a command, all retries included; not for demo and watch, nor for what works on two stores")
 	fs.CountVarP(&a.verbose, "verbose", "v", "log more to stderr; -vv even more")
 	a.configFlags = pflag.NewFlagSet("", pflag.ContinueOnError)
 	a.config.RegisterFlags(a.configFlags, "")

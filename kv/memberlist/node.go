@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,7 +49,7 @@ type Options struct {
 
 // Start starts a node whose clients will use these codecs. All nodes of a
 // cluster should be given the same: a node keeps and passes on only values whose
-// codec it has. [codec.Bytes] is always there.
+// codec it has. [codec.Bytes] and [codec.String] are always there.
 //
 // Start opens the node's ports, UDP and TCP. It doesn't wait for other nodes,
 // which it joins in the background and again and again, unless
@@ -77,6 +78,7 @@ func start(ctx context.Context, cfg Config, opts Options, codecs []codec.Codec) 
 	if err != nil {
 		return nil, err
 	}
+	codecs = withBuiltin(codecs)
 	store, err := state.New(state.Config{
 		Instance: instance, Codecs: codecs, Clock: opts.clock,
 		MaxClockSkew: cfg.MaxClockSkew, TombstoneTimeout: cfg.TombstoneTimeout,
@@ -98,6 +100,16 @@ func start(ctx context.Context, cfg Config, opts Options, codecs []codec.Codec) 
 		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
+}
+
+// withBuiltin adds codecs that cost nothing, so that nodes that were started for
+// plain values understand each other.
+func withBuiltin(codecs []codec.Codec) []codec.Codec {
+	has := byID(codecs)
+	if _, ok := has[codec.String{}.CodecID()]; ok {
+		return codecs
+	}
+	return append(slices.Clone(codecs), codec.String{})
 }
 
 func byID(codecs []codec.Codec) map[string]codec.Codec {

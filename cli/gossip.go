@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/polykv/polykv/kv/memberlist"
+)
+
+func (a *app) gossipCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "gossip COMMAND",
+		Short: "Run a node of a gossip cluster, or look into one",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return usagef(`unknown command "gossip %s"; see "polykv gossip --help"`, args[0])
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.gossipRunCommand(), a.gossipInspectCommand())
+	return cmd
+}
+
+// gossipConfig returns the section of the backend memberlist, whichever backend
+// is chosen.
+func (a *app) gossipConfig() (memberlist.Config, error) {
+	if err := a.load(); err != nil {
+		return memberlist.Config{}, err
+	}
+	cfg, ok := a.config.Section("memberlist").(*memberlist.Config)
+	if !ok {
+		return memberlist.Config{}, usagef("this program has no backend memberlist; its backends are: %s", a.drivers)
+	}
+	if err := cfg.Validate(); err != nil {
+		return memberlist.Config{}, usagef("--memberlist: %w", err)
+	}
+	return *cfg, nil
+}
+
+func (a *app) gossipRunCommand() *cobra.Command {
+	var address string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run a node and its status page until it is interrupted",
+		Long: `Run takes part in a gossip cluster as the flags --memberlist.* say, and serves a page
+that shows the members, the keys with their values, deletions, queues and recent
+messages; the same as JSON with ?format=json. It writes one line with the node's address
+and one with the page's, and leaves the cluster when it is interrupted.
+
+The node keeps values of plain bytes and strings. Those of other codecs are kept by
+nodes whose program has the codec; such a program shows the page by
+Node.StatusHandler.`,
+		Example: `  polykv gossip run --memberlist.bind-address 127.0.0.1
+  polykv gossip run --memberlist.join node-1:7946 --http :8080`,
+		Args: arguments(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.gossipRun(cmd.Context(), address) },
+	}
+	cmd.Flags().StringVar(&address, "http", "127.0.0.1:7980", "address of the status page; empty: none. Whoever reaches it can read all keys and values")
+	return cmd
+}
+
+func (a *app) gossipRun(ctx context.Context, address string) error {
+	cfg, err := a.gossipConfig()
+	if err != nil {
+		return err
+	}
+	node, err := memberlist.StartWith(ctx, cfg, memberlist.Options{Logger: a.logger()})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "node %s at %s\n", node.Name(), node.Address())
+	if address == "" {
+		<-ctx.Done()
+		return node.Close()
+	}
+	return errors.Join(a.serveStatus(ctx, node, address), node.Close())
+}
+
+// serveStatus serves the page until ctx ends.
+func (a *app) serveStatus(ctx context.Context, node *memberlist.Node, address string) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return usagef("--http: %w", err)
+	}
+	server := &http.Server{Handler: node.StatusHandler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	fmt.Fprintf(a.stdout, "page http://%s/\n", listener.Addr())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err = <-served:
+		return fmt.Errorf("the status page: %w", err)
+	case <-ctx.Done():
+	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if server.Shutdown(ending) != nil {
+		_ = server.Close() // somebody reads slowly; the node's end doesn't wait for that
+	}
+	<-served
+	return nil
+}

@@ -1,0 +1,116 @@
+package cli_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/polykv/polykv/cli"
+	"github.com/polykv/polykv/kv/factory"
+)
+
+// gossipFlags are those of a node of the tests' cluster.
+func gossipFlags(name, join string) []string {
+	flags := []string{
+		"--backend=memberlist", "--memberlist.node-name=" + name, "--memberlist.cluster-label=cli",
+		"--memberlist.bind-address=127.0.0.1", "--memberlist.bind-port=0",
+	}
+	if join != "" {
+		flags = append(flags, "--memberlist.join="+join)
+	}
+	return flags
+}
+
+// gossipRun runs a node until the test ends, and returns its address and the
+// URL of its page.
+func gossipRun(t *testing.T) (address, page string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var stdout output
+	ended := make(chan int, 1)
+	go func() {
+		ended <- runInto(ctx, &stdout, slices.Concat([]string{"gossip", "run", "--http=127.0.0.1:0"}, gossipFlags("runner", ""))...)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if code := <-ended; code != 0 {
+			t.Errorf("gossip run ended with %d", code)
+		}
+	})
+	stdout.waitFor(t, "/\n")
+	m := regexp.MustCompile(`^node runner at (127\.0\.0\.1:\d+)\npage (http://127\.0\.0\.1:\d+/)\n$`).FindStringSubmatch(stdout.String())
+	if m == nil {
+		t.Fatalf("gossip run wrote %q", stdout.String())
+	}
+	return m[1], m[2]
+}
+
+func TestGossip(t *testing.T) {
+	address, page := gossipRun(t)
+	do := func(args ...string) result {
+		return run(t, "", slices.Concat(args, gossipFlags("visitor", address))...)
+	}
+	do("put", "config/color", "green").want(t, 0, "", "")
+	do("get", "config/color").want(t, 0, "green", "")
+	do("put", "config/\u009b31mred", "x").want(t, 2, "", "control")
+	do("put", "gone", "x").want(t, 0, "", "")
+	do("delete", "gone").want(t, 0, "", "")
+
+	for _, from := range [][]string{{page}, gossipFlags("inspector", address)} {
+		got := run(t, "", slices.Concat([]string{"gossip", "inspect", "--key=config/color", "--tombstones"}, from)...)
+		if got.code != 0 || got.stderr != "" {
+			t.Fatalf("%v: %+v", from, got)
+		}
+		for _, want := range []string{
+			`(?m)^cluster +cli$`, `(?m)^state +well$`, `(?m)^runner +` + regexp.QuoteMeta(address) + ` +alive `,
+			`(?m)^KEY \(1 in all\) `, `(?m)^config/color +bytes +5 +\d{4}-\S+ \S+ +"green"$`, `(?m)^gone +bytes `,
+			`(?m)^config/color, version \S+:\n"green"$`,
+		} {
+			if !regexp.MustCompile(want).MatchString(got.stdout) {
+				t.Errorf("%v: no %s in\n%s", from, want, got.stdout)
+			}
+		}
+	}
+	got := run(t, "", "gossip", "inspect", "--json", "--prefix=config/", strings.TrimPrefix(page, "http://"))
+	if got.code != 0 || !strings.Contains(got.stdout, `"key": "config/color"`) {
+		t.Errorf("as JSON: %+v", got)
+	}
+	got = run(t, "", "gossip", "inspect", "--key=absent", page)
+	if got.code != 0 || !strings.Contains(got.stdout, "absent:\nthere is no such key") {
+		t.Errorf("an absent key: %+v", got)
+	}
+}
+
+func TestGossipWrongUse(t *testing.T) {
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	for _, test := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"gossip", "walk"}, 2, `unknown command "gossip walk"`},
+		{[]string{"gossip", "run", "x"}, 2, "no arguments"},
+		{[]string{"gossip", "run", "--memberlist.bind-address=localhost"}, 2, `bind_address: "localhost" is not an IP address`},
+		{[]string{"gossip", "run", "--memberlist.bind-address=127.0.0.1", "--memberlist.bind-port=0", "--http=nowhere"}, 2, "--http: "},
+		{[]string{"gossip", "inspect"}, 2, "URL of a status page, or --memberlist.join"},
+		{[]string{"gossip", "inspect", "http://"}, 2, "is not the URL"},
+		{[]string{"gossip", "inspect", "--limit=0", "x"}, 2, "--limit 0"},
+		{[]string{"gossip", "inspect", "127.0.0.1:1"}, 3, "refused"},
+		{[]string{"gossip", "inspect", other.URL}, 3, "404"},
+	} {
+		got := run(t, "", test.args...)
+		if got.code != test.code || !strings.Contains(got.stderr, test.want) {
+			t.Errorf("%q: %+v", test.args, got)
+		}
+	}
+	var none factory.Drivers
+	var stderr output
+	if code := cli.Run(t.Context(), none, []string{"gossip", "run"}, strings.NewReader(""), &stderr, &stderr); code != 2 {
+		t.Errorf("without the backend: %d, %s", code, stderr.String())
+	}
+}
