@@ -60,6 +60,7 @@ type app struct {
 	drivers        factory.Drivers
 	config         *factory.Config
 	configFlags    *pflag.FlagSet // the flags of config
+	section        string         // where config's section of the backend is, for messages; empty: its flags
 	stdin          io.Reader
 	stdout, stderr io.Writer
 

@@ -46,6 +46,11 @@ func runWith(ctx context.Context, drivers factory.Drivers, stdin io.Reader, args
 	return result{code, stdout.String(), stderr.String()}
 }
 
+// runInto is runWith whose stdout can be read meanwhile.
+func runInto(ctx context.Context, stdout io.Writer, args ...string) int {
+	return cli.Run(ctx, factory.Builtin(), args, strings.NewReader(""), stdout, io.Discard)
+}
+
 // output is a buffer that can be read while it is written.
 type output struct {
 	mu  sync.Mutex

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,7 +89,7 @@ func (a *app) explainTrouble(err error) error {
 
 // explain adds to an error of the store where that is and what to check.
 func (a *app) explain(err error) error {
-	where, flags := a.store(), "--"+a.config.Backend
+	where, flags := a.store(), cmp.Or(a.section, "--"+a.config.Backend)
 	text := a.reason(err)
 	switch {
 	case errors.Is(err, kv.ErrPermission):

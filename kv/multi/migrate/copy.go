@@ -184,3 +184,17 @@ func (m *Migration) Verify(ctx context.Context, o VerifyOptions) (VerifyResult, 
 	}
 	return result, nil
 }
+
+// Count returns how many keys there are to go through, roughly: those of the
+// store that has more of them. It reads keys only.
+func (m *Migration) Count(ctx context.Context, prefix string) (int, error) {
+	most := 0
+	for _, s := range m.sides {
+		n, err := s.Count(ctx, prefix)
+		if err != nil {
+			return 0, err
+		}
+		most = max(most, n)
+	}
+	return most, nil
+}

@@ -1,0 +1,125 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/polykv/polykv/kv/multi/migrate"
+)
+
+func (a *app) printChange(c migrate.Change, dryRun bool) {
+	would := ""
+	if dryRun {
+		would = "would become "
+	}
+	fmt.Fprintf(a.stdout, "%s: %s%s (was %s), epoch %d\n", c.Store, would, c.To, cmp.Or(string(c.From), "without a record"), c.Epoch)
+}
+
+func (a *app) printResult(s *twoStores, r migrate.Result) {
+	for _, work := range []struct {
+		did    string
+		totals *migrate.Totals
+	}{{"compared before", r.Before}, {"verified while writes waited", r.Fenced}, {"compared", r.Compared}} {
+		if t := work.totals; t != nil {
+			fmt.Fprintf(a.stdout, "%s: %s keys, %s copied, %s deleted\n", work.did, thousands(t.Keys), thousands(t.Copied), thousands(t.Deleted))
+		}
+	}
+	if r.Pause > 0 {
+		fmt.Fprintf(a.stdout, "writes waited for %v\n", r.Pause.Round(time.Millisecond))
+	}
+	switch {
+	case r.DryRun && len(r.Changes) > 0:
+		fmt.Fprintln(a.stdout, "nothing was changed")
+		return
+	case len(r.Changes) == 0:
+		fmt.Fprintln(a.stdout, "there was nothing to do")
+	}
+	now, next := r.Phase.Describe(s.sides[0].name, s.sides[1].name)
+	fmt.Fprintf(a.stdout, "now:  %s\nnext: %s\n", now, next)
+}
+
+func (a *app) printPlan(s *twoStores, p migrate.Plan) {
+	fmt.Fprintln(a.stdout, s.describe())
+	for _, store := range []migrate.StorePlan{p.Source, p.Target} {
+		fmt.Fprintf(a.stdout, "%s: %s keys, %s bytes, the longest key %d bytes", store.Name, thousands(store.Keys), thousands(int(store.Bytes)), store.LongestKey)
+		if store.LargestAt != "" {
+			fmt.Fprintf(a.stdout, ", the largest value %s bytes (%s)", thousands(store.LargestValue), store.LargestAt)
+		}
+		fmt.Fprintln(a.stdout)
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	for _, c := range p.Checks {
+		verdict := "ok"
+		if !c.OK {
+			verdict = "NO"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", verdict, c.Store, c.Name, c.Detail)
+	}
+	_ = w.Flush() // it can only fail to write to stdout
+	for _, problem := range p.Problems {
+		fmt.Fprintf(a.stdout, "key %q: %s\n", problem.Key, problem.Problem)
+	}
+	if more := p.ProblemCount - len(p.Problems); more > 0 {
+		fmt.Fprintf(a.stdout, "and %s more\n", thousands(more))
+	}
+	for _, store := range []migrate.StorePlan{p.Source, p.Target} {
+		for _, key := range store.Foreign {
+			fmt.Fprintf(a.stdout, "%s: the key %q breaks polykv's rules\n", store.Name, key)
+		}
+	}
+	if p.Ready {
+		_, next := p.Phase.Describe(p.Source.Name, p.Target.Name)
+		if p.Phase == migrate.None {
+			next = `run "polykv migrate start"`
+		}
+		fmt.Fprintf(a.stdout, "ready; next: %s\n", next)
+	}
+}
+
+func (a *app) printStatus(s *twoStores, st migrate.Status) {
+	fmt.Fprintf(a.stdout, "%s\nnow:  %s\nnext: %s\n\n", s.describe(), st.Now, st.Next)
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprint(w, "STORE\tSTATE\tEPOCH\tMIGRATION\tCLIENTS\n")
+	for _, store := range []migrate.StoreStatus{st.Source, st.Target} {
+		state, epoch, id := "no record", "-", "-"
+		switch {
+		case store.Error != "":
+			state = "unreadable"
+		case store.Record != nil:
+			state, epoch, id = string(store.Record.State), fmt.Sprint(store.Record.Epoch), store.Record.Migration
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\n", store.Name, state, epoch, id, store.Clients)
+	}
+	_ = w.Flush() // it can only fail to write to stdout
+	for _, store := range []migrate.StoreStatus{st.Source, st.Target} {
+		if store.Error != "" {
+			fmt.Fprintf(a.stdout, "%s: %s\n", store.Name, store.Error)
+		}
+	}
+	if len(st.Clients) > 0 {
+		a.printClients(st)
+	}
+	fmt.Fprintf(a.stdout, "\nclients: %d seen, %d behind; to be mirrored: %s keys, the oldest for %v\n",
+		st.Live, st.Behind, thousands(st.Backlog), st.Lag.Round(time.Millisecond))
+}
+
+func (a *app) printClients(st migrate.Status) {
+	fmt.Fprintln(a.stdout)
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprint(w, "CLIENT\tVERSION\tUSES\tMIRRORS INTO\tBACKLOG\tFAILED\tSEEN IN\tLAST SEEN\n")
+	for _, c := range st.Clients {
+		seen := c.Age.Round(time.Second).String() + " ago"
+		if c.Gone {
+			seen += ", gone"
+		}
+		if c.ByClock {
+			seen += " (by its clock)"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", c.Heartbeat, cmp.Or(c.Version, "-"), cmp.Or(c.Primary, "-"), cmp.Or(c.Mirror, "-"),
+			c.Backlog, c.Failed, strings.Join(c.Stores, ", "), seen)
+	}
+	_ = w.Flush() // it can only fail to write to stdout
+}
