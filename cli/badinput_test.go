@@ -55,7 +55,7 @@ func TestBadInput(t *testing.T) {
 		{"long key", []string{"get", strings.Repeat("k", 513), inmemory}, `invalid key: the key is 513 bytes long, at most 512 are allowed`},
 		{"long key with its prefix", []string{"get", strings.Repeat("k", 510), inmemory, "--prefix=app/"}, `514 bytes`},
 		{"another demo than chosen", []string{"demo", "--from=etcd", inmemory}, `--from is "etcd" and the backend is "inmemory"`},
-		{"demo that moves", []string{"demo", "--to=etcd"}, `--to "etcd": moving the data to another backend is not available yet`},
+		{"demo that moves nowhere", []string{"demo", "--to=nowhere"}, `--to: backend: unknown backend "nowhere"`},
 		{"demo without workers", []string{"demo", "--workers=0"}, `--workers must be more than 0`},
 		{"demo without time", []string{"demo", "--duration=-1s"}, `--duration must be more than 0`},
 		{"no server to start", []string{"demo", "--start-servers"}, `--start-servers: there is no server of "inmemory" to start`},

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -11,9 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/polykv/polykv/cli/internal/demo"
-	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/internal/testserver"
-	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/factory"
 )
 
@@ -34,15 +33,18 @@ func (a *app) demoCommand() *cobra.Command {
 	var f demoFlags
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Let clients count, create, delete and watch, and check every promise",
+		Short: "Let clients count, create, delete and watch while their data is moved, and check every promise",
 		Long: `Demo lets several clients count shared counters up, create and delete keys, and
-mirror by watches what they see, all at once and on the same keys. Then it checks
-what polykv promises and prints a table. The exit code is 1 if a promise is broken.
+follow by watches what they see, all at once and on the same keys. In the middle of
+that it moves the data from one store to another under them, by a coordinated
+migration. Then it checks what polykv promises and prints a table. The exit code is 1
+if a promise is broken.
 
-It works on the backend inmemory unless --from or the configuration names another,
-below a prefix of its own that it empties at the end, also if it is interrupted.`,
+It works on the backend inmemory unless --from or the configuration names another, and
+moves to the same backend unless --to names another. Each side has a prefix of its own
+that is emptied at the end, also if the demo is interrupted.`,
 		Example: `  polykv demo
-  polykv demo --from etcd --start-servers
+  polykv demo --from consul --to etcd --start-servers
   polykv demo --from etcd --etcd.endpoints 127.0.0.1:2379 --clients 8 --duration 30s`,
 		Args: arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -54,8 +56,8 @@ below a prefix of its own that it empties at the end, also if it is interrupted.
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.from, "from", "", "the `backend` to run on; the same as --backend")
-	fs.StringVar(&f.to, "to", "", "the `backend` to end on; as yet the one of --from")
-	fs.BoolVar(&f.startServers, "start-servers", false, "start a server of the backend for the demo; it is compiled the first time")
+	fs.StringVar(&f.to, "to", "", "the `backend` to move to; the same as --from if it is left out")
+	fs.BoolVar(&f.startServers, "start-servers", false, "start a server of each backend for the demo; it is compiled the first time")
 	fs.IntVar(&f.clients, "clients", 4, "clients, each with connections and watches of its own")
 	fs.IntVar(&f.workers, "workers", 8, "concurrent workers of each client")
 	fs.IntVar(&f.counters, "counters", 8, "counters that all workers share")
@@ -83,19 +85,6 @@ func starterOf(backend string) *starter {
 	}
 }
 
-// startServer starts a server of the chosen backend and points the
-// configuration to it.
-func (a *app) startServer(ctx context.Context) (*testserver.Cluster, error) {
-	fmt.Fprintf(a.stderr, "starting %s ...\n", a.config.Backend)
-	s := starterOf(a.config.Backend)
-	cluster, err := s.start(ctx, testserver.Options{Log: a.stderr})
-	if err != nil {
-		return nil, fmt.Errorf("--start-servers: %w", err)
-	}
-	s.use(a.config, cluster)
-	return cluster, nil
-}
-
 // prepareDemo settles the configuration, and finds what is wrong before
 // anything is started.
 func (a *app) prepareDemo(f demoFlags) error {
@@ -119,14 +108,11 @@ func (a *app) prepareDemo(f demoFlags) error {
 	case c.Backend == "":
 		c.Backend = "inmemory"
 	}
-	if f.to != "" && f.to != c.Backend {
-		return usagef("--to %q: moving the data to another backend is not available yet; leave --to out, or set it to %q", f.to, c.Backend)
-	}
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	if f.startServers && starterOf(c.Backend) == nil {
-		return usagef("--start-servers: there is no server of %q to start; give --from consul or --from etcd", c.Backend)
+	if err := a.checkTarget(f); err != nil {
+		return err
 	}
 	name := make([]byte, 4)
 	rand.Read(name) // never fails
@@ -137,29 +123,51 @@ func (a *app) prepareDemo(f demoFlags) error {
 	return nil
 }
 
+// checkTarget finds what is wrong with where to move, and with the servers.
+func (a *app) checkTarget(f demoFlags) error {
+	backends := []string{a.config.Backend, cmp.Or(f.to, a.config.Backend)}
+	for _, backend := range backends {
+		if f.startServers && starterOf(backend) == nil && backend != "inmemory" || f.startServers && backends[0] == "inmemory" && backends[1] == "inmemory" {
+			return usagef("--start-servers: there is no server of %q to start; give --from consul or --from etcd", backend)
+		}
+	}
+	if f.to == "" {
+		return nil
+	}
+	target := a.drivers.NewConfig()
+	copySections(target, a.config)
+	target.Backend = f.to
+	if err := target.Validate(); err != nil {
+		return usagef("--to: %w", err)
+	}
+	return nil
+}
+
 // demo runs the demo on a configuration that is settled.
 func (a *app) demo(ctx context.Context, f demoFlags) (err error) {
+	to := cmp.Or(f.to, a.config.Backend)
 	if f.startServers {
-		cluster, startErr := a.startServer(ctx)
+		stop, startErr := a.startServers(ctx, a.config.Backend, to)
+		defer func() { err = errors.Join(err, stop()) }()
 		if startErr != nil {
 			return startErr
 		}
-		defer func() { err = errors.Join(err, cluster.Close()) }()
 	}
-	open := func(ctx context.Context, observer kv.Observer) (kv.Client, error) {
-		client, err := factory.New(ctx, a.config, codec.String{}, factory.Deps{Logger: a.logger(), Observer: observer})
-		return client, usage(err)
-	}
-	if err := a.tryStore(ctx, open); err != nil {
+	s, err := a.newStage(ctx, to)
+	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, s.close()) }()
 	fmt.Fprintf(a.stdout, "polykv demo on %s for %v: clients %d, workers of each %d, counters %d, keys below %s\n\n",
-		a.store(), f.duration, f.clients, f.workers, f.counters, a.config.Prefix)
+		s.describe(), f.duration, f.clients, f.workers, f.counters, a.config.Prefix)
 	progress := newProgress(a.stderr, isTerminal(a.stderr), f.duration)
 	report, err := demo.Run(ctx, demo.Options{
-		Open: open, Clients: f.clients, Workers: f.workers, Counters: f.counters,
-		Duration: f.duration, Settle: settle, Progress: progress.show,
+		Open: s.open, Clients: f.clients, Workers: f.workers, Counters: f.counters,
+		Duration: f.duration, Settle: settle, Progress: progress.show, Move: s.move(),
 	})
+	if err == nil || !errors.Is(err, demo.ErrLeftBehind) {
+		err = errors.Join(err, s.sweep(context.WithoutCancel(ctx)))
+	}
 	progress.finish()
 	left := errors.Is(err, demo.ErrLeftBehind)
 	err = a.explainTrouble(err)
@@ -177,15 +185,6 @@ func (a *app) demo(ctx context.Context, f demoFlags) (err error) {
 		err = errors.Join(negative("a promise is broken, see above"), err)
 	}
 	return err
-}
-
-// tryStore finds out whether the store answers, before anything is printed.
-func (a *app) tryStore(ctx context.Context, open func(context.Context, kv.Observer) (kv.Client, error)) error {
-	client, err := open(ctx, nil)
-	if err != nil {
-		return err
-	}
-	return errors.Join(a.reach(ctx, client), client.Close())
 }
 
 // store names the backend and where it is.

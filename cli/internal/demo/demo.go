@@ -29,6 +29,9 @@ type Options struct {
 	// Settle is how long watchers may take to catch up after the last write.
 	Settle time.Duration
 
+	// Move, if set, moves the data to another store in the middle of the run.
+	Move *Move
+
 	// Progress, if set, is told ten times a second how it goes.
 	Progress func(Progress)
 }
@@ -71,6 +74,8 @@ type run struct {
 	workers  []*worker
 	watchers []*watcher
 	promises *promises
+	moved    *moving
+	pauses   pauses
 
 	done, failed  atomic.Int64
 	readsCompared atomic.Int64
@@ -85,7 +90,7 @@ var ErrLeftBehind = errors.New("could not remove all of the demo's keys")
 // couldn't run or couldn't verify; a broken promise is in the report. Keys that
 // could not be removed are ErrLeftBehind, beside a report if there is one.
 func Run(ctx context.Context, o Options) (*Report, error) {
-	r := &run{Options: o, start: time.Now(), promises: newPromises(), counters: make([]counter, o.Counters)}
+	r := &run{Options: o, start: time.Now(), promises: newPromises(o.Move != nil), counters: make([]counter, o.Counters)}
 	defer r.close()
 	if err := r.open(ctx); err != nil {
 		return nil, err
@@ -150,9 +155,11 @@ func (r *run) work(ctx context.Context) (elapsed time.Duration, stopWatching fun
 		workers.Go(func() { w.work(calls, stop) })
 	}
 	stopReporting := r.reporting("running")
+	r.moved = r.move(stop)
 	<-stop.Done()
 	last := time.AfterFunc(grace, cancelCalls)
 	workers.Wait()
+	<-r.moved.done
 	elapsed = time.Since(r.start)
 	last.Stop()
 	stopReporting()

@@ -35,10 +35,15 @@ func (p *Promise) breaks(format string, args ...any) {
 // promises are all of them, by what they are about.
 type promises struct {
 	counters, reads, keys, list, order, pictures, contention, errors Promise
+
+	moved     Promise
+	withMoved bool
 }
 
-func newPromises() *promises {
+func newPromises(withMoved bool) *promises {
 	return &promises{
+		withMoved:  withMoved,
+		moved:      Promise{ID: "moved", Text: "both stores are equal after the move"},
 		counters:   Promise{ID: "counters", Text: "every counter equals its successful updates"},
 		reads:      Promise{ID: "reads", Text: "no read is older than an acknowledged write"},
 		keys:       Promise{ID: "keys", Text: "created keys exist, deleted keys are gone"},
@@ -51,5 +56,9 @@ func newPromises() *promises {
 }
 
 func (p *promises) all() []*Promise {
-	return []*Promise{&p.counters, &p.reads, &p.keys, &p.list, &p.order, &p.pictures, &p.contention, &p.errors}
+	all := []*Promise{&p.counters, &p.reads, &p.keys, &p.list, &p.order, &p.pictures, &p.contention, &p.errors}
+	if p.withMoved {
+		all = append(all, &p.moved)
+	}
+	return all
 }

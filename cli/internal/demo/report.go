@@ -68,6 +68,9 @@ func (r *run) notes() []string {
 			"%s more met another client's write and were made again.",
 			count(writes, "write"), float64(r.observer.carried.Load())/float64(writes), comma(r.observer.conflicts.Load())))
 	}
+	if r.Move != nil {
+		notes = append(notes, r.story())
+	}
 	if n := r.observer.resyncs.Load(); n > 0 {
 		notes = append(notes, fmt.Sprintf("Watches lost the store %s and caught up by themselves.", count(n, "time")))
 	}

@@ -28,6 +28,9 @@ func (r *run) verify(ctx context.Context, elapsed time.Duration) (*Report, error
 	if err := r.verifyPictures(ctx); err != nil {
 		return nil, fmt.Errorf("could not verify: %w", err)
 	}
+	if err := r.verifyMove(ctx); err != nil {
+		return nil, err
+	}
 	return r.report(elapsed), nil
 }
 

@@ -95,6 +95,9 @@ func (w *worker) timed(op operation, key string, call func() error) error {
 		return err
 	}
 	w.timing[op].add(time.Since(start))
+	if op != read {
+		w.run.pauses.wrote(time.Since(w.run.start))
+	}
 	w.run.done.Add(1)
 	return nil
 }
