@@ -62,7 +62,7 @@ type Options struct {
 	// AllowDifferences lets Finish go on though the stores differ.
 	AllowDifferences bool
 
-	// Workers is how many keys are copied at the same time. Default 16.
+	// Workers is how many keys are copied at the same time. Default 64.
 	Workers int
 
 	// Equal reports whether two values that differ in bytes are as good as

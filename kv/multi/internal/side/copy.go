@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	defaultWorkers = 16
+	defaultWorkers = 64
 	maxFailures    = 100 // that are remembered by key
 )
 
@@ -36,7 +36,7 @@ type CopyOptions struct {
 	// DryRun counts what would be done and writes nothing.
 	DryRun bool
 
-	// Workers is how many keys are copied at the same time. Default 16.
+	// Workers is how many keys are copied at the same time. Default 64.
 	Workers int
 
 	// Progress is called now and then, and at the end, one call at a time.
