@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"log/slog"
+	"os"
 	"strconv"
 	"sync"
 	"testing"
@@ -68,9 +69,22 @@ var consulBackend = backend{
 	oneEndpoint:  true,
 	keeper:       newConsulKeeper,
 	storeChoices: []choice{{2, restore, all, second, 3 * second}},
+	regressions: []regression{{
+		what: "a write whose callers had all left was repeated after a backup was restored",
+		plan: plan{
+			Servers: []fault{{restore, all, 1500 * time.Millisecond, 500 * time.Millisecond, 1}},
+			Network: []fault{
+				{swallow, all, 500 * time.Millisecond, 100 * time.Millisecond, 1},
+				{swallow, oneClient, 2 * time.Second, 100 * time.Millisecond, 2},
+			},
+		},
+	}},
 }
 
 func TestMain(m *testing.M) {
+	if config := os.Getenv(fleetVariable); config != "" {
+		os.Exit(runFleetChild(config))
+	}
 	zerolog.SetGlobalLevel(zerolog.Disabled) // toxiproxy writes to stderr, whatever logger it is given
 	// toxiproxy leaves goroutines behind on connections that a toxic has closed.
 	var options []goleak.Option
