@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 
@@ -196,5 +197,33 @@ func TestCopyVerifiesWhatItCopied(t *testing.T) {
 	wantErr(t, err, ErrDiffers)
 	if !strings.Contains(err.Error(), "z-different") || totals.Failed != 1 || totals.Copied != 1 || totals.Deleted != 1 {
 		t.Errorf("%+v, %v", totals, err)
+	}
+}
+
+// unsorted is a client whose listing is out of order, by which a comparison
+// would miss keys.
+type unsorted struct{ kv.Forward }
+
+func (u unsorted) Raw() (kv.Client, error) { return u, nil }
+
+func (u unsorted) Entries(context.Context, string) iter.Seq2[kv.Entry, error] {
+	return func(yield func(kv.Entry, error) bool) {
+		for _, key := range []string{"b", "a"} {
+			if !yield(kv.Entry{Key: key, Value: []byte("v")}, nil) {
+				return
+			}
+		}
+	}
+}
+
+func TestCompareRefusesAListingOutOfOrder(t *testing.T) {
+	s := newStore(t, "a")
+	odd, err := New("odd", unsorted{kv.Forward{Client: s.other}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Compare(t.Context(), odd, s.Side, CompareOptions{})
+	if err == nil || !strings.Contains(err.Error(), `"a" came after "b"`) || !strings.Contains(err.Error(), `"odd"`) {
+		t.Errorf("%v", err)
 	}
 }
