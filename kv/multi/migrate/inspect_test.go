@@ -46,6 +46,29 @@ func TestCopyGoesTheWayThatTheRecordsSay(t *testing.T) {
 	}
 }
 
+// A plain copy doesn't wait for its end to notice.
+func TestPlainCopyIsEndedByAStart(t *testing.T) {
+	r := newRig(t)
+	for i := range 50 {
+		r.put(0, fmt.Sprintf("k%02d", i), "v")
+	}
+	began := false
+	r.hooks[1].within = func(ctx context.Context, _ driver.Swap) error {
+		if began {
+			return nil
+		}
+		began = true
+		r.do(r.again().migration(Options{}).Start)
+		<-ctx.Done() // the copy's end, or that of an attempt, which is later
+		return ctx.Err()
+	}
+	result, err := r.migration(Options{Workers: 1}).Copy(t.Context(), CopyOptions{})
+	wantErr(t, err, ErrRefused)
+	if !strings.Contains(err.Error(), "was started") || result.Copied != 0 {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
+
 func TestCopyKeepsExtraKeysUnlessAsked(t *testing.T) {
 	r := newRig(t)
 	r.put(0, "a/k", "v")
@@ -175,7 +198,7 @@ func TestPlanFindsWhatStandsInTheWay(t *testing.T) {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	for i, want := range []string{`store "new" takes 100`, `the key has 60 bytes, store "new" takes 51`} {
-		if !strings.Contains(p.Problems[i].Problem, want) {
+		if !strings.HasSuffix(p.Problems[i].Problem, want) {
 			t.Errorf("problem %d is %+v, want one with %s", i, p.Problems[i], want)
 		}
 	}
@@ -197,6 +220,27 @@ func TestPlanFindsWhatStandsInTheWay(t *testing.T) {
 	}
 	if left := reserved(t, r); left != "" {
 		t.Errorf("the plan left %s behind", left)
+	}
+}
+
+func TestProblemsOfKeys(t *testing.T) {
+	limits := [2]kv.Limits{{Key: 50, Value: 100, GuardedValue: 60}, {Key: 40, Value: 90, GuardedValue: 70}}
+	for _, c := range []struct {
+		key, value int
+		want       string
+	}{
+		{40, 60, ""},
+		{41, 1, `the key has 41 bytes, store "t" takes 40`},
+		{1, 91, `the value has 91 bytes, store "t" takes 90`},
+		{1, 71, `the value has 71 bytes, store "t" takes 70 in a guarded write, which those of a migration are`},
+		{1, 61, `the value has 61 bytes, store "s" takes 60 in a guarded write, so coordinated clients could not write it again`},
+	} {
+		if got := problemOf(limits, [2]string{"s", "t"}, strings.Repeat("k", c.key), c.value); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+	if got := problemOf([2]kv.Limits{}, [2]string{"s", "t"}, "k", 1<<30); got != "" {
+		t.Errorf("no limits known: %s", got)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 type hooked struct {
 	driver.Store
 	onSwap func(s driver.Swap) error // set before use
+	within func(ctx context.Context, s driver.Swap) error // the same with the ctx of the attempt
 	onScan func()
 	onGet  func(key string)
 }
@@ -36,6 +37,11 @@ func (h *hooked) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, 
 func (h *hooked) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {
 	if h.onSwap != nil {
 		if err := h.onSwap(s); err != nil {
+			return driver.Result{Outcome: driver.NotApplied}, err
+		}
+	}
+	if h.within != nil {
+		if err := h.within(ctx, s); err != nil {
 			return driver.Result{Outcome: driver.NotApplied}, err
 		}
 	}
