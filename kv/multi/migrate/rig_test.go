@@ -21,7 +21,7 @@ import (
 // it is carried out, and may refuse it.
 type hooked struct {
 	driver.Store
-	onSwap func(s driver.Swap) error // set before use
+	onSwap func(s driver.Swap) error                      // set before use
 	within func(ctx context.Context, s driver.Swap) error // the same with the ctx of the attempt
 	onScan func()
 	onGet  func(key string)
