@@ -77,9 +77,12 @@ func (g *group) round(members []*casCall) {
 	for _, d := range decisions {
 		writes = writes || d.writes()
 	}
-	if writes && (final.exists || base.entry.Exists()) {
+	switch {
+	case writes && !g.cl.seal(present, decisions):
+		g.cl.putBack(present)
+	case writes && (final.exists || base.entry.Exists()):
 		g.commit(present, decisions, base, final)
-	} else {
+	default: // also writes that cancel each other out
 		g.decline(present, decisions, base)
 	}
 }
@@ -146,10 +149,6 @@ func (g *group) decline(members []*casCall, decisions []decision, base recollect
 
 // commit carries a round to the store.
 func (g *group) commit(members []*casCall, decisions []decision, base recollection, final state) {
-	if !g.cl.seal(members, decisions) {
-		g.cl.putBack(members)
-		return
-	}
 	s := members[0].swap(base.entry, final)
 	result, err := g.e.settle(g.e.ctx, s, len(members))
 	switch {

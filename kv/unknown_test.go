@@ -303,6 +303,47 @@ func TestMemberLeavesAfterTheSwapWasSent(t *testing.T) {
 	r.want("n", "3") // the writer's was applied with the others'
 }
 
+// So it is when the group's writes cancel each other out, and nothing is sent:
+// another member may have decided on what the leaver wrote.
+func TestMemberLeavesWritesThatCancelOut(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	r.put(r.client, "n", "0")
+	confirming, answer := make(chan struct{}), make(chan struct{})
+	r.store.onGet = func(context.Context, driver.GetRequest) error {
+		close(confirming)
+		<-answer
+		return nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	writer, reader, deleter := make(chan error, 1), make(chan error, 1), make(chan error, 1)
+	var saw any
+	release, first := gather(r, "n",
+		func() error { return r.client.Delete(t.Context(), "n") },
+		func() { writer <- r.client.CAS(ctx, "n", set("written")) },
+		func() {
+			reader <- r.client.CAS(t.Context(), "n", func(in any) (any, bool, error) {
+				saw = in
+				return nil, false, nil
+			})
+		},
+		func() { deleter <- r.client.Delete(t.Context(), "n") },
+	)
+	release()
+	receive(t, "the read that confirms", confirming)
+	cancel()
+	left := receive(t, "the writer's result", writer)
+	close(answer)
+	for _, ch := range []<-chan error{first, reader, deleter} {
+		if err := receive(t, "result", ch); err != nil {
+			t.Error(err)
+		}
+	}
+	if saw != "written" || !errors.Is(left, kv.ErrIndeterminate) {
+		t.Errorf("a decision rests on %v; who wrote that got %v, want ErrIndeterminate", saw, left)
+	}
+	r.want("n", nil)
+}
+
 // After an unknown attempt a conflict is no answer yet: if the key is still at
 // Prev, only the same swap can tell.
 func TestConflictAfterUnknownIsNoAnswer(t *testing.T) {
