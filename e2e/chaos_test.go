@@ -175,6 +175,8 @@ var toxics = map[kind]func(f fault) map[string]any{
 
 // breakNetwork carries out a fault of links.
 func (r *round) breakNetwork(ctx context.Context, f fault) error {
+	r.network.Lock()
+	defer r.network.Unlock()
 	links := r.pickLinks(f)
 	strike, err := networkFault(f)
 	if err == nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,7 @@ type round struct {
 	counters  []*counter
 
 	gate     sync.RWMutex // held by operations; locked by what needs quiet
+	network  sync.Mutex   // held by faults of the network; likewise
 	restored atomic.Bool
 
 	endWatches func()
@@ -281,25 +283,25 @@ func (r *round) leave(watchesEnd <-chan struct{}) {
 		r.fail("%v", err)
 	}
 	deadline := time.Now().Add(20 * time.Second)
-	left := goroutines()
+	left := goroutines(clientCode...)
 	for len(left) > 0 && time.Now().Before(deadline) {
 		time.Sleep(5 * time.Millisecond) // between two looks at the condition
-		left = goroutines()
+		left = goroutines(clientCode...)
 	}
 	if len(left) > 0 {
 		r.fail("%d goroutines of closed clients are left:\n%s", len(left), strings.Join(left, "\n\n"))
 	}
 }
 
-// goroutines returns the stacks of those that clients start.
-func goroutines() (stacks []string) {
+// clientCode is what the stacks of goroutines that clients start have in them.
+var clientCode = []string{"/polykv/kv", "/etcd/client", "google.golang.org/grpc", "net/http.(*persistConn)"}
+
+// goroutines returns the stacks of those with one of the texts in them.
+func goroutines(texts ...string) (stacks []string) {
 	buf := make([]byte, 8<<20)
 	for _, stack := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-		for _, library := range []string{"/polykv/kv", "/etcd/client", "google.golang.org/grpc", "net/http.(*persistConn)"} {
-			if strings.Contains(stack, library) {
-				stacks = append(stacks, stack)
-				break
-			}
+		if slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(stack, text) }) {
+			stacks = append(stacks, stack)
 		}
 	}
 	return stacks
@@ -327,6 +329,6 @@ func (r *round) within(what string, happens <-chan struct{}) {
 	select {
 	case <-happens:
 	case <-time.After(patience):
-		r.t.Fatalf("seed %d: after %v it still does not hold that %s:\n%s", r.seed, patience, what, strings.Join(goroutines(), "\n\n"))
+		r.t.Fatalf("seed %d: after %v it still does not hold that %s:\n%s", r.seed, patience, what, strings.Join(goroutines(clientCode...), "\n\n"))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -76,8 +77,9 @@ func withConsul(ctx context.Context, c *testserver.Cluster, f func(*api.Client) 
 
 // restoreBackup makes a backup and restores it when the fault has lasted, both
 // while nobody writes: a write that runs beside a restore may be undone by it,
-// which nothing that is told of the write could show. Everything written in
-// between is undone, by which the history knows it.
+// or be carried out once before it and, repeated, once after it, which nothing
+// that is told of the write could show. Everything written in between is
+// undone, by which the history knows it.
 func restoreBackup(ctx context.Context, r *round, f fault) error {
 	var saved []byte
 	var then map[string]any
@@ -121,11 +123,25 @@ func restoreBackup(ctx context.Context, r *round, f fault) error {
 	})
 }
 
-// quietly runs f while no worker's operation runs.
+// quietly runs f while no worker's operation runs, nothing is held up in the
+// network, and no client is still finding out about a write whose callers have
+// all left.
 func (r *round) quietly(f func() error) error {
 	r.gate.Lock()
 	defer r.gate.Unlock()
-	return f()
+	r.network.Lock()
+	defer r.network.Unlock()
+	deadline := time.Now().Add(patience)
+	for {
+		groups := goroutines("/polykv/kv.(*group)")
+		if len(groups) == 0 {
+			return f()
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("clients without callers are still at work after %v:\n%s", patience, strings.Join(groups, "\n\n"))
+		}
+		time.Sleep(5 * time.Millisecond) // between two looks at the condition
+	}
 }
 
 // read returns what the store has.
