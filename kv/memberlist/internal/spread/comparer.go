@@ -25,6 +25,11 @@ const (
 	// better reason than a doubt, so that not all nodes begin at once.
 	compareDelay = 50 * time.Millisecond
 
+	// compareAgain is the least time between comparisons with one peer. While
+	// somebody writes more than fits datagrams, all that came meanwhile is
+	// taken at once, rather than little by little.
+	compareAgain = time.Second
+
 	// comparePause is between comparisons that found nothing; it doubles up to
 	// maxComparePause and is forgotten when something was found.
 	comparePause    = 500 * time.Millisecond
@@ -59,12 +64,13 @@ type comparer struct {
 	pause    time.Duration
 	notUntil time.Time // for doubts
 	running  int
+	ended    map[string]time.Time // the last comparison, by peer ID
 }
 
 func newComparer(s *Spread) *comparer {
 	return &comparer{
 		s: s, kick: make(chan struct{}, 1),
-		doubts: map[string]*doubt{}, expected: map[uint64]struct{}{},
+		doubts: map[string]*doubt{}, expected: map[uint64]struct{}{}, ended: map[string]time.Time{},
 	}
 }
 
@@ -88,6 +94,9 @@ func (c *comparer) soon(peer network.Peer) {
 	due := time.Now().Add(rand.N(compareDelay))
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if again := c.ended[peer.ID].Add(compareAgain); again.After(due) {
+		due = again
+	}
 	if d := c.doubts[peer.ID]; d != nil && d.sure {
 		return
 	}
@@ -120,6 +129,7 @@ func (c *comparer) left(peer network.Peer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.doubts, peer.ID)
+	delete(c.ended, peer.ID)
 }
 
 // answered notes the answer to a check.
@@ -179,7 +189,7 @@ func (c *comparer) due(now time.Time) (check []network.Peer, compare *network.Pe
 }
 
 // compared notes the result of a comparison.
-func (c *comparer) compared(found bool, now time.Time) {
+func (c *comparer) compared(peer network.Peer, found bool, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if found {
@@ -189,6 +199,9 @@ func (c *comparer) compared(found bool, now time.Time) {
 	}
 	c.notUntil = now.Add(jitter(c.pause))
 	c.running--
+	if _, ok := c.s.member(peer.Instance); ok {
+		c.ended[peer.ID] = now
+	}
 }
 
 // jitter returns d and up to as much again.
@@ -234,7 +247,7 @@ func (c *comparer) run(ctx context.Context) {
 // compare brings this node and peer to the same state.
 func (c *comparer) compare(ctx context.Context, peer network.Peer) {
 	found, err := c.s.compare(ctx, peer)
-	c.compared(found, time.Now())
+	c.compared(peer, found, time.Now())
 	if err != nil && ctx.Err() == nil {
 		c.failed(peer, err)
 	}

@@ -75,7 +75,7 @@ func TestDoubtsAreLimited(t *testing.T) {
 	c = idleComparer()
 	var pauses []time.Duration
 	for range 6 {
-		c.compared(false, now)
+		c.compared(testPeer("a"), false, now)
 		pauses = append(pauses, c.notUntil.Sub(now))
 	}
 	if !slices.IsSorted(pauses[:3]) || pauses[5] < maxComparePause || pauses[5] > 2*maxComparePause {
@@ -85,7 +85,7 @@ func TestDoubtsAreLimited(t *testing.T) {
 	if check, _, next := c.due(now.Add(2 * checkDelay)); len(check) != 0 || next.Before(now.Add(maxComparePause)) {
 		t.Errorf("checks %v in the pause", check)
 	}
-	c.compared(true, now)
+	c.compared(testPeer("a"), true, now)
 	if c.notUntil.After(now) {
 		t.Error("a pause after a comparison that found something")
 	}
@@ -108,10 +108,16 @@ func TestCertainty(t *testing.T) {
 	if len(compared) != maxComparing {
 		t.Errorf("compares with %v at once, want %d", compared, maxComparing)
 	}
-	c.compared(true, now)
+	c.compared(testPeer("a"), true, now)
 	if _, peer, _ := c.due(now); peer == nil {
 		t.Error("the third is not compared with after one of the others ended")
 	}
+	c.ended["a"] = now
+	c.soon(testPeer("a"))
+	if d := c.doubts["a"]; d.due.Before(now.Add(compareAgain)) {
+		t.Errorf("compares again with the same peer after %v", d.due.Sub(now))
+	}
+	c.left(testPeer("a"))
 	c.expect(7)
 	c.joined(network.Peer{ID: "g", Instance: 7})
 	c.joined(network.Peer{ID: "h", Instance: 8})

@@ -247,18 +247,18 @@ func TestStoppedPeer(t *testing.T) {
 	c.config.StreamTimeout = 30 * time.Second
 	nodes := c.grow(6)
 	stopped, others := nodes[5], nodes[:5]
-	value := random(t, 1<<20)
-	stopped.put(t, "its own", random(t, 4<<20)) // some of them may be pulling it
+	value := random(t, 300<<10)
+	stopped.put(t, "its own", random(t, 2<<20)) // some of them may be pulling it
 	c.eventually("some have heard of it", func() bool { return others[0].spread.origins.known(stopped.net.Self().Instance) })
 	f.Pause(stopped.net.Self().Addr)
 	begin := time.Now()
-	for i := range 20 {
+	for i := range 5 {
 		others[i%5].put(t, fmt.Sprintf("small/%d", i), "1")
 		others[i%5].put(t, fmt.Sprintf("large/%d", i), value)
 	}
 	for _, n := range others {
 		c.eventually(n.name+" has all that the others wrote", func() bool {
-			for i := range 20 {
+			for i := range 5 {
 				if n.get(fmt.Sprintf("small/%d", i)) != "1" || n.get(fmt.Sprintf("large/%d", i)) != value {
 					return false
 				}

@@ -150,8 +150,9 @@ func (p *pool) with(ctx context.Context, peer network.Peer, f func(*stream) erro
 		}
 		st.answered = false
 		err = f(st)
-		p.put(peer, st, err)
-		if err == nil || !used || st.answered || ctx.Err() != nil {
+		dead := err != nil && used && !st.answered
+		p.put(peer, st, err) // whereupon it may be another's
+		if !dead || ctx.Err() != nil {
 			return err
 		}
 	}

@@ -40,6 +40,11 @@ type traffic struct{ packets, bytes float64 }
 // returns what went over the fabric for them.
 func (c *cluster) changes(count int) traffic {
 	c.t.Helper()
+	c.eventually("nothing is left of joining", func() bool {
+		before := c.network.Fabric.Stats().DataPackets
+		time.Sleep(c.config.TailDelay)
+		return c.network.Fabric.Stats().DataPackets == before
+	})
 	before := c.network.Fabric.Stats()
 	for i := range count {
 		n := c.nodes[(i*7)%len(c.nodes)]
