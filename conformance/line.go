@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/polykv/polykv/kv/driver"
 )
@@ -35,9 +36,10 @@ const (
 )
 
 var (
-	_ driver.Store    = (*StoreLine)(nil)
-	_ driver.Resolver = (*StoreLine)(nil)
-	_ Line            = (*StoreLine)(nil)
+	_ driver.Store      = (*StoreLine)(nil)
+	_ driver.Resolver   = (*StoreLine)(nil)
+	_ driver.Deliberate = (*StoreLine)(nil)
+	_ Line              = (*StoreLine)(nil)
 )
 
 var (
@@ -45,8 +47,8 @@ var (
 	errAnswerLost = errors.New("the answer was lost")
 )
 
-// Breakable returns a line to s, which it owns. It forwards driver.Resolver,
-// but not driver.NonBlocking, since it may hang.
+// Breakable returns a line to s, which it owns. It forwards driver.Resolver
+// and driver.Deliberate, but not driver.NonBlocking, since it may hang.
 func Breakable(s driver.Store) *StoreLine {
 	l := &StoreLine{store: s, changed: make(chan struct{})}
 	l.intact, l.cut = context.WithCancel(context.Background())
@@ -258,6 +260,15 @@ func (l *StoreLine) Resolve(s driver.Swap, now driver.Entry) driver.Outcome {
 		return r.Resolve(s, now)
 	}
 	return driver.Unknown
+}
+
+// AttemptTimeout implements driver.Deliberate: 0, which is none of its own, if
+// the driver does not.
+func (l *StoreLine) AttemptTimeout() time.Duration {
+	if d, ok := l.store.(driver.Deliberate); ok {
+		return d.AttemptTimeout()
+	}
+	return 0
 }
 
 // Limits implements driver.Store.

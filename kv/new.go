@@ -24,6 +24,9 @@ func New(store driver.Store, cdc codec.Codec, opts *Options) Client {
 	if err := o.Validate(); err != nil {
 		panic("kv.New: " + err.Error())
 	}
+	if d, ok := store.(driver.Deliberate); ok {
+		orDefault(&o.AttemptTimeout, d.AttemptTimeout())
+	}
 	e := newEngine(store, o.withDefaults())
 	return &client{engine: e, codec: cdc, values: e.values}
 }

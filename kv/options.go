@@ -17,7 +17,8 @@ type Options struct {
 	RetryTimeout time.Duration
 
 	// AttemptTimeout bounds one request to the store, so that a lost answer
-	// is noticed. Default 3 s.
+	// is noticed. Default 3 s, or what the driver says: 8 s on Consul, whose
+	// servers hold a request for 7 s while there is no leader.
 	AttemptTimeout time.Duration
 
 	// ContentionTimeout bounds how long a CAS goes on after its first

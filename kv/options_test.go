@@ -1,11 +1,13 @@
 package kv_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
 )
 
 func TestOptionsNameTheWrongField(t *testing.T) {
@@ -29,6 +31,39 @@ func TestOptionsNameTheWrongField(t *testing.T) {
 	for _, o := range []kv.Options{{}, kv.DefaultOptions(), {MinBackoff: time.Hour}, {RememberEntries: -1}} {
 		if err := o.Validate(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// deliberate is a store that wants attempts to last.
+type deliberate struct {
+	*hooked
+	limit time.Duration
+}
+
+func (d deliberate) AttemptTimeout() time.Duration { return d.limit }
+
+// How long an attempt may take is the option, else the driver's word, else
+// the default.
+func TestAttemptTimeoutOfTheDriver(t *testing.T) {
+	for _, c := range []struct{ option, driver, want time.Duration }{
+		{0, 0, 3 * time.Second},
+		{0, time.Hour, time.Hour},
+		{time.Minute, time.Hour, time.Minute},
+	} {
+		r := newRig(t, kv.Options{})
+		client := kv.New(deliberate{r.store, c.driver}, stringCodec, &kv.Options{AttemptTimeout: c.option})
+		var left time.Duration
+		r.store.onGet = func(ctx context.Context, _ driver.GetRequest) error {
+			deadline, _ := ctx.Deadline()
+			left = time.Until(deadline)
+			return nil
+		}
+		if _, err := client.Get(t.Context(), "k"); err != nil {
+			t.Fatal(err)
+		}
+		if left > c.want || left < c.want/2 {
+			t.Errorf("option %v, driver %v: an attempt may take %v, want %v", c.option, c.driver, left, c.want)
 		}
 	}
 }

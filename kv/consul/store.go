@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 
@@ -31,6 +32,8 @@ type store struct {
 var (
 	_ driver.Store    = (*store)(nil)
 	_ driver.Resolver = (*store)(nil)
+
+	_ driver.Deliberate = (*store)(nil)
 )
 
 // Open returns a store for cfg, completed from the environment as [Config]
@@ -105,6 +108,14 @@ func do[R any](ctx context.Context, s *store, request func(ctx context.Context) 
 
 // Limits implements driver.Store.
 func (s *store) Limits() driver.Limits { return s.limits }
+
+// attemptTimeout leaves room for Consul's performance.rpc_hold_timeout, 7 s by
+// default: so long a server without a leader holds a request before it refuses
+// it. Giving up earlier would leave every create of that time in doubt.
+const attemptTimeout = 8 * time.Second
+
+// AttemptTimeout implements driver.Deliberate.
+func (s *store) AttemptTimeout() time.Duration { return attemptTimeout }
 
 // Close implements driver.Store.
 func (s *store) Close() error {

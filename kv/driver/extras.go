@@ -1,6 +1,9 @@
 package driver
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Resolver is an optional interface of a Store that can tell more about an
 // Unknown swap than its version alone.
@@ -64,4 +67,14 @@ type Values interface {
 	// Raw returns Values for the same objects, of which each value is its
 	// encoding as []byte.
 	Raw() Values
+}
+
+// Deliberate is an optional interface of a Store whose servers take their time
+// to refuse a request that they can't serve, such as Consul's, which hold it
+// while they look for a leader. Who gives up before loses the refusal, and with
+// it the certainty that nothing was written.
+type Deliberate interface {
+	// AttemptTimeout is how long an attempt may take where the client's
+	// options don't say it; 0 if the driver doesn't either. It does no I/O.
+	AttemptTimeout() time.Duration
 }
