@@ -14,7 +14,7 @@ TOOL = go run ./internal/testserver/pinned/build
 
 # The steps of test are in an order that fails early and ends with the tests.
 .NOTPARALLEL:
-.PHONY: test browser check lint fmt vet build servers unit race-build fuzz soak bench clean-servers
+.PHONY: test browser check lint fmt vet build servers unit race-build fuzz soak bench microbench clean-servers
 
 test: check fuzz unit browser
 
@@ -55,7 +55,15 @@ soak: servers race-build
 	POLYKV_SOAK=1 $(EACH) go test -race -count=1 -p 1 -timeout 3h ./...
 	.ci/fuzz 60s
 
+# bench measures polykv beside other libraries and writes docs/benchmarks.md: about 20 minutes, or 5 with BENCH=-quick.
+# What links the other libraries isn't compiled by anything else, so it is checked here.
+BENCH ?=
 bench: servers
+	for contestant in dskit cortex; do (cd bench/contestants/$$contestant && go vet .) || exit 1; done
+	cd bench && go run . $(BENCH)
+
+# microbench measures single functions, with allocations, for benchstat.
+microbench: servers
 	$(EACH) go test -run '^$$' -bench . -benchmem -p 1 -timeout 1h ./...
 
 clean-servers:

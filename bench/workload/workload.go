@@ -28,6 +28,7 @@ type Client interface {
 type Target struct {
 	Backend   string   // "memory", "etcd", "consul" or "gossip"
 	Endpoints []string // host:port each
+	Nodes     int      // of gossip
 	Tuned     bool     // with the library's settings for best speed, not its defaults
 }
 
@@ -90,6 +91,9 @@ func works() map[string]work {
 		"fanout":      fanOutWork,
 		"keymemory":   keyMemoryWork,
 		"watchmemory": watchMemoryWork,
+		"gossip":      gossipWork,
+		"gossipidle":  gossipIdleWork,
+		"gossipget":   gossipGetWork,
 	}
 }
 
@@ -100,6 +104,7 @@ func Prepare(ctx context.Context, open Opener, t Target, s Spec) (sample Sampler
 		return nil, nil, fmt.Errorf("no work %q; there are %s", s.Work, strings.Join(names(), ", "))
 	}
 	s.Clients, s.Callers, s.Keys = max(s.Clients, 1), max(s.Callers, 1), max(s.Keys, 1)
+	t.Nodes = s.Nodes
 	store, err := open(t)
 	if err != nil {
 		return nil, nil, err

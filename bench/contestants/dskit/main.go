@@ -25,6 +25,9 @@ func open(t workload.Target) (workload.Store, error) {
 	case "etcd", "consul":
 		return server{t}, nil
 	}
+	if t.Backend == "gossip" {
+		return openCluster(t)
+	}
 	return nil, fmt.Errorf("dskit has no backend %q", t.Backend)
 }
 

@@ -33,6 +33,8 @@ func Polykv(t workload.Target) (workload.Store, error) {
 		cfg := consul.DefaultConfig()
 		cfg.Address = t.Endpoints[0]
 		s.open = func() (driver.Store, error) { return consul.Open(cfg, logger) }
+	case "gossip":
+		return openCluster(t)
 	default:
 		return nil, fmt.Errorf("no backend %q", t.Backend)
 	}

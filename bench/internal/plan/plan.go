@@ -12,6 +12,9 @@ const (
 	Raw        = "raw client"
 )
 
+// Contestants are all, in the order of the document.
+func Contestants() []string { return []string{Polykv, Dskit, DskitTuned, Cortex, Raw} }
+
 // The backends.
 const (
 	Memory      = "memory"
@@ -105,5 +108,6 @@ func Rows() []Row {
 	all := writeRows()
 	all = append(all, readRows()...)
 	all = append(all, watchRows()...)
+	all = append(all, gossipRows()...)
 	return append(all, curves()...)
 }

@@ -115,3 +115,26 @@ func watchRows() []Row {
 		},
 	}
 }
+
+func gossipRows() []Row {
+	spec := workload.Spec{Work: "gossip", Nodes: 30, Keys: 100, Writes: 150}
+	const long = 3 // seconds, since dskit's changes take half of one
+	row := func(id, title string, figure Figure, factor float64, meaning string) Row {
+		return Row{
+			ID: id, Title: title, Figure: figure, Meaning: meaning, Spec: spec, Seconds: long, Rounds: 3,
+			On: map[string]Entry{Gossip: {both(), []Target{{Dskit, factor}}, ""}},
+		}
+	}
+	idle := row("gossip-idle", "Processor time of 30 idle nodes, of one core", Idle, 1, "What it costs to be there.")
+	idle.Spec = workload.Spec{Work: "gossipidle", Nodes: 30}
+	get := row("gossip-get", "Get of a table of 5,000 entries", Rate, 100, "Reading a large value, such as a ring, on each request.")
+	get.Spec = workload.Spec{Work: "gossipget", Nodes: 1, Keys: 5000}
+	get.Seconds = 0.5
+	return []Row{
+		row("gossip-p50", "From a CAS until another node's callback, median", P50, 100, "How soon the others know: 30 nodes, a table of 100 entries, 150 changes a second."),
+		row("gossip-p99", "From a CAS until another node's callback, 99th percentile", P99, 50, "How long one may have to wait."),
+		row("gossip-cpu", "Processor time of all 30 nodes by CAS", CPU, 1, "What each change costs, the nodes' idle load and their watches included."),
+		row("gossip-bytes", "Bytes sent by all 30 nodes by CAS", Bytes, 1, "Traffic, what keeps the cluster together included."),
+		idle, get,
+	}
+}

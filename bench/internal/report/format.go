@@ -73,11 +73,8 @@ func (m Measured) Text() string {
 		title += fmt.Sprintf(", %s %s", number(m.X), row.Axis)
 	}
 	fmt.Fprintln(&b, title)
-	for _, name := range row.On[m.Backend].Contestants {
+	for _, name := range m.names() {
 		s := m.Contestants[name]
-		if s == nil {
-			continue
-		}
 		fmt.Fprintf(&b, "  %-12s %12s  %s", name, amount(row.Figure, median(s.Samples)), s.spread(row.Figure))
 		if ratio, ok := ratioOf(row.Figure, m.Contestants[plan.Polykv], s); ok && name != plan.Polykv {
 			fmt.Fprintf(&b, "  polykv is %sx (%s to %s)", number(ratio.Median), number(ratio.Lowest), number(ratio.Highest))

@@ -28,7 +28,9 @@ func (r *Results) Describe(ctx context.Context, dir string) error {
 		{"dskit", "contestants/dskit", "github.com/grafana/dskit"},
 		{"Cortex", "contestants/cortex", "github.com/cortexproject/cortex"},
 		{"etcd's client", ".", "go.etcd.io/etcd/client/v3"},
+		{"etcd's client in dskit", "contestants/dskit", "go.etcd.io/etcd/client/v3"},
 		{"Consul's client", ".", "github.com/hashicorp/consul/api"},
+		{"Consul's client in dskit", "contestants/dskit", "github.com/hashicorp/consul/api"},
 	} {
 		cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", m.module)
 		cmd.Dir = filepath.Join(dir, m.folder)

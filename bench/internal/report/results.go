@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/polykv/polykv/bench/internal/plan"
@@ -36,6 +37,11 @@ type Measured struct {
 	Row, Backend string
 	X            float64 `json:",omitempty"`
 	Contestants  map[string]*Series
+}
+
+// names returns who took part, in the order of the document.
+func (m Measured) names() []string {
+	return slices.DeleteFunc(plan.Contestants(), func(name string) bool { return m.Contestants[name] == nil })
 }
 
 // Series is what one contestant achieved.
@@ -119,6 +125,9 @@ func rank(m Measured) int {
 func (r *Results) Save(file string) error {
 	text, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
 	return os.WriteFile(file, append(text, '\n'), 0o644)

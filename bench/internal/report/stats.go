@@ -52,3 +52,9 @@ func ratioOf(figure plan.Figure, a, b *Series) (Ratio, bool) {
 	}
 	return Ratio{median(all), slices.Min(all), slices.Max(all)}, true
 }
+
+// ratioOfTimes returns how many times as long b takes as a, round by round.
+func ratioOfTimes(a, b []float64) float64 {
+	ratio, _ := ratioOf(plan.CPU, &Series{Samples: a}, &Series{Samples: b})
+	return ratio.Median
+}

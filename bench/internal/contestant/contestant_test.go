@@ -1,0 +1,103 @@
+package contestant
+
+import (
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/polykv/polykv/bench/workload"
+	"github.com/polykv/polykv/internal/testserver"
+	"github.com/polykv/polykv/internal/testserver/servertest"
+)
+
+var (
+	etcdServer   = servertest.SharedEtcd(testserver.Options{NoFsync: true})
+	consulServer = servertest.SharedConsul(testserver.Options{Args: []string{"-dev"}})
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(servertest.Main(m, etcdServer, consulServer))
+}
+
+// TestContestantsWork has each do every kind of work that it takes part in, a
+// little of it.
+func TestContestantsWork(t *testing.T) {
+	targets := []workload.Target{
+		{Backend: "memory"},
+		{Backend: "etcd", Endpoints: etcdServer.Get(t).Endpoints()},
+		{Backend: "consul", Endpoints: consulServer.Get(t).Endpoints()},
+	}
+	works := []workload.Spec{
+		{Work: "cas", Callers: 8, Clients: 2},
+		{Work: "get", Callers: 8, Keys: 8},
+		{Work: "list", Keys: 30, Writes: 10},
+		{Work: "notify"},
+		{Work: "notify", Keys: 10},
+		{Work: "prefixwatch", Callers: 8, Keys: 20, Writes: 100},
+		{Work: "fanout", Watchers: 8},
+		{Work: "watchmemory", Watchers: 8},
+	}
+	for name, open := range map[string]workload.Opener{"polykv": Polykv, "raw": Raw} {
+		for _, target := range targets {
+			if name == "raw" && target.Backend == "memory" {
+				continue // there is no such client
+			}
+			for _, spec := range works {
+				title := strings.Join([]string{name, target.Backend, spec.Work}, "/")
+				t.Run(title, func(t *testing.T) {
+					spec.Prefix, spec.Seconds = title, 0.05
+					sample, done, err := workload.Prepare(t.Context(), open, target, spec)
+					if err != nil {
+						t.Fatal(err)
+					}
+					got, err := sample(t.Context())
+					if err != nil || got.Calls == 0 || got.Failed > 0 || got.Lost > 0 {
+						t.Errorf("%+v, %v", got, err)
+					}
+					if streams, ok := got.Values["streams"]; ok && (streams < 1 || streams > 8) {
+						t.Errorf("the server sees %v streams", streams)
+					}
+					if err := done(); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestGossip has three nodes do what the gossip rows are about.
+func TestGossip(t *testing.T) {
+	for _, spec := range []workload.Spec{
+		{Work: "gossip", Nodes: 3, Keys: 5, Writes: 100},
+		{Work: "gossipidle", Nodes: 3},
+		{Work: "gossipget", Nodes: 1, Keys: 10},
+	} {
+		t.Run(spec.Work, func(t *testing.T) {
+			spec.Seconds = 0.1
+			sample, done, err := workload.Prepare(t.Context(), Polykv, workload.Target{Backend: "gossip"}, spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := sample(t.Context())
+			if err != nil || got.Calls == 0 || got.Values["missing"] > 0 || spec.Work == "gossip" && got.Values["bytes"] <= 0 {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if err := done(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if _, _, err := workload.Prepare(t.Context(), Polykv, workload.Target{Backend: "memory"}, workload.Spec{Work: "gossip"}); err == nil {
+		t.Error("gossip without a cluster is no error")
+	}
+}
+
+func TestUnknownBackends(t *testing.T) {
+	for name, open := range map[string]workload.Opener{"polykv": Polykv, "raw": Raw} {
+		if _, err := open(workload.Target{Backend: "paper"}); err == nil || !strings.Contains(err.Error(), "paper") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
