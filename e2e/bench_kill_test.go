@@ -22,7 +22,7 @@ func leaderKill(b *testing.B, be backend, attempt time.Duration) {
 	a.options.AttemptTimeout = attempt
 	var p plan
 	for range max(b.N, 1) {
-		p.Servers = append(p.Servers, fault{kill, leader, 10 * time.Second, 5 * time.Second, 0})
+		p.Servers = append(p.Servers, fault{kill, leader, 6 * time.Second, 4 * time.Second, 0})
 	}
 	b.ResetTimer()
 	a.run(b, 1, p, total)

@@ -33,11 +33,14 @@ type backend struct {
 
 	oneEndpoint  bool // a client knows one server only
 	keeper       func(testing.TB, *testserver.Cluster) keeper
-	storeChoices []choice     // faults of this store alone
-	regressions  []regression // plans that once failed
+	storeChoices []choice    // faults of this store alone
+	always       []namedPlan // besides those drawn: what no run may leave out, and what once failed
 }
 
 var quiet = slog.New(slog.DiscardHandler)
+
+// allKilled shows what clients ask of a cluster that is down.
+var allKilled = namedPlan{what: "all servers killed", plan: plan{Servers: []fault{{kill, all, 2 * time.Second, time.Second, 0}}}}
 
 var etcdBackend = backend{
 	name:   "etcd",
@@ -55,6 +58,7 @@ var etcdBackend = backend{
 		{1, defrag, leader, 0, 0},
 		{1, defrag, follower, 0, 0},
 	},
+	always: []namedPlan{allKilled},
 }
 
 var consulBackend = backend{
@@ -69,13 +73,12 @@ var consulBackend = backend{
 	oneEndpoint:  true,
 	keeper:       newConsulKeeper,
 	storeChoices: []choice{{2, restore, all, second, 3 * second}},
-	regressions: []regression{{
-		what: "a write whose callers had all left was repeated after a backup was restored",
+	always: []namedPlan{allKilled, {
+		what: "once failed: a write whose callers had all left was repeated after a backup was restored",
 		plan: plan{
 			Servers: []fault{{restore, all, 1500 * time.Millisecond, 500 * time.Millisecond, 1}},
 			Network: []fault{
-				{swallow, all, 500 * time.Millisecond, 100 * time.Millisecond, 1},
-				{swallow, oneClient, 2 * time.Second, 100 * time.Millisecond, 2},
+				{swallow, all, 1800 * time.Millisecond, 100 * time.Millisecond, 1},
 			},
 		},
 	}},

@@ -176,7 +176,7 @@ func revokeOne(ctx context.Context, r *round, f fault) error {
 	r.revoking++
 	r.mu.Unlock()
 	defer func() {
-		const spread = 3 * time.Second // until all servers, and the token file's reader, know of it
+		const spread = 10 * time.Second // until all servers, and the token file's reader, know of it
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.revoking--

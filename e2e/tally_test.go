@@ -27,7 +27,7 @@ type tally struct {
 }
 
 func newTally() *tally {
-	return &tally{rounds: 1, faults: map[string]int{}, fates: map[fate]int{}, kinds: map[opKind]int{}}
+	return &tally{faults: map[string]int{}, fates: map[fate]int{}, kinds: map[opKind]int{}}
 }
 
 func (c *tally) injected(f fault) {
@@ -82,7 +82,7 @@ func (c *tally) watched(events int) {
 func (c *tally) add(o *tally) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.rounds += o.rounds
+	c.rounds++
 	addAll(c.faults, o.faults)
 	addAll(c.fates, o.fates)
 	addAll(c.kinds, o.kinds)
