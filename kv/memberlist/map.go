@@ -5,8 +5,6 @@ import (
 	"iter"
 	"time"
 
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
-
 	"github.com/polykv/polykv/kv/memberlist/internal/state"
 )
 
@@ -33,8 +31,8 @@ import (
 // entries takes microseconds. The zero Map is empty and ready to use. One
 // that is read only may be read by many goroutines at once.
 type Map[K ~string, V any] struct {
-	tree   *iradix.Tree[*part[V]] // tombstones included; nil: empty
-	digest state.Digest           // of all parts
+	tree   *state.Tree[*part[V]] // tombstones included; nil: empty
+	digest state.Digest          // of all parts
 	newest state.Version
 	dead   int           // tombstones
 	oldest state.Version // no tombstone that has a version is older
@@ -42,7 +40,7 @@ type Map[K ~string, V any] struct {
 	// base and touched are a note of what the holder of a clone did: the tree
 	// is that of base except at these keys. So a CAS of one entry merges one
 	// entry, and not all. Empty: the tree is base.
-	base    *iradix.Tree[*part[V]]
+	base    *state.Tree[*part[V]]
 	touched map[string]struct{}
 
 	unstamped []*part[V] // what a CAS changed and has no version yet
@@ -51,9 +49,9 @@ type Map[K ~string, V any] struct {
 // NewMap returns an empty Map.
 func NewMap[K ~string, V any]() *Map[K, V] { return &Map[K, V]{} }
 
-func (m *Map[K, V]) root() *iradix.Tree[*part[V]] {
+func (m *Map[K, V]) root() *state.Tree[*part[V]] {
 	if m.tree == nil {
-		m = &Map[K, V]{tree: iradix.New[*part[V]]()}
+		return state.NewTree[*part[V]]()
 	}
 	return m.tree
 }
@@ -130,7 +128,7 @@ func (m *Map[K, V]) part(key string) *part[V] {
 	if m.tree == nil {
 		return nil
 	}
-	p, _ := m.tree.Get([]byte(key))
+	p, _ := m.tree.Get(key)
 	return p
 }
 
@@ -140,7 +138,7 @@ func (m *Map[K, V]) parts() iter.Seq[*part[V]] {
 		if m.tree == nil {
 			return
 		}
-		it := m.tree.Root().Iterator()
+		it := m.tree.Iterator()
 		for {
 			_, p, ok := it.Next()
 			if !ok || !yield(p) {

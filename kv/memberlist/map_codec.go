@@ -85,7 +85,7 @@ func (c MapCodec[K, V]) Decode(data []byte) (any, error) {
 	}
 	n := r.uvarint()
 	m := NewMap[K, V]()
-	e := m.edit()
+	parts := state.NewTreeBuilder[*part[V]]()
 	values := c.value()
 	last := ""
 	for i := uint64(0); i < n && r.err == nil; i++ {
@@ -97,7 +97,8 @@ func (c MapCodec[K, V]) Decode(data []byte) (any, error) {
 			return nil, c.fail("decode", "the entries are not in ascending order", nil)
 		}
 		last = p.key
-		e.put(p)
+		parts.Set(p.key, p)
+		m.add(p)
 	}
 	switch {
 	case r.err != nil:
@@ -105,7 +106,7 @@ func (c MapCodec[K, V]) Decode(data []byte) (any, error) {
 	case len(r.rest) > 0:
 		return nil, c.fail("decode", fmt.Sprintf("%d bytes follow the last entry", len(r.rest)), nil)
 	}
-	e.commit()
+	m.tree = parts.Map()
 	return m, nil
 }
 

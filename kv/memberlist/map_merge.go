@@ -41,23 +41,16 @@ func (m *Map[K, V]) mergeReplica(o *Map[K, V]) (change *Map[K, V]) {
 	if o.tree == nil || o.tree == m.tree {
 		return nil
 	}
-	var mine, changed *edit[K, V]
 	for p := range o.parts() {
 		if !p.beats(m.part(p.key)) {
 			continue
 		}
-		if changed == nil {
+		if change == nil {
 			change = NewMap[K, V]()
-			mine, changed = m.edit(), change.edit()
 		}
-		mine.put(p)
-		changed.put(p)
+		m.put(p)
+		change.put(p)
 	}
-	if changed == nil {
-		return nil
-	}
-	mine.commit()
-	changed.commit()
 	m.settle()
 	return change
 }
@@ -65,13 +58,10 @@ func (m *Map[K, V]) mergeReplica(o *Map[K, V]) (change *Map[K, V]) {
 // mergeWrite takes in what a CAS callback made of m.
 func (m *Map[K, V]) mergeWrite(o *Map[K, V]) *Map[K, V] {
 	change := NewMap[K, V]()
-	base := m.root()
-	mine, changed := m.edit(), change.edit()
 	decide := func(key string) {
-		old, _ := base.Get([]byte(key))
-		if p := written(old, o.part(key)); p != nil {
-			mine.put(p)
-			changed.put(p)
+		if p := written(m.part(key), o.part(key)); p != nil {
+			m.put(p)
+			change.put(p)
 			if p.version.IsZero() {
 				m.unstamped, change.unstamped = append(m.unstamped, p), append(change.unstamped, p)
 			}
@@ -91,10 +81,8 @@ func (m *Map[K, V]) mergeWrite(o *Map[K, V]) *Map[K, V] {
 			}
 		}
 	}
-	mine.commit()
-	changed.commit()
 	m.settle()
-	if change.tree.Len() == 0 {
+	if change.tree == nil {
 		return nil
 	}
 	return change
@@ -151,15 +139,13 @@ func (m *Map[K, V]) Stamp(v Version) {
 // ownUnstamped replaces all parts without a version by the store's own, and
 // returns them.
 func (m *Map[K, V]) ownUnstamped() (own []*part[V]) {
-	e := m.edit()
 	for p := range m.parts() {
 		if p.version.IsZero() {
 			copied := &part[V]{key: p.key, value: p.value, deleted: p.deleted}
-			e.put(copied)
+			m.put(copied)
 			own = append(own, copied)
 		}
 	}
-	e.commit()
 	return own
 }
 
@@ -195,14 +181,12 @@ func (m *Map[K, V]) RemoveTombstones(limit time.Time) (total, removed int) {
 	if m.dead == 0 || !limit.IsZero() && !m.oldest.Time().Before(limit) {
 		return m.dead, 0
 	}
-	e := m.edit()
 	for p := range m.parts() {
 		if p.deleted && (limit.IsZero() || p.version.Time().Before(limit)) {
-			e.take(p)
+			m.take(p)
 			removed++
 		}
 	}
-	e.commit()
 	m.recount()
 	return m.dead, removed
 }
@@ -227,13 +211,11 @@ func (m *Map[K, V]) Digest() Digest { return m.digest }
 // DeltaSince implements [DeltaSource].
 func (m *Map[K, V]) DeltaSince(v Version) (Mergeable, Digest) {
 	delta := NewMap[K, V]()
-	e := delta.edit()
 	for p := range m.parts() {
 		if p.version.After(v) {
-			e.put(p)
+			delta.put(p)
 		}
 	}
-	e.commit()
 	return delta, m.digest.Sub(delta.digest)
 }
 
@@ -244,19 +226,17 @@ func (m *Map[K, V]) Newest() Version { return m.newest }
 // Restamp implements [Stamped].
 func (m *Map[K, V]) Restamp(limit, v Version) bool {
 	m.newest = Version{}
-	e := m.edit()
 	found := false
 	for p := range m.parts() {
 		if p.version.After(limit) {
 			p = &part[V]{key: p.key, value: p.value, deleted: p.deleted, version: v}
-			e.put(p)
+			m.put(p)
 			found = true
 		}
 		if p.version.After(m.newest) {
 			m.newest = p.version
 		}
 	}
-	e.commit()
 	if found && m.dead > 0 {
 		m.recount()
 	}

@@ -1,10 +1,7 @@
 package memberlist
 
 import (
-	"bytes"
 	"sync/atomic"
-
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv/memberlist/internal/state"
@@ -44,58 +41,29 @@ func (p *part[V]) digest() state.Digest {
 }
 
 // beats reports whether p wins over q, which may be nil, in a merge. Two parts
-// with one version are the same write, unless the random instances of two
-// nodes were equal; even then all nodes decide alike.
+// of a key with one version are the same write: no node gives a version twice,
+// and no two nodes have the same random instance.
 func (p *part[V]) beats(q *part[V]) bool {
 	switch {
 	case q == nil:
 		return true
-	case p == q:
-		return false
 	case p.version != q.version:
 		return p.version.After(q.version)
-	case p.deleted != q.deleted:
-		return p.deleted
 	}
-	mine, theirs := p.encoded.Load(), q.encoded.Load()
-	return mine != nil && theirs != nil && bytes.Compare(*mine, *theirs) > 0
+	return p.deleted && !q.deleted
 }
-
-// edit is a change of many parts at once.
-type edit[K ~string, V any] struct {
-	m   *Map[K, V]
-	txn *iradix.Txn[*part[V]]
-}
-
-func (m *Map[K, V]) edit() *edit[K, V] { return &edit[K, V]{m, m.root().Txn()} }
 
 // put makes p the part of its key.
-func (e *edit[K, V]) put(p *part[V]) {
-	old, _ := e.txn.Insert([]byte(p.key), p)
-	e.m.subtract(old)
-	e.m.add(p)
-}
-
-// take removes p.
-func (e *edit[K, V]) take(p *part[V]) {
-	e.txn.Delete([]byte(p.key))
-	e.m.subtract(p)
-}
-
-func (e *edit[K, V]) commit() { e.m.tree = e.txn.Commit() }
-
-// put is an edit of one part.
 func (m *Map[K, V]) put(p *part[V]) {
-	tree, old, _ := m.root().Insert([]byte(p.key), p)
-	m.tree = tree
-	m.subtract(old)
+	m.subtract(m.part(p.key))
 	m.add(p)
+	m.tree = m.root().Set(p.key, p)
 }
 
-// take is an edit of one part.
+// take removes p, which is a part of m.
 func (m *Map[K, V]) take(p *part[V]) {
-	m.tree, _, _ = m.root().Delete([]byte(p.key))
 	m.subtract(p)
+	m.tree = m.root().Delete(p.key)
 }
 
 // add counts p in.
@@ -105,6 +73,9 @@ func (m *Map[K, V]) add(p *part[V]) {
 		m.newest = p.version
 	}
 	if p.deleted {
+		if m.dead == 0 {
+			m.oldest = state.Version{}
+		}
 		m.dead++
 		if !p.version.IsZero() {
 			m.noteTombstone(p.version)

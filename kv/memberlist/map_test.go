@@ -3,6 +3,7 @@ package memberlist_test
 import (
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"slices"
 	"strings"
@@ -24,35 +25,45 @@ func sampleKey(t *rapid.T) string {
 	return rapid.SampledFrom([]string{"", "a", "ab", "b"}).Draw(t, "key")
 }
 
-// randomMap draws a Map that saw some writes of other times and nodes.
+// randomMap draws a Map that saw some writes of other times and nodes. A
+// version stands for one write: its instance is made of what is written.
 func randomMap(t *rapid.T) memberlist.Mergeable {
 	m := memberlist.NewMap[string, int]()
 	for range rapid.IntRange(0, 5).Draw(t, "writes") {
-		edited := edit(t, m.Clone())
+		edited, writes := drawEdit(t, m.Clone())
 		if _, err := m.Merge(edited, true); err != nil {
 			t.Fatal(err)
 		}
-		m.Stamp(memberlist.Version{
-			Wall:     rapid.Uint64Range(1, 3).Draw(t, "wall"),
-			Instance: rapid.Uint64Range(1, 3).Draw(t, "instance"),
-		})
+		h := fnv.New64a()
+		fmt.Fprint(h, writes)
+		m.Stamp(memberlist.Version{Wall: rapid.Uint64Range(1, 3).Draw(t, "wall"), Instance: h.Sum64()})
 	}
 	return m
 }
 
 func edit(t *rapid.T, v memberlist.Mergeable) memberlist.Mergeable {
+	m, _ := drawEdit(t, v)
+	return m
+}
+
+// drawEdit changes v, and returns what it wrote too.
+func drawEdit(t *rapid.T, v memberlist.Mergeable) (_ memberlist.Mergeable, writes map[string]int) {
+	writes = map[string]int{}
 	m, ok := v.(*counts)
 	if !ok {
 		t.Fatalf("a %T", v)
 	}
 	for range rapid.IntRange(1, 3).Draw(t, "edits") {
+		key := sampleKey(t)
 		if rapid.Bool().Draw(t, "delete") {
-			m.Delete(sampleKey(t))
+			writes[key] = -1
+			m.Delete(key)
 		} else {
-			m.Set(sampleKey(t), rapid.IntRange(0, 3).Draw(t, "value"))
+			writes[key] = rapid.IntRange(0, 3).Draw(t, "value")
+			m.Set(key, writes[key])
 		}
 	}
-	return m
+	return m, writes
 }
 
 func TestMapLaws(t *testing.T) {
@@ -170,6 +181,121 @@ func TestMapFromScratch(t *testing.T) {
 	}
 	if total, _ := m.RemoveTombstones(time.UnixMilli(0)); total != 4 {
 		t.Errorf("there are %d tombstones, want 4", total)
+	}
+}
+
+// stored is a Map as a store has it, with entries written at a time.
+func stored(wall uint64, entries map[string]int) *counts {
+	m := memberlist.NewMap[string, int]()
+	for key, value := range entries {
+		m.Set(key, value)
+	}
+	m.Stamp(memberlist.Version{Wall: wall, Instance: 1})
+	return m
+}
+
+// write carries out a CAS that leaves out.
+func write(t *testing.T, m *counts, wall uint64, out memberlist.Mergeable) (changed bool) {
+	t.Helper()
+	change, err := m.Merge(out, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Stamp(memberlist.Version{Wall: wall, Instance: 1})
+	return change != nil
+}
+
+func wantEntries(t *testing.T, m *counts, want map[string]int) {
+	t.Helper()
+	if got := maps.Collect(m.All()); !maps.Equal(got, want) {
+		t.Errorf("the map holds %v, want %v", got, want)
+	}
+}
+
+// A callback may return a map that it kept from another time: it stands for
+// itself, whatever was changed in it since it was cloned.
+func TestMapReturnsKeptMap(t *testing.T) {
+	m := stored(1, map[string]int{"a": 1, "b": 1})
+	kept, _ := m.Clone().(*counts)
+	kept.Set("a", 2)
+	write(t, m, 2, stored(2, map[string]int{"a": 1, "b": 1, "c": 1}))
+	write(t, m, 3, kept)
+	wantEntries(t, m, map[string]int{"a": 2, "b": 1})
+
+	// What it is written to in the end doesn't show in it.
+	other := stored(1, nil)
+	write(t, other, 4, kept)
+	if when, ok := m.Updated("a"); !ok || when.UnixMilli() != 3 {
+		t.Errorf("in the first map it was updated at %v", when)
+	}
+	if when, ok := other.Updated("a"); !ok || when.UnixMilli() != 4 {
+		t.Errorf("in the second map it was updated at %v", when)
+	}
+}
+
+// Writing back what is there, or what is gone, is no change.
+func TestMapWritesBackUnchanged(t *testing.T) {
+	m := stored(1, map[string]int{"a": 1, "b": 1})
+	without := stored(2, map[string]int{"a": 1})
+	if !write(t, m, 2, without) {
+		t.Fatal("a removal is no change")
+	}
+	encoded, err := countsCodec.Encode(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same, err := countsCodec.Decode(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if copied, ok := same.(*counts); !ok || write(t, m, 3, copied) {
+		t.Error("the same entries are a change")
+	}
+	again := memberlist.NewMap[string, int]()
+	if write(t, m, 3, again); write(t, m, 4, again) {
+		t.Error("the removal of what is gone is a change")
+	}
+}
+
+// A callback may merge another replica into what it returns. That counts, with
+// the versions it has.
+func TestMapMergedInCallback(t *testing.T) {
+	m := stored(1, map[string]int{"a": 1})
+	out, _ := m.Clone().(*counts)
+	out.Set("b", 1)
+	if _, err := out.Merge(stored(5, map[string]int{"c": 1}), false); err != nil {
+		t.Fatal(err)
+	}
+	out.Set("d", 1)
+	write(t, m, 7, out)
+	wantEntries(t, m, map[string]int{"a": 1, "b": 1, "c": 1, "d": 1})
+	for key, want := range map[string]int64{"a": 1, "b": 7, "c": 5, "d": 7} {
+		if when, _ := m.Updated(key); when.UnixMilli() != want {
+			t.Errorf("%q was updated at %v, want %d", key, when.UnixMilli(), want)
+		}
+	}
+	// An older state that is set again is new.
+	write(t, m, 8, stored(4, map[string]int{"c": 9}))
+	if when, _ := m.Updated("c"); when.UnixMilli() != 8 {
+		t.Errorf("it was updated at %v", when.UnixMilli())
+	}
+	wantEntries(t, m, map[string]int{"c": 9})
+}
+
+// A decoded Map keeps nothing of the bytes that it was decoded from.
+func TestMapKeepsNoBytes(t *testing.T) {
+	want, err := countsCodec.Encode(stored(1, map[string]int{"a": 1, "b": 22}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := slices.Clone(want)
+	m, err := countsCodec.Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(data)
+	if got, err := countsCodec.Encode(m); err != nil || !slices.Equal(got, want) {
+		t.Errorf("it is encoded as %x, %v; want %x", got, err, want)
 	}
 }
 

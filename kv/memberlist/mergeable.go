@@ -8,14 +8,17 @@ import "github.com/polykv/polykv/kv/memberlist/internal/state"
 // one; package mergetest checks the laws for others.
 type Mergeable = state.Mergeable
 
-// Digester, DeltaSource and Stamped are optional interfaces of a [Mergeable].
-// Without them it works as well; with them large values cost less, and clocks
-// that were wrong can be repaired.
-type (
-	Digester    = state.Digester
-	DeltaSource = state.DeltaSource
-	Stamped     = state.Stamped
-)
+// Digester is an optional interface of a [Mergeable] that knows a hash of its
+// content, so that a large one is compared at no cost.
+type Digester = state.Digester
+
+// DeltaSource is an optional interface of a [Digester] that can tell what of it
+// is newer than a version, so that not the whole has to be sent.
+type DeltaSource = state.DeltaSource
+
+// Stamped is an optional interface of a [Mergeable] whose parts carry versions
+// of the store's own clock, which can be repaired when the clock was wrong.
+type Stamped = state.Stamped
 
 // Version names one write in the whole cluster and orders all of them: a
 // hybrid of the wall clock, a counter and the node that wrote.

@@ -213,7 +213,7 @@ func flawedKind(flaw string, optional bool) Kind {
 		Edit: func(t *rapid.T, v memberlist.Mergeable) memberlist.Mergeable {
 			f, ok := v.(*flawed)
 			if !ok {
-				f = v.(digested).flawed //nolint:errcheck,forcetypeassert // it is one of the two
+				f = v.(digested).flawed
 			}
 			for name := range f.numbers {
 				if f.numbers[name] > 0 && rapid.Bool().Draw(t, "remove") {

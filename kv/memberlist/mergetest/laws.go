@@ -250,6 +250,9 @@ func stampsWrites(t *trial) {
 		s.Stamp(memberlist.Version{Wall: v.Wall + 1, Instance: 1})
 	}
 	t.wantEqual(again, after, "a value that is stamped again")
+	if s, ok := again.(memberlist.Stamped); ok && s.Newest() != v {
+		t.Fatalf("a value in which there was nothing to stamp has the version %v now", s.Newest())
+	}
 	restamped := after.Clone()
 	r, ok := restamped.(memberlist.Stamped)
 	if !ok {

@@ -5,12 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv/driver"
@@ -42,7 +39,7 @@ type Store struct {
 	ids    []string // sorted
 	bytes  *registered
 
-	tree   atomic.Pointer[iradix.Tree[*Record]] // of what exists
+	tree   atomic.Pointer[Tree[*Record]] // of what exists
 	shards [Buckets]shard
 
 	mu   sync.Mutex // of publishing; taken while a shard is locked
@@ -91,7 +88,7 @@ func New(cfg Config) (*Store, error) {
 	if err := s.register(cfg.Codecs); err != nil {
 		return nil, err
 	}
-	s.tree.Store(iradix.New[*Record]())
+	s.tree.Store(NewTree[*Record]())
 	for i := range s.shards {
 		s.shards[i].records = map[string]*Record{}
 		s.shards[i].digests = map[*registered]Digest{}
@@ -146,34 +143,8 @@ func (s *Store) OnLocal(f func(Update)) { s.onLocal = f }
 
 // Get returns the current state of a key, nil if it is absent.
 func (s *Store) Get(key string) *Record {
-	r, _ := s.tree.Load().Get([]byte(key))
+	r, _ := s.tree.Load().Get(key)
 	return r
-}
-
-// Snapshot is what exists at one moment. It needs no release.
-type Snapshot struct{ tree *iradix.Tree[*Record] }
-
-// Snapshot returns the store as it is now.
-func (s *Store) Snapshot() Snapshot { return Snapshot{s.tree.Load()} }
-
-// Len returns the number of keys.
-func (sn Snapshot) Len() int { return sn.tree.Len() }
-
-// From calls f with the records whose keys begin with prefix and are greater
-// than after, unless after is empty, in ascending order, until f returns
-// false.
-func (sn Snapshot) From(prefix, after string, f func(*Record) bool) {
-	it := sn.tree.Root().Iterator()
-	it.SeekLowerBound([]byte(max(prefix, after)))
-	for {
-		_, r, ok := it.Next()
-		if !ok || !strings.HasPrefix(r.key, prefix) {
-			return
-		}
-		if (after == "" || r.key > after) && !f(r) {
-			return
-		}
-	}
 }
 
 // shard returns the shard of a key. The same key has the same bucket on every
@@ -211,13 +182,11 @@ func (s *Store) publish(sh *shard, old, next *Record) {
 		s.seq++
 		next.seq, next.staged = s.seq, nil
 	}
-	switch tree := s.tree.Load(); {
+	switch {
 	case next.live():
-		tree, _, _ = tree.Insert([]byte(key), next)
-		s.tree.Store(tree)
+		s.tree.Store(s.tree.Load().Set(key, next))
 	case old.live():
-		tree, _, _ = tree.Delete([]byte(key))
-		s.tree.Store(tree)
+		s.tree.Store(s.tree.Load().Delete(key))
 	}
 	if next != nil {
 		s.weighIn(sh, next)
@@ -237,8 +206,7 @@ func (s *Store) replaceQuietly(sh *shard, old, next *Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if next.live() {
-		tree, _, _ := s.tree.Load().Insert([]byte(old.key), next)
-		s.tree.Store(tree)
+		s.tree.Store(s.tree.Load().Set(old.key, next))
 	}
 	s.weighIn(sh, next)
 }

@@ -29,7 +29,7 @@ func (sn Snapshot) emit(r driver.Range, yield func(driver.Entry) bool) {
 		sn.From(r.Key, "", func(rec *Record) bool { return yield(rec.Entry()) })
 		return
 	}
-	if rec, ok := sn.tree.Get([]byte(r.Key)); ok {
+	if rec, ok := sn.tree.Get(r.Key); ok {
 		yield(rec.Entry())
 	}
 }
