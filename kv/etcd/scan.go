@@ -40,45 +40,66 @@ func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, 
 		limit = min(limit, req.Limit)
 	}
 	from, end := interval(req.Prefix, req.After)
-	resp, gen, err := s.rangeKeys(ctx, &pb.RangeRequest{
+	wanted := &pb.RangeRequest{
 		Key:          from,
 		RangeEnd:     end,
 		Revision:     snap.rev,
 		Limit:        int64(limit),
 		KeysOnly:     req.KeysOnly,
 		Serializable: req.AllowStale && s.cfg.SerializableReads,
-	})
+	}
+	read := s.entries
+	if req.KeysOnly {
+		read = s.keys
+	}
+	p, err := read(ctx, wanted, snap)
 	if anyOf(err, rpctypes.ErrCompacted, rpctypes.ErrFutureRev) {
 		return driver.Page{}, fmt.Errorf("%w: %w", driver.ErrSnapshotLost, err)
 	}
 	if err != nil {
 		return driver.Page{}, err
 	}
-	if later && gen != snap.gen {
+	if later && p.Generation != snap.gen {
 		return driver.Page{}, fmt.Errorf("%w: %w", driver.ErrSnapshotLost, errHistoryChanged)
 	}
-	return page(resp, snap, gen, req.KeysOnly), nil
+	return p, nil
 }
 
-func page(resp *pb.RangeResponse, snap *snapshot, gen uint64, keysOnly bool) driver.Page {
+// after returns the snapshot of the pages behind one that was answered with h.
+func (snap *snapshot) after(h *pb.ResponseHeader, gen uint64) *snapshot {
 	next := &snapshot{rev: snap.rev, gen: gen, limit: snap.limit}
 	if next.rev == 0 {
-		next.rev = resp.Header.Revision
+		next.rev = h.GetRevision()
 	}
+	return next
+}
+
+// keys reads a page of keys.
+func (s *store) keys(ctx context.Context, req *pb.RangeRequest, snap *snapshot) (driver.Page, error) {
+	list, gen, err := s.rangeKeyList(ctx, req)
+	if err != nil {
+		return driver.Page{}, err
+	}
+	return driver.Page{Entries: list.entries, More: list.more, Snapshot: snap.after(&list.header, gen), Generation: gen}, nil
+}
+
+// entries reads a page of keys and values.
+func (s *store) entries(ctx context.Context, req *pb.RangeRequest, snap *snapshot) (driver.Page, error) {
+	resp, gen, err := s.rangeKeys(ctx, req)
+	if err != nil {
+		return driver.Page{}, err
+	}
+	next := snap.after(resp.Header, gen)
 	p := driver.Page{Entries: make([]driver.Entry, len(resp.Kvs)), More: resp.More, Snapshot: next, Generation: gen}
 	size := 1
 	for i, kv := range resp.Kvs {
-		if keysOnly {
-			p.Entries[i] = driver.Entry{Key: string(kv.Key), Version: driver.Version(kv.ModRevision), Generation: gen}
-			continue
-		}
 		p.Entries[i] = existing(kv, gen)
 		size += len(kv.Key) + len(kv.Value)
 	}
-	if !keysOnly && len(resp.Kvs) > 0 {
+	if len(resp.Kvs) > 0 {
 		next.limit = max(1, int(int64(pageBytes)*int64(len(resp.Kvs))/int64(size)))
 	}
-	return p
+	return p, nil
 }
 
 // interval returns the first key after after that begins with prefix, and the

@@ -23,6 +23,7 @@ type store struct {
 	cfg     Config
 	limits  driver.Limits
 	client  *clientv3.Client
+	conn    *grpc.ClientConn
 	kv      pb.KVClient
 	opts    []grpc.CallOption
 	watcher clientv3.Watcher
@@ -69,6 +70,7 @@ func Open(cfg Config, logger *slog.Logger) (driver.Store, error) {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
 	conn := s.client.ActiveConnection()
+	s.conn = conn
 	s.kv = pb.NewKVClient(conn)
 	s.logins = newLogins(pb.NewAuthClient(conn), s.opts, cfg.Username, cfg.Password)
 	s.watcher = clientv3.NewWatchFromWatchClient(watchClient{pb.NewWatchClient(conn)}, s.client)
