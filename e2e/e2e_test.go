@@ -74,12 +74,10 @@ var consulBackend = backend{
 	keeper:       newConsulKeeper,
 	storeChoices: []choice{{2, restore, all, second, 3 * second}},
 	always: []namedPlan{allKilled, {
-		what: "once failed: a write whose callers had all left was repeated after a backup was restored",
+		what: "a backup restored while answers are lost",
 		plan: plan{
 			Servers: []fault{{restore, all, 1500 * time.Millisecond, 500 * time.Millisecond, 1}},
-			Network: []fault{
-				{swallow, all, 1800 * time.Millisecond, 100 * time.Millisecond, 1},
-			},
+			Network: []fault{{swallow, all, 1800 * time.Millisecond, 100 * time.Millisecond, 1}},
 		},
 	}},
 }

@@ -233,7 +233,11 @@ func (h *history) settle(end time.Duration) (ops []op, watches [][]op, err error
 			continue
 		case o.kind == opWrite && happened[o.wrote]:
 			o.fate, o.ret = done, end
-		case o.kind == opRemove && (h.restored || !gone[o.saw]):
+		case o.kind == opRemove:
+			o = unseen(o, writer, happened)
+			if o.saw == "" || gone[o.saw] && !h.restored {
+				continue
+			}
 			o.ret = end + 2
 		case o.kind == opDelete:
 			o.ret, o.nth = end+2, deletions
@@ -251,6 +255,17 @@ func (h *history) settle(end time.Duration) (ops []op, watches [][]op, err error
 		watches = append(watches, seen)
 	}
 	return append(ops, op{kind: opEnd, fate: done, call: end, ret: end + 1}), watches, nil
+}
+
+// unseen returns a removal that may have happened as one of what was there
+// before writes that nobody else saw: if those happened at all, it was with
+// it, in the swap of their group.
+func unseen(o op, writer map[string]op, happened map[string]bool) op {
+	for o.saw != "" && !happened[o.saw] && writer[o.saw].fate == maybe {
+		w := writer[o.saw]
+		o.saw, o.call = w.saw, max(o.call, w.call)
+	}
+	return o
 }
 
 // narrow returns the states of one watch, none earlier than what it saw before
