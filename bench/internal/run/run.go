@@ -17,6 +17,7 @@ import (
 type Options struct {
 	Rounds  int     // samples of each contestant
 	Seconds float64 // of each sample
+	Rough   bool    // of a curve only the ends, and no long samples
 	Dir     string  // the folder of the bench module
 	Log     io.Writer
 }
@@ -75,7 +76,7 @@ func (r *Runner) Backend(ctx context.Context, backend string, rows []plan.Row, d
 		}
 	}()
 	for _, row := range rows {
-		for _, point := range points(row) {
+		for _, point := range r.points(row) {
 			m, err := r.measure(ctx, backend, target, row, point)
 			if err != nil {
 				return fmt.Errorf("%s on %s: %w", row.ID, backend, err)
@@ -88,9 +89,12 @@ func (r *Runner) Backend(ctx context.Context, backend string, rows []plan.Row, d
 	return nil
 }
 
-func points(row plan.Row) []plan.Point {
-	if len(row.Curve) == 0 {
+func (r *Runner) points(row plan.Row) []plan.Point {
+	switch last := len(row.Curve) - 1; {
+	case last < 0:
 		return []plan.Point{{Spec: row.Spec}}
+	case r.options.Rough:
+		return []plan.Point{row.Curve[0], row.Curve[last]}
 	}
 	return row.Curve
 }
@@ -108,10 +112,16 @@ func (r *Runner) measure(ctx context.Context, backend string, target workload.Ta
 	spec := point.Spec
 	if spec.Seconds = r.options.Seconds; row.Seconds > 0 {
 		spec.Seconds = row.Seconds
+		if r.options.Rough {
+			spec.Seconds /= 3
+		}
 	}
 	rounds := r.options.Rounds
 	if row.Rounds > 0 {
 		rounds = min(rounds, row.Rounds)
+	}
+	if r.options.Rough && len(row.Curve) > 0 {
+		rounds = 1
 	}
 	var all []*contest
 	defer func() {
