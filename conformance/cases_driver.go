@@ -250,7 +250,7 @@ func driverTellsOnce(t *trial) {
 	})
 	var sessions [][]driver.Event
 	t.start(func() {
-		enough := time.Now().Add(2 * time.Second) // for a store whose sessions take long
+		enough := time.Now().Add(min(2*time.Second, t.patience/3)) // for a store whose sessions take long
 		for n := range t.many(200, 20) {
 			if t.Failed() || writing.yet() || n >= 20 && time.Now().After(enough) {
 				break
