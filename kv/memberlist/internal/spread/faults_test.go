@@ -72,6 +72,21 @@ func TestLostTail(t *testing.T) {
 	}
 }
 
+// TestLostFirst loses the first frame that a node ever sends.
+func TestLostFirst(t *testing.T) {
+	f := network.NewFabric(7)
+	c := newCluster(t, f)
+	c.network.ProbeInterval = time.Hour
+	c.config.TailDelay = time.Hour
+	nodes := c.grow(3)
+	f.Partition(addrs(nodes[2:]))
+	nodes[0].put(t, "first", "1")
+	c.eventually("the other one has it", func() bool { return nodes[1].get("first") == "1" })
+	f.Heal()
+	nodes[0].put(t, "second", "2")
+	awaitEqual(t, patience/3, nodes...) // before memberlist exchanges digests by itself
+}
+
 func (n *node) sentKinds(kind string) (found []Message) {
 	for _, m := range n.spread.Messages() {
 		if m.Sent && m.Kind == kind {
@@ -248,9 +263,13 @@ func TestStoppedPeer(t *testing.T) {
 	nodes := c.grow(6)
 	stopped, others := nodes[5], nodes[:5]
 	value := random(t, 300<<10)
-	stopped.put(t, "its own", random(t, 2<<20)) // some of them may be pulling it
-	c.eventually("some have heard of it", func() bool { return others[0].spread.origins.known(stopped.net.Self().Instance) })
+	f.SetDelay(20*time.Millisecond, 20*time.Millisecond) // so that it takes a while
+	stopped.put(t, "its own", random(t, 2<<20))
+	for _, n := range others {
+		c.eventually(n.name+" is pulling it", func() bool { return n.spread.Stats().Queues.Pulling == 1 })
+	}
 	f.Pause(stopped.net.Self().Addr)
+	f.SetDelay(0, 0)
 	begin := time.Now()
 	for i := range 5 {
 		others[i%5].put(t, fmt.Sprintf("small/%d", i), "1")
@@ -265,6 +284,11 @@ func TestStoppedPeer(t *testing.T) {
 			}
 			return true
 		})
+	}
+	for _, n := range others { // rather than by comparison, later
+		if got := n.spread.count.pulls.Load(); got < 4 {
+			t.Errorf("%s pulled %d of the 4 values that the others announced", n.name, got)
+		}
 	}
 	// Were anything held up by the stopped node, it would be for as long as a
 	// stream to it takes to fail.

@@ -53,6 +53,26 @@ func TestLargeValue(t *testing.T) {
 	})
 }
 
+// TestLargeValueIsSharedOut lets a node serve one peer at a time: the others
+// get the value from those who have it.
+func TestLargeValueIsSharedOut(t *testing.T) {
+	f := network.NewFabric(1)
+	c := newCluster(t, f)
+	c.config.MaxServed = 1
+	nodes := c.grow(8)
+	f.SetDelay(0, time.Millisecond)
+	nodes[0].put(t, "large", random(t, 2<<20))
+	awaitEqual(t, patience, nodes...)
+	var busy, elsewhere uint64
+	for _, n := range nodes[1:] {
+		busy += n.spread.count.pullBusy.Load()
+		elsewhere += n.spread.count.recordsOut.Load()
+	}
+	if busy == 0 || elsewhere == 0 {
+		t.Errorf("%d were told to come again, %d got it from others than the writer", busy, elsewhere)
+	}
+}
+
 // TestLargeMergeable has two nodes make large changes to one value at once.
 func TestLargeMergeable(t *testing.T) {
 	c := newCluster(t, network.NewFabric(1))

@@ -212,10 +212,3 @@ func (s *Spread) ask(q question) {
 		s.logFrame(frameAsk, q.spans[0].from, true, &peer)
 	}
 }
-
-// known reports whether anything was ever heard from an instance.
-func (o *origins) known(instance uint64) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.all[instance] != nil
-}

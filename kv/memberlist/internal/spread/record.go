@@ -89,6 +89,9 @@ func (r *recordReader) next() (item, error) {
 func (r *recordReader) size() (uint64, error) {
 	var v uint64
 	for shift := 0; ; shift += 7 {
+		if shift > 28 { // maxRecord is less
+			return 0, fmt.Errorf("%w: length of a record", errMalformed)
+		}
 		if len(r.chunk) == 0 {
 			if err := r.more(); err != nil {
 				if errors.Is(err, io.EOF) && shift > 0 {
@@ -96,9 +99,6 @@ func (r *recordReader) size() (uint64, error) {
 				}
 				return 0, err
 			}
-		}
-		if shift > 28 {
-			return 0, fmt.Errorf("%w: length of a record", errMalformed)
 		}
 		b := r.chunk[0]
 		r.chunk = r.chunk[1:]

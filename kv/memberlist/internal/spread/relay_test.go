@@ -90,18 +90,18 @@ func TestOtherCodecs(t *testing.T) {
 	nodes[1].raise(t, "map", "1", 1)
 	awaitEqual(t, patience, nodes...)
 	c.eventually("the other has the map", func() bool { return other.entries("map") == 1 })
-	compares := func() (n uint64) {
+	mismatches := func() (n uint64) {
 		for _, n2 := range c.nodes {
-			n += n2.spread.count.compares.Load()
+			n += n2.spread.count.mismatches.Load()
 		}
 		return n
 	}
 	probes := func() uint64 { return f.Stats().MembershipPackets }
 	c.eventually("all is quiet", func() bool { return other.spread.comparer.size() == 0 })
-	before, begin := compares(), probes()
+	before, begin := mismatches(), probes()
 	c.eventually("probes have told the digests", func() bool { return probes() > begin+20 })
-	if after := compares(); after != before {
-		t.Errorf("%d comparisons because of codecs that one of them lacks", after-before)
+	if after := mismatches(); after != before {
+		t.Errorf("%d answers to probes differed because of codecs that one of them lacks", after-before)
 	}
 	if other.store.Get("string") != nil || other.store.Get("large string") != nil {
 		t.Error("the other has strings")

@@ -1,0 +1,200 @@
+package spread
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/polykv/polykv/kv/memberlist/internal/network"
+	"github.com/polykv/polykv/kv/memberlist/internal/state"
+)
+
+// silent keeps nodes from exchanging anything by themselves but changes.
+func (c *cluster) silent() {
+	c.network.ProbeInterval, c.network.PushPullInterval = time.Hour, time.Hour
+	c.config.TailDelay = time.Hour
+}
+
+// TestCompareBothWays compares once, from one side: afterwards both have all.
+func TestCompareBothWays(t *testing.T) {
+	c := newCluster(t, network.NewFabric(1))
+	c.silent()
+	nodes := c.grow(2)
+	awaitEqual(t, patience, nodes...)
+	for i, n := range nodes {
+		for j := range 3000 { // enough for several messages
+			n.apply(t, state.Update{
+				Key: fmt.Sprintf("node %d/%d", i, j), Codec: "string",
+				V: state.Version{Wall: 1, Instance: 1}, Value: []byte(random(t, 100)),
+			})
+		}
+		n.apply(t, state.Update{Key: "map", Codec: "maxmap", V: state.Version{Wall: 1, Instance: uint64(i + 1)}, Value: fmt.Appendf(nil, `{"M":{"%d":1}}`, i)})
+	}
+	found, err := nodes[0].spread.compare(t.Context(), nodes[0].spread.Peers()[0])
+	if err != nil || !found {
+		t.Fatalf("found a difference: %v, %v", found, err)
+	}
+	if !allEqual(nodes) {
+		t.Error("they differ")
+	}
+	for _, n := range nodes {
+		if keys := n.store.Snapshot().Len(); keys != 6001 || n.entries("map") != 2 {
+			t.Errorf("%s has %d keys, %d entries in the map", n.name, keys, n.entries("map"))
+		}
+	}
+	if found, err = nodes[1].spread.compare(t.Context(), nodes[1].spread.Peers()[0]); found || err != nil {
+		t.Errorf("equal nodes: found a difference: %v, %v", found, err)
+	}
+}
+
+// apply puts a state into the store as if it had come from elsewhere.
+func (n *node) apply(t *testing.T, u state.Update) {
+	t.Helper()
+	if a := n.store.Apply(u); a.Outcome != state.Changed {
+		t.Fatalf("%s: %v, %v", u.Key, a.Outcome, a.Err)
+	}
+}
+
+// dial opens a stream from one node to another, to speak by hand.
+func (n *node) dial(t *testing.T, to *node) *stream {
+	t.Helper()
+	peer, ok := n.spread.member(to.net.Self().Instance)
+	if !ok {
+		t.Fatalf("%s is no member", to.name)
+	}
+	conn, err := n.net.Dial(t.Context(), peer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := newStream(conn, 10*time.Second)
+	t.Cleanup(st.close)
+	return st
+}
+
+// TestStaleNodeIsNotHeard gives as a node that should have yielded first.
+func TestStaleNodeIsNotHeard(t *testing.T) {
+	c := newCluster(t, network.NewFabric(1))
+	c.silent()
+	c.config.PartitionTolerance = time.Millisecond // so that nobody is too young
+	nodes := c.grow(2)
+	for name, stale := range map[string]bool{"stale": true, "fresh": false} {
+		st := nodes[0].dial(t, nodes[1])
+		ours := standing{instance: nodes[0].spread.self.Instance, name: "n000", rank: rank{members: 1, lowest: "z"}}
+		if stale {
+			ours.apart = time.Hour
+		}
+		if err := st.send(msgBegin, appendStanding(nil, &ours)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := st.expect(msgBegin); err != nil {
+			t.Fatal(err)
+		}
+		if err := st.send(msgGive); err != nil {
+			t.Fatal(err)
+		}
+		w := recordWriter{stream: st}
+		if err := w.write(&item{Update: state.Update{Key: name, Codec: "string", V: state.Version{Wall: 1}, Value: []byte("1")}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.end(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := st.expect(msgTaken); err != nil {
+			t.Fatal(err)
+		}
+		if taken := nodes[1].store.Get(name) != nil; taken == stale {
+			t.Errorf("what a %s node gave was taken: %v", name, taken)
+		}
+		st.close()
+	}
+}
+
+// TestRank decides who yields.
+func TestRank(t *testing.T) {
+	side := func(members int, lowest string) standing {
+		return standing{rank: rank{members: members, lowest: lowest}}
+	}
+	few, many, even := side(2, "a"), side(3, "b"), side(3, "c")
+	apart := func(s standing) *standing { s.apart = time.Hour; return &s }
+	young := func(s standing) *standing { s.young, s.apart = true, time.Hour; return &s }
+	fixed := func(s standing) *standing { s.rank.fixed = true; return &s }
+	for name, c := range map[string]struct {
+		self, other *standing
+		yields      bool
+	}{
+		"the smaller side":            {apart(few), &many, true},
+		"as only the other one knows": {&few, apart(many), true},
+		"the larger side":             {apart(many), &few, false},
+		"of equals, the higher name":  {apart(even), &many, true},
+		"of equals, the lower name":   {apart(many), &even, false},
+		"not apart":                   {&few, &many, false},
+		"not long apart":              {&standing{apart: time.Minute, rank: few.rank}, &many, false},
+		"it is new":                   {young(few), apart(many), false},
+		"the other one is new":        {apart(few), young(many), false},
+		"its friend has yielded":      {&few, fixed(many), true},
+		"both have yielded":           {fixed(many), fixed(many), false},
+	} {
+		if got := c.self.yieldsTo(c.other, 10*time.Minute); got != c.yields {
+			t.Errorf("%s: yields %v", name, got)
+		}
+	}
+}
+
+// TestHostileStreams sends what no node sends.
+func TestHostileStreams(t *testing.T) {
+	c := newCluster(t, network.NewFabric(1))
+	c.silent()
+	nodes := c.grow(2)
+	st := goldenStanding()
+	begin := appendStanding(nil, &st)
+	for name, talk := range map[string]func(st *stream) error{
+		"reads before it begins":     func(st *stream) error { return st.send(msgRead, appendString(nil, "string")) },
+		"an unknown kind":            func(st *stream) error { return st.send(200) },
+		"half a standing":            func(st *stream) error { return st.send(msgBegin, begin[:20]) },
+		"data instead of a question": func(st *stream) error { return st.send(msgData, []byte("data")) },
+		"a message over the limit":   func(st *stream) error { _, err := st.conn.Write([]byte{0xff, 0, 0, 0, wireVersion, 1}); return err },
+		"a pull of nothing":          func(st *stream) error { return st.send(msgPull) },
+		"garbage where records begin": func(st *stream) error {
+			_ = st.send(msgBegin, begin)
+			_ = st.send(msgGive)
+			return st.send(msgData, []byte{0xff, 0xff, 0xff, 0xff, 0xff})
+		},
+	} {
+		before := nodes[1].spread.count.malformed.Load()
+		st := nodes[0].dial(t, nodes[1])
+		if err := talk(st); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for {
+			if kind, _, err := st.receive(); err != nil {
+				break
+			} else if kind != msgBegin {
+				t.Errorf("%s: answered with kind %d", name, kind)
+			}
+		}
+		c.eventually(name+" is counted", func() bool { return nodes[1].spread.count.malformed.Load() == before+1 })
+	}
+	c.eventually("no slot is taken", func() bool { return len(nodes[1].spread.serving) == 0 })
+	nodes[0].put(t, "key", "1")
+	awaitEqual(t, patience, nodes...)
+}
+
+// FuzzHandleFrame feeds datagrams to a node that runs.
+func FuzzHandleFrame(f *testing.F) {
+	c := newCluster(f, network.NewFabric(1))
+	c.silent()
+	n := c.grow(2)[0]
+	peer := n.spread.Peers()[0]
+	f.Add(goldenPush())
+	f.Add(goldenRefusal())
+	for _, kind := range []byte{framePush, frameTail, frameAsk, frameGone, frameCheck, frameRoots, frameRefused} {
+		f.Add(appendHeader(nil, kind, peer.Instance))
+	}
+	f.Add(appendSpan(appendHeader(nil, frameAsk, peer.Instance), span{1, 1000}))
+	f.Add(appendDigestList(appendHeader(nil, frameRoots, peer.Instance), goldenList()))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		n.spread.HandleFrame(peer.Addr, frame)
+		n.spread.HandleAck(peer, 0, frame)
+		n.spread.MergeRemoteState(frame, true)
+	})
+}
