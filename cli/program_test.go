@@ -91,7 +91,7 @@ func testDemoEndsBySignal(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); err != nil || !strings.Contains(stdout.String(), "All 8 promises kept.") {
+	if err := cmd.Wait(); err != nil || !strings.Contains(stdout.String(), "All 9 promises kept.") {
 		t.Errorf("%v\n%s\n%s", err, stdout, stderr)
 	}
 	run(t, "", onEtcd(t, "list")...).want(t, 0, "", "") // nothing is left
