@@ -51,9 +51,9 @@ func (d *delegate) AckPayload() []byte {
 	d.n.gate.run(func() { payload = d.n.handler.AckPayload() })
 	if len(payload) > MaxAckPayload {
 		d.n.logger.Error("gossip: payload of an answer is too large and left out", "bytes", len(payload), "limit", MaxAckPayload)
-		return nil
+		payload = nil
 	}
-	return payload
+	return d.n.repairer.sign(payload)
 }
 
 // NotifyPingComplete is called when a probe was answered.
@@ -62,6 +62,9 @@ func (d *delegate) NotifyPingComplete(other *memberlist.Node, rtt time.Duration,
 		return
 	}
 	if peer, ok := d.n.members.acked(other.Name, rtt); ok {
+		if payload, ok = d.n.repairer.compare(peer, payload); !ok {
+			return
+		}
 		d.n.gate.run(func() { d.n.handler.HandleAck(peer, rtt, payload) })
 	}
 }

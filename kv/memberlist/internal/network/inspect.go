@@ -39,18 +39,19 @@ const (
 // nowhere but in its messages: that a member left on purpose, that one is
 // suspected.
 type inspector struct {
+	handle     *codec.MsgpackHandle // shared: it remembers how structs are decoded
 	maxMembers int
 	left       func(id string)    // a member says of itself that it leaves
 	suspected  func(id string)    // somebody suspects a member
-	refuted    func(id string)    // a member is said to be alive
+	refuted    func(id string)    // a member is said to be alive; may be nil
 	pinged     func(seqNo uint32) // outgoing only; may be nil
 	leaving    func(msg []byte)   // outgoing only; may be nil: with the message itself
 }
 
 var errMalformed = errors.New("malformed membership message")
 
-func decodeMsg(b []byte, v any) error {
-	return codec.NewDecoderBytes(b, &codec.MsgpackHandle{}).Decode(v)
+func (i *inspector) decode(b []byte, v any) error {
+	return codec.NewDecoderBytes(b, i.handle).Decode(v)
 }
 
 // packet looks at a packet; an error means that memberlist must not see it.
@@ -99,29 +100,32 @@ func (i *inspector) message(b []byte) error {
 	switch b[0] {
 	case msgPing:
 		var ping struct{ SeqNo uint32 }
-		if i.pinged != nil && decodeMsg(b[1:], &ping) == nil {
+		if i.pinged != nil && i.decode(b[1:], &ping) == nil {
 			i.pinged(ping.SeqNo)
 		}
 		return nil
 	case msgIndirectPing, msgAck, msgNack: // small structs, of which memberlist decodes what is there
 		return nil
 	case msgAlive:
+		if i.refuted == nil {
+			return nil
+		}
 		var m struct{ Node string }
-		if err := decodeMsg(b[1:], &m); err != nil {
+		if err := i.decode(b[1:], &m); err != nil {
 			return fmt.Errorf("alive: %w", err)
 		}
 		i.refuted(m.Node)
 		return nil
 	case msgSuspect:
 		var m struct{ Node string }
-		if err := decodeMsg(b[1:], &m); err != nil {
+		if err := i.decode(b[1:], &m); err != nil {
 			return fmt.Errorf("suspect: %w", err)
 		}
 		i.suspected(m.Node)
 		return nil
 	case msgDead:
 		var m struct{ Node, From string }
-		if err := decodeMsg(b[1:], &m); err != nil {
+		if err := i.decode(b[1:], &m); err != nil {
 			return fmt.Errorf("dead: %w", err)
 		}
 		if m.Node == m.From {
@@ -172,7 +176,7 @@ func (i *inspector) stream(b []byte) error {
 }
 
 func (i *inspector) pushPull(b []byte) error {
-	dec := codec.NewDecoderBytes(b, &codec.MsgpackHandle{})
+	dec := codec.NewDecoderBytes(b, i.handle)
 	var head pushPullHead
 	if err := dec.Decode(&head); err != nil {
 		return fmt.Errorf("push/pull: %w", err)

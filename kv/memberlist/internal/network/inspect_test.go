@@ -36,6 +36,7 @@ type seen struct {
 func newSeen() *seen {
 	s := &seen{}
 	s.inspector = inspector{
+		handle:     &codec.MsgpackHandle{},
 		maxMembers: 10,
 		left:       func(id string) { s.notes = append(s.notes, "left "+id) },
 		suspected:  func(id string) { s.notes = append(s.notes, "suspected "+id) },

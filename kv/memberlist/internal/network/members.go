@@ -41,6 +41,7 @@ type members struct {
 	started    time.Time
 	newer      chan struct{} // has room for one: something changed
 	snapshot   atomic.Pointer[[]Peer]
+	digest     atomic.Uint64 // of who is alive, this node included
 	health     atomic.Pointer[Health]
 	mu         sync.Mutex
 	known      map[string]*member // by ID
@@ -66,6 +67,7 @@ func newMembers(self string, cfg *Config, r *rejects, started time.Time) *member
 		newer: make(chan struct{}, 1), known: map[string]*member{},
 	}
 	m.snapshot.Store(&[]Peer{})
+	m.digest.Store(memberHash(self))
 	m.health.Store(&Health{})
 	return m
 }
@@ -295,6 +297,11 @@ func (m *members) publish() []Peer {
 	case !m.everJoined && m.expected:
 		health.IsolatedSince = m.started
 	}
+	digest := memberHash(m.self)
+	for i := range peers {
+		digest += memberHash(peers[i].ID)
+	}
+	m.digest.Store(digest)
 	m.snapshot.Store(&peers)
 	m.health.Store(&health)
 	return peers

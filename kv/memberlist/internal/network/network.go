@@ -39,6 +39,7 @@ type Network struct {
 	list      *memberlist.Memberlist
 	admission *admission
 	joiner    *joiner
+	repairer  *repairer
 	traffic   traffic
 	gate      *gate     // of the handler's calls
 	logGate   *gate     // of memberlist's log
@@ -83,6 +84,7 @@ func Start(ctx context.Context, cfg Config, handler Handler) (*Network, error) {
 	n.transport = newTransport(n)
 	n.admission = newAdmission(cfg.MaxStreams)
 	n.joiner = newJoiner(n)
+	n.repairer = &repairer{n: n}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	n.list, err = memberlist.Create(n.memberlistConfig())
 	if err != nil {
@@ -276,7 +278,6 @@ func (n *Network) Close() error {
 		n.leaveMu.Unlock()
 		n.wire.close()
 		n.admission.closeAll()
-		n.wg.Wait()
 		n.gate.close()
 	})
 	n.wg.Wait()

@@ -141,3 +141,36 @@ func TestAckCarriesThePayload(t *testing.T) {
 		}
 	})
 }
+
+func TestListsOfMembersBecomeEqualAfterGossipIsOver(t *testing.T) {
+	f := NewFabric(1)
+	config := func(name string, probes bool, join ...string) Config {
+		cfg := testConfig(name)
+		cfg.Fabric, cfg.Join = f, join
+		cfg.GossipInterval, cfg.PushPullInterval, cfg.RejoinInterval = 10*time.Millisecond, time.Hour, 0
+		cfg.SuspicionMult = 1000
+		if !probes {
+			cfg.ProbeInterval = time.Hour
+		}
+		return cfg
+	}
+	a := start(t, config("a", false), nil)
+	deaf := start(t, config("deaf", true, a.Self().Addr.String()), nil)
+	awaitPeers(t, 1, a, deaf)
+	f.Pause(deaf.Self().Addr)
+	c := start(t, config("c", false, a.Self().Addr.String()), nil)
+	awaitPeers(t, 2, a, c)
+	sent := func() uint64 { return a.Stats().MembershipSent + c.Stats().MembershipSent }
+	quiet, last := time.Now(), sent()
+	eventually(t, "all is said", func() bool {
+		if now := sent(); now != last {
+			quiet, last = time.Now(), now
+		}
+		return time.Since(quiet) > 300*time.Millisecond
+	})
+	if len(deaf.Peers()) != 1 {
+		t.Fatal("it has heard all the same")
+	}
+	f.Resume(deaf.Self().Addr)
+	awaitPeers(t, 2, deaf)
+}

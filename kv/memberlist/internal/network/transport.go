@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/go-msgpack/v2/codec"
 	"github.com/hashicorp/memberlist"
 )
 
@@ -50,9 +51,12 @@ func newTransport(n *Network) *transport {
 		done:    make(chan struct{}),
 		leave:   make(chan struct{}),
 	}
-	t.incoming = inspector{maxMembers: n.cfg.MaxMembers, left: n.members.left, suspected: n.members.suspected, refuted: n.members.refuted}
+	handle := &codec.MsgpackHandle{}
+	t.incoming = inspector{
+		handle: handle, maxMembers: n.cfg.MaxMembers, left: n.members.left, suspected: n.members.suspected, refuted: n.members.refuted,
+	}
 	t.outgoing = inspector{
-		maxMembers: n.cfg.MaxMembers, left: func(string) {}, suspected: n.members.suspected, refuted: func(string) {},
+		handle: handle, maxMembers: n.cfg.MaxMembers, left: func(string) {}, suspected: n.members.suspected,
 		pinged: t.pinged, leaving: t.leaving,
 	}
 	return t
@@ -119,6 +123,9 @@ func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 func (t *transport) receive(from netip.AddrPort, payload []byte) {
 	if err := t.incoming.packet(payload); err != nil {
 		t.n.rejects.add(CauseMembership, from, err.Error())
+		return
+	}
+	if t.closing.Load() {
 		return
 	}
 	packet := &memberlist.Packet{
@@ -241,6 +248,10 @@ func (t *transport) Shutdown() error {
 		case t.packets <- &memberlist.Packet{Buf: ackMsg(seqNo), From: net.UDPAddrFromAddrPort(t.n.self.Addr), Timestamp: time.Now()}:
 		case <-time.After(time.Second): // memberlist doesn't listen; nothing to be ended, then
 		}
+	}
+	// memberlist stops listening as soon as this returns, whatever is left.
+	for deadline := time.Now().Add(time.Second); len(t.packets) > 0 && time.Now().Before(deadline); {
+		time.Sleep(100 * time.Microsecond)
 	}
 	close(t.done)
 	return nil

@@ -1,0 +1,49 @@
+package network
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+)
+
+// TestManyNodesOfOneProcessJoin takes 60 nodes, and 200 where POLYKV_SOAK is
+// set.
+func TestManyNodesOfOneProcessJoin(t *testing.T) {
+	count := 60
+	if os.Getenv("POLYKV_SOAK") != "" {
+		count = 200
+	}
+	f := NewFabric(1)
+	begin := time.Now()
+	var nodes []node
+	for i := range count {
+		cfg := DefaultConfig()
+		cfg.Name, cfg.Fabric, cfg.Logger = fmt.Sprintf("node-%d", i), f, discard()
+		if i > 0 {
+			cfg.Join = []string{nodes[0].Self().Addr.String()}
+		}
+		nodes = append(nodes, start(t, cfg, nil))
+	}
+	for _, n := range nodes { // a loaded machine takes its time
+		for deadline := begin.Add(3 * time.Minute); len(n.Peers()) < count-1; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s has %d peers", n.self.Name, len(n.Peers()))
+			}
+		}
+	}
+	s := f.Stats()
+	t.Logf("%d nodes know each other after %v: %d packets, %d bytes, %d streams with %d bytes", count,
+		time.Since(begin).Round(time.Millisecond), s.MembershipPackets, s.MembershipBytes, s.Streams, s.StreamBytes)
+	want := 0
+	for _, n := range nodes {
+		peers := n.Peers()
+		want += len(peers)
+		if err := n.Send(make([]byte, 100), peers...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if sent := f.Stats().DataPackets; sent != uint64(want) {
+		t.Errorf("%d frames to others cost %d packets", want, sent)
+	}
+}
