@@ -28,6 +28,11 @@ func declarations() []declaration {
 			hooks:  []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookChangeLeader, HookSnapshot},
 			rules:  []string{"G1", "C1", "C7", "W6"},
 		},
+		{
+			driver:   "memberlist",
+			features: Features{PerNode: true, Lacks: []Extra{Guarded}},
+			hooks:    []Hook{HookOpenElsewhere, HookPlant},
+		},
 	}
 }
 

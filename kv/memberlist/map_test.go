@@ -260,7 +260,15 @@ func TestMapWritesBackUnchanged(t *testing.T) {
 // A callback may merge another replica into what it returns. That counts, with
 // the versions it has.
 func TestMapMergedInCallback(t *testing.T) {
-	m := stored(1, map[string]int{"a": 1})
+	encoded, err := countsCodec.Encode(stored(1, map[string]int{"a": 1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoded, err := countsCodec.Decode(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _ := decoded.(*counts)
 	out, _ := m.Clone().(*counts)
 	out.Set("b", 1)
 	if _, err := out.Merge(stored(5, map[string]int{"c": 1}), false); err != nil {
