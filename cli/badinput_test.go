@@ -24,6 +24,8 @@ func TestBadInput(t *testing.T) {
 		{"misspelt secret", []string{"get", "k", "--etcd.pasword=" + secret}, `unknown flag: --etcd.pasword; did you mean --etcd.password?`},
 		{"secret with one dash", []string{"get", "k", "-etcd.password=" + secret}, `unknown flag -etcd.password; names of more than one letter take two dashes`},
 		{"unknown letter", []string{"get", "k", "-q"}, `unknown shorthand flag: 'q' in -q`},
+		{"processes on inmemory", []string{"demo", "--processes"}, `--processes: the backend inmemory can't be shared between processes`},
+		{"processes to inmemory", []string{"demo", "--processes", "--from=etcd", "--to=inmemory"}, `--processes: the backend inmemory can't be shared`},
 		{"no key", []string{"get"}, `get needs a key; see "polykv get --help"`},
 		{"two keys", []string{"delete", "a", "b"}, `delete takes a key, not 2 arguments`},
 		{"argument of version", []string{"version", "x"}, `version takes no arguments`},

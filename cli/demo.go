@@ -20,6 +20,7 @@ import (
 type demoFlags struct {
 	from, to     string
 	startServers bool
+	processes    bool
 	clients      int
 	workers      int
 	counters     int
@@ -42,9 +43,13 @@ if a promise is broken.
 
 It works on the backend inmemory unless --from or the configuration names another, and
 moves to the same backend unless --to names another. Each side has a prefix of its own
-that is emptied at the end, also if the demo is interrupted.`,
+that is emptied at the end, also if the demo is interrupted.
+
+With --processes each client is in a process of its own, as those of a fleet are. The
+stores must then be ones that processes can share, so not inmemory.`,
 		Example: `  polykv demo
   polykv demo --from consul --to etcd --start-servers
+  polykv demo --from consul --to etcd --start-servers --processes
   polykv demo --from etcd --etcd.endpoints 127.0.0.1:2379 --clients 8 --duration 30s`,
 		Args: arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -58,6 +63,7 @@ that is emptied at the end, also if the demo is interrupted.`,
 	fs.StringVar(&f.from, "from", "", "the `backend` to run on; the same as --backend")
 	fs.StringVar(&f.to, "to", "", "the `backend` to move to; the same as --from if it is left out")
 	fs.BoolVar(&f.startServers, "start-servers", false, "start a server of each backend for the demo; it is compiled the first time")
+	fs.BoolVar(&f.processes, "processes", false, "run each client in a process of its own; not with the backend inmemory")
 	fs.IntVar(&f.clients, "clients", 4, "clients, each with connections and watches of its own")
 	fs.IntVar(&f.workers, "workers", 8, "concurrent workers of each client")
 	fs.IntVar(&f.counters, "counters", 8, "counters that all workers share")
@@ -130,6 +136,9 @@ func (a *app) checkTarget(f demoFlags) error {
 		if f.startServers && starterOf(backend) == nil && backend != "inmemory" || f.startServers && backends[0] == "inmemory" && backends[1] == "inmemory" {
 			return usagef("--start-servers: there is no server of %q to start; give --from consul or --from etcd", backend)
 		}
+		if f.processes && backend == "inmemory" {
+			return usagef("--processes: the backend inmemory can't be shared between processes, whose memory is their own; give another --from and --to")
+		}
 	}
 	if f.to == "" {
 		return nil
@@ -158,11 +167,15 @@ func (a *app) demo(ctx context.Context, f demoFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	fmt.Fprintf(a.stdout, "polykv demo on %s for %v: clients %d, workers of each %d, counters %d, keys below %s\n\n",
-		s.describe(), f.duration, f.clients, f.workers, f.counters, a.config.Prefix)
+	where, open := "", s.open
+	if f.processes {
+		where, open = " in processes of their own", s.openProcess
+	}
+	fmt.Fprintf(a.stdout, "polykv demo on %s for %v: clients %d%s, workers of each %d, counters %d, keys below %s\n\n",
+		s.describe(), f.duration, f.clients, where, f.workers, f.counters, a.config.Prefix)
 	progress := newProgress(a.stderr, isTerminal(a.stderr), f.duration)
 	report, err := demo.Run(ctx, demo.Options{
-		Open: s.open, Clients: f.clients, Workers: f.workers, Counters: f.counters,
+		Open: open, Clients: f.clients, Workers: f.workers, Counters: f.counters,
 		Duration: f.duration, Settle: settle, Progress: progress.show, Move: s.move(),
 	})
 	if err == nil || !errors.Is(err, demo.ErrLeftBehind) {

@@ -104,6 +104,6 @@ func (a *app) serveStatus(ctx context.Context, node *memberlist.Node, address st
 	if server.Shutdown(ending) != nil {
 		_ = server.Close() // somebody reads slowly; the node's end doesn't wait for that
 	}
-	_ = <-served // http.ErrServerClosed
+	<-served // http.ErrServerClosed
 	return nil
 }

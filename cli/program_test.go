@@ -49,6 +49,7 @@ func TestProgram(t *testing.T) {
 		t.Run("watch until "+signal.String(), func(t *testing.T) { testWatchEndsBy(t, signal) })
 	}
 	t.Run("demo until interrupt", testDemoEndsBySignal)
+	t.Run("demo in processes", testDemoInProcesses)
 	t.Run("the second signal ends at once", testSecondSignal)
 }
 
@@ -95,6 +96,19 @@ func testDemoEndsBySignal(t *testing.T) {
 		t.Errorf("%v\n%s\n%s", err, stdout, stderr)
 	}
 	run(t, "", onEtcd(t, "list")...).want(t, 0, "", "") // nothing is left
+}
+
+func testDemoInProcesses(t *testing.T) {
+	cmd, stdout, stderr := command(t, "demo", "--processes", "--from=etcd", "--start-servers", "--duration=2s", "--clients=2", "--workers=3")
+	err := cmd.Run()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"clients 2 in processes of their own, ", "to the store carried", "everything was moved", "All 9 promises kept."} {
+		if !strings.Contains(stdout.String(), want) {
+			t.Errorf("it lacks %q:\n%s\n%s", want, stdout, stderr)
+		}
+	}
 }
 
 func testSecondSignal(t *testing.T) {

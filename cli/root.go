@@ -42,7 +42,7 @@ and shows by a demonstration that the store keeps polykv's promises.`,
 	root.SetVersionTemplate(a.versionText())
 	root.AddCommand(a.getCommand(), a.putCommand(), a.deleteCommand(), a.listCommand(), a.watchCommand(),
 		a.copyCommand(), a.verifyCommand(), a.migrateCommand(),
-		a.demoCommand(), a.versionCommand(), a.flagsTopic(), a.configTopic())
+		a.demoCommand(), a.demoClientCommand(), a.gossipCommand(), a.versionCommand(), a.flagsTopic(), a.configTopic())
 	_ = root.RegisterFlagCompletionFunc("backend", a.completeBackend) // fails only if there is no such flag
 	return root
 }
