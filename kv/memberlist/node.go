@@ -93,7 +93,7 @@ func start(ctx context.Context, cfg Config, opts Options, codecs []codec.Codec) 
 	}
 	n.closing, n.stop = context.WithCancel(context.Background())
 	n.clients = newClients(store, cfg.MaxValueBytes, n.health)
-	if err := n.connect(ctx, instance, opts.fabric); err != nil {
+	if err := n.connect(ctx, instance, opts); err != nil {
 		return nil, err
 	}
 	if err := n.require(ctx); err != nil {
@@ -121,9 +121,10 @@ func byID(codecs []codec.Codec) map[string]codec.Codec {
 }
 
 // connect makes the node reachable.
-func (n *Node) connect(ctx context.Context, instance uint64, fabric *network.Fabric) error {
+func (n *Node) connect(ctx context.Context, instance uint64, opts Options) error {
 	netCfg, spreadCfg := n.cfg.network(), n.cfg.spread()
-	netCfg.Instance, netCfg.Fabric = instance, fabric
+	netCfg.Instance, netCfg.Fabric = instance, opts.fabric
+	spreadCfg.Clock = opts.clock
 	netCfg.Logger, spreadCfg.Logger = n.logger, n.logger
 	var err error
 	if netCfg.Security, err = n.cfg.security(); err != nil {
