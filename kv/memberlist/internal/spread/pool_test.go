@@ -59,7 +59,7 @@ func TestPool(t *testing.T) {
 		calls++
 		_ = ask(st)
 		return failure
-	}); err != failure || calls != 1 {
+	}); !errors.Is(err, failure) || calls != 1 {
 		t.Errorf("after an answer: %v, %d calls", err, calls)
 	}
 	want("after a failure", 0, 0)
