@@ -38,7 +38,7 @@ func main() {
 	flag.StringVar(&o.contestant, "contestant", "", "be this contestant (the benchmark starts itself with it)")
 	flag.StringVar(&o.rows, "rows", "", "ids of the rows to measure, with commas; default: all")
 	flag.StringVar(&o.backend, "backend", "", "backends to measure on, with commas; default: all")
-	flag.BoolVar(&o.quick, "quick", false, "fewer and shorter samples, and of curves the ends")
+	flag.BoolVar(&o.quick, "quick", false, "fewer and shorter samples, and of each curve two points")
 	flag.BoolVar(&o.write, "write", false, "measure nothing, write the document of the stored results")
 	flag.IntVar(&o.rounds, "rounds", 0, "samples of each contestant; default 5, quick 2")
 	flag.Float64Var(&o.seconds, "seconds", 0, "length of a sample; default 0.6, quick 0.25")
