@@ -361,10 +361,11 @@ func gone(err error) bool {
 }
 
 func (c *casCall) swap(prev driver.Entry, s state) driver.Swap {
-	return driver.Swap{
-		Prev: prev, Key: c.id.key, Value: s.value.bytes, Object: s.value.object,
-		Remove: !s.exists, Guard: c.guard, ID: swapID(),
+	sw := driver.Swap{Prev: prev, Key: c.id.key, Remove: !s.exists, Guard: c.guard, ID: swapID()}
+	if s.exists {
+		sw.Value, sw.Object = s.value.bytes, s.value.object
 	}
+	return sw
 }
 
 // conflicted notes that somebody else wrote what c had looked at.

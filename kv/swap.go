@@ -36,8 +36,10 @@ func (c *client) swapVersion(ctx context.Context, key string, prev Version, valu
 		if err != nil {
 			return 0, err
 		}
+		if seen.entry.Version != prev {
+			return 0, notAt(prev)
+		}
 		s.Prev = seen.entry
-		s.Prev.Version = prev // should it be another by now, the swap will tell
 	}
 	switch {
 	case value != Remove:
@@ -60,11 +62,15 @@ func (c *client) swapVersion(ctx context.Context, key string, prev Version, valu
 	case err != nil:
 		return 0, err
 	case result.Outcome == driver.Conflict:
-		return 0, fmt.Errorf("%w: the key is not at version %d", ErrConflict, prev)
+		return 0, notAt(prev)
 	case !result.Known && !s.Remove:
 		return c.engine.versionOf(ctx, s)
 	}
 	return result.Entry.Version, nil
+}
+
+func notAt(prev Version) error {
+	return fmt.Errorf("%w: the key is not at version %d", ErrConflict, prev)
 }
 
 // versionOf finds the version that s, which was applied, gave its key, for

@@ -103,11 +103,7 @@ func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error)
 	if err != nil {
 		return driver.Result{Outcome: driver.NotApplied}, err
 	}
-	object := s.Object
-	if s.Remove {
-		object = nil
-	}
-	now, ok, err := h.store.Swap(s.Key, s.Prev.Version, object)
+	now, ok, err := h.store.Swap(s.Key, s.Prev.Version, s.Object)
 	switch {
 	case err != nil:
 		return driver.Result{Outcome: driver.NotApplied}, err

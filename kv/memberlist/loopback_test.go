@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/polykv/polykv/codec"
-	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/memberlist/internal/state"
 )
 
@@ -48,17 +47,6 @@ func newLoopback(tb testing.TB, clock func() time.Time, codecs ...codec.Codec) *
 		tb.Fatal(err)
 	}
 	return &loopback{store: store, clients: newClients(store, 8<<20, func() error { return store.Health() })}
-}
-
-// client opens a client that the test closes.
-func (l *loopback) client(tb testing.TB, c codec.Codec) kv.Client {
-	tb.Helper()
-	client, err := l.clients.new(c, kv.Options{})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = client.Close() })
-	return client
 }
 
 // join has what is written on each of nodes reach the others at once.
