@@ -104,6 +104,8 @@ func (a *app) serveStatus(ctx context.Context, node *memberlist.Node, address st
 	if server.Shutdown(ending) != nil {
 		_ = server.Close() // somebody reads slowly; the node's end doesn't wait for that
 	}
-	<-served // http.ErrServerClosed
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
 	return nil
 }
