@@ -38,6 +38,9 @@ func (r *resolver) resolve(ctx context.Context, entries []string) ([]netip.AddrP
 	var all []netip.AddrPort
 	var errs []error
 	for _, entry := range entries {
+		if err := ctx.Err(); err != nil { // an answer can be there before anybody looks at ctx
+			return all, errors.Join(append(errs, err)...)
+		}
 		addrs, err := r.entry(ctx, entry)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%q: %w", entry, err))

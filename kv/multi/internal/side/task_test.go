@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/polykv/polykv/kv"
@@ -12,10 +13,9 @@ import (
 
 // once returns f that runs the first time only.
 func once(f func()) func() {
-	ran := false
+	var ran atomic.Bool
 	return func() {
-		if !ran {
-			ran = true
+		if ran.CompareAndSwap(false, true) {
 			f()
 		}
 	}
