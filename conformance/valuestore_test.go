@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"sync"
 	"testing"
 
 	"github.com/polykv/polykv/codec"
@@ -113,6 +114,57 @@ func (s valueStore) Watch(ctx context.Context, r driver.Range, emit func(driver.
 		e.Entry = withObject(e.Entry)
 		emit(e)
 	})
+}
+
+// Writes and deletions that meet in one group are made one upon the other, from
+// what the store has.
+func TestValueStoreGroupsDeletions(t *testing.T) {
+	c := kv.New(valueStore{Store: inmemory.NewStore().Open(), codec: codec.String{}}, codec.String{}, nil)
+	defer c.Close()
+	var callers sync.WaitGroup
+	for i := range 16 {
+		callers.Go(func() {
+			for n := range 300 {
+				err := error(nil)
+				if (i+n)%3 == 0 {
+					err = c.Delete(t.Context(), "k")
+				} else {
+					err = c.CAS(t.Context(), "k", increment)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	callers.Wait()
+}
+
+// A watch shows the stored bytes to a raw view alone: elsewhere they would have
+// to be made first.
+func TestValueStoreShowsBytes(t *testing.T) {
+	c := kv.New(valueStore{Store: inmemory.NewStore().Open(), codec: docs()}, docs(), nil)
+	defer c.Close()
+	err := c.CAS(t.Context(), "k", func(any) (any, bool, error) { return &doc{Text: "v"}, false, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := kv.Raw(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for client, want := range map[kv.Client]string{c: "", raw: `{"Text":"v","Tags":null}`} {
+		err := kv.Watch(t.Context(), client, kv.KeyRange("k"), func(e kv.Event) bool {
+			if e.Type == kv.Put && string(e.Stored) != want {
+				t.Errorf("the stored bytes are shown as %q, want %q", e.Stored, want)
+			}
+			return e.Type != kv.Put
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // TestValueStore runs the suite on a driver that keeps values as objects.
