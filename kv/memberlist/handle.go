@@ -26,6 +26,7 @@ var _ interface {
 	driver.Store
 	driver.NonBlocking
 	driver.ValueStore
+	driver.KeyLister
 } = (*handle)(nil)
 
 // errGuard says why a guard is refused: what it protects lies on other nodes.
@@ -93,6 +94,23 @@ func (h *handle) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page,
 		return true
 	})
 	return p, nil
+}
+
+// Keys implements driver.KeyLister.
+func (h *handle) Keys(ctx context.Context, prefix string) ([]string, error) {
+	if err := h.check(ctx, nil); err != nil {
+		return nil, err
+	}
+	var keys []string
+	snap := h.store.Snapshot()
+	if prefix == "" {
+		keys = make([]string, 0, snap.Len())
+	}
+	snap.From(prefix, "", func(r *state.Record) bool {
+		keys = append(keys, r.Key())
+		return true
+	})
+	return keys, nil
 }
 
 func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {
