@@ -17,7 +17,7 @@ type members struct {
 
 type memberSet struct {
 	list       []network.Peer
-	byInstance map[uint64]network.Peer
+	byInstance map[uint64]*network.Peer // into list
 }
 
 // Peers returns the live members other than this node. The slice must not be
@@ -31,12 +31,7 @@ func (s *Spread) Peers() []network.Peer {
 
 // member returns the live member of an instance.
 func (s *Spread) member(instance uint64) (network.Peer, bool) {
-	set := s.members.now.Load()
-	if set == nil {
-		return network.Peer{}, false
-	}
-	p, ok := set.byInstance[instance]
-	return p, ok
+	return s.members.now.Load().get(instance)
 }
 
 // PeersChanged implements [network.Handler].
@@ -47,9 +42,9 @@ func (s *Spread) PeersChanged([]network.Peer) {
 	s.members.mu.Lock()
 	defer s.members.mu.Unlock()
 	peers := s.net.Peers() // never older than what came, whoever calls
-	set := &memberSet{list: peers, byInstance: make(map[uint64]network.Peer, len(peers))}
-	for _, p := range peers {
-		set.byInstance[p.Instance] = p
+	set := &memberSet{list: peers, byInstance: make(map[uint64]*network.Peer, len(peers))}
+	for i := range peers {
+		set.byInstance[peers[i].Instance] = &peers[i]
 	}
 	before := s.members.now.Swap(set)
 	var joined []network.Peer
@@ -73,11 +68,10 @@ func (s *Spread) PeersChanged([]network.Peer) {
 }
 
 func (m *memberSet) get(instance uint64) (p network.Peer, ok bool) {
-	if m == nil {
+	if m == nil || m.byInstance[instance] == nil {
 		return p, false
 	}
-	p, ok = m.byInstance[instance]
-	return p, ok
+	return *m.byInstance[instance], true
 }
 
 func (m *memberSet) all() []network.Peer {

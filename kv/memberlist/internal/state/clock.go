@@ -50,7 +50,10 @@ func (c *clock) accept(v Version) error {
 	if !v.After(c.last) {
 		return nil
 	}
-	if limit := c.limit(); v.Time().After(limit) {
+	// The peers' clocks only count for versions that ours alone would refuse:
+	// there is a median to find for each change otherwise.
+	if v.Time().After(c.now().Add(c.skew)) && v.Time().After(c.limit()) {
+		limit := c.limit()
 		return fmt.Errorf("version %v is more than %v ahead of the cluster's clock, %v",
 			v, c.skew, limit.Add(-c.skew).UTC().Format(time.RFC3339))
 	}
