@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"runtime"
 	"unicode/utf8"
 
 	"github.com/polykv/polykv/kv"
@@ -39,8 +40,14 @@ func (a Applied) Forward() Update {
 	return u
 }
 
-// Apply implements Replica.
-func (s *Store) Apply(u Update) Applied {
+// Apply implements Replica. A value whose own code panics is refused like any
+// other that makes no sense: it came to every node of the cluster.
+func (s *Store) Apply(u Update) (a Applied) {
+	defer func() {
+		if p := recover(); p != nil {
+			a = Applied{Outcome: Malformed, Err: fmt.Errorf("key %q: the code of codec %q or its values panicked: %s", u.Key, u.Codec, describe(p))}
+		}
+	}()
 	reg, err := s.registered(u.Codec)
 	if err != nil {
 		return Applied{Outcome: UnknownCodec, Err: err}
@@ -59,6 +66,15 @@ func (s *Store) Apply(u Update) Applied {
 		return Applied{Outcome: Expired}
 	}
 	return s.take(u, incoming)
+}
+
+// describe tells what a panic was about, without quoting a value that it may
+// have been called with.
+func describe(p any) string {
+	if err, ok := p.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("with a %T", p)
 }
 
 // check refuses what no node sends.

@@ -125,6 +125,18 @@ func TestApplyRefuses(t *testing.T) {
 	n.want("words", `{"a":true}`)
 }
 
+// A value whose code panics brings down no node, and leaves no lock behind.
+func TestApplySurvivesPanic(t *testing.T) {
+	n := newNode(t, 1)
+	n.write(wordsCodec, "k", words{"a": true})
+	a := n.apply(Update{Key: "k", Codec: "words", V: at(time.Second), Value: []byte(`{"panic":true}`)}, Malformed)
+	if a.Err == nil || !strings.Contains(a.Err.Error(), "panicked") || strings.Contains(a.Err.Error(), "foreseen") {
+		t.Errorf("the reason is %v", a.Err)
+	}
+	n.apply(Update{Key: "k", Codec: "words", V: at(time.Second), Value: []byte(`{"b":true}`)}, Changed)
+	n.want("k", `{"a":true,"b":true}`)
+}
+
 // A value that doesn't merge may be undecodable here: a newer program wrote it.
 func TestApplyKeepsUndecodable(t *testing.T) {
 	docs := codec.JSON[map[string]int]{ID: "docs"}

@@ -36,7 +36,7 @@ func (s stamps) Merge(other Mergeable, localCAS bool) (Mergeable, error) {
 	}
 	if localCAS {
 		for name := range s {
-			if _, ok := o[name]; !ok && name[0] != '-' {
+			if _, ok := o[name]; !ok && !strings.HasPrefix(name, "-") {
 				delete(s, name)
 				s["-"+name], change["-"+name] = Version{}, Version{}
 			}
@@ -66,7 +66,7 @@ func (s stamps) MergeContent() (names []string) {
 func (s stamps) RemoveTombstones(limit time.Time) (total, removed int) {
 	for name, v := range s {
 		switch {
-		case name[0] != '-':
+		case !strings.HasPrefix(name, "-"):
 		case limit.IsZero() || v.Time().Before(limit):
 			delete(s, name)
 			removed++
@@ -140,6 +140,9 @@ func (w words) Merge(other Mergeable, _ bool) (Mergeable, error) {
 	}
 	change := words{}
 	for word := range o {
+		if word == "panic" {
+			panic("as if this were not foreseen")
+		}
 		if !w[word] {
 			w[word], change[word] = true, true
 		}
