@@ -70,6 +70,26 @@ func (e *env) arouse(ctx context.Context, c Client, key string, from int64, reac
 	}
 }
 
+// deliveries measures the time from a write of key until whoever watches it has
+// shown it, once those watches are up.
+func (e *env) deliveries(
+	ctx context.Context, c Client, key string, reached func(n int64) bool, await func(ctx context.Context, n int64) error,
+) (Sampler, error) {
+	n, err := e.arouse(ctx, c, key, 0, reached)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (Sample, error) {
+		return e.oneByOne(func() error {
+			n++
+			if err := put(ctx, c, key, e.value(n)); err != nil {
+				return err
+			}
+			return await(ctx, n)
+		})
+	}, nil
+}
+
 // oneByOne times calls of f for e.Seconds, but at least three of them. The
 // first is left out: what limits its rate has had time to recover before it.
 func (e *env) oneByOne(f func() error) (Sample, error) {
@@ -108,19 +128,7 @@ func notifyWork(ctx context.Context, e *env) (Sampler, error) {
 			clients[1].WatchKey(ctx, key, w.take)
 		}
 	})
-	n, err := e.arouse(ctx, clients[0], key, 0, func(n int64) bool { return w.seen.Load() >= n })
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context) (Sample, error) {
-		return e.oneByOne(func() error {
-			n++
-			if err := put(ctx, clients[0], key, e.value(n)); err != nil {
-				return err
-			}
-			return w.await(ctx, n)
-		})
-	}, nil
+	return e.deliveries(ctx, clients[0], key, func(n int64) bool { return w.seen.Load() >= n }, w.await)
 }
 
 // prefixWatchWork: Callers goroutines make Writes writes to Keys keys under a
@@ -251,19 +259,7 @@ func fanOutWork(ctx context.Context, e *env) (Sampler, error) {
 	for range e.Watchers {
 		e.background.Go(func() { clients[1].WatchKey(ctx, key, all.member()) })
 	}
-	n, err := e.arouse(ctx, clients[0], key, 0, func(n int64) bool { return all.reached(n) })
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context) (Sample, error) {
-		return e.oneByOne(func() error {
-			n++
-			if err := put(ctx, clients[0], key, e.value(n)); err != nil {
-				return err
-			}
-			return all.await(ctx, n)
-		})
-	}, nil
+	return e.deliveries(ctx, clients[0], key, all.reached, all.await)
 }
 
 // crowd counts how many watches have reached a number.

@@ -127,6 +127,22 @@ func iterations(brief int) int {
 	return brief
 }
 
+// overSeeds tries a property with seeds, each in a bubble of its own, until one
+// of them fails.
+func overSeeds(t *testing.T, brief int, property func(t *testing.T, seed uint64)) {
+	t.Helper()
+	first := rand.Uint64()
+	for i := range iterations(brief) {
+		seed := first + uint64(i)
+		ok := t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { property(t, seed) })
+		})
+		if !ok {
+			return
+		}
+	}
+}
+
 func stormOptions() kv.Options {
 	return kv.Options{Logger: quiet, RetryTimeout: 400 * time.Millisecond, AttemptTimeout: 100 * time.Millisecond}
 }
@@ -134,16 +150,7 @@ func stormOptions() kv.Options {
 // Whatever befalls writers and mirrors: when it is quiet, and a repair has run,
 // both stores are equal, deletions included.
 func TestMirroringConvergesInAnyWeather(t *testing.T) {
-	first := rand.Uint64()
-	for i := range iterations(60) {
-		seed := first + uint64(i)
-		ok := t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { stormOver(t, seed) })
-		})
-		if !ok {
-			return
-		}
-	}
+	overSeeds(t, 60, stormOver)
 }
 
 func stormOver(t *testing.T, seed uint64) {
@@ -209,54 +216,36 @@ func scribble(c kv.Client, w *weather, name string) {
 // The same with one client and no repair: what it wrote is equal when its
 // backlog is empty, unless a write was left unknown for good.
 func TestTheBacklogConvergesByItself(t *testing.T) {
-	first := rand.Uint64()
-	for i := range iterations(40) {
-		seed := first + uint64(i)
-		ok := t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p, w := newPair(t), newWeather(seed)
-				cfg := multi.DefaultConfig()
-				cfg.MirrorTimeout, cfg.RepairInterval = 50*time.Millisecond, 0
-				c := p.open(cfg, func(at int, s driver.Store) driver.Store {
-					if at == 0 {
-						return s // so that no write is left unknown
-					}
-					return stormy{Store: s, weather: w, sure: true}
-				})
-				var writers sync.WaitGroup
-				for n := range 4 {
-					writers.Go(func() { scribble(c, w, fmt.Sprint(n)) })
-				}
-				writers.Wait()
-				w.settle()
-				for deadline := time.Now().Add(time.Hour); c.Status().Mirrors[1].Backlog > 0; time.Sleep(time.Second) {
-					if time.Now().After(deadline) {
-						t.Fatalf("seed %d: after an hour the mirror is %+v", seed, c.Status().Mirrors[1])
-					}
-				}
-				p.wantEqual()
-			})
+	overSeeds(t, 40, func(t *testing.T, seed uint64) {
+		p, w := newPair(t), newWeather(seed)
+		cfg := multi.DefaultConfig()
+		cfg.MirrorTimeout, cfg.RepairInterval = 50*time.Millisecond, 0
+		c := p.open(cfg, func(at int, s driver.Store) driver.Store {
+			if at == 0 {
+				return s // so that no write is left unknown
+			}
+			return stormy{Store: s, weather: w, sure: true}
 		})
-		if !ok {
-			return
+		var writers sync.WaitGroup
+		for n := range 4 {
+			writers.Go(func() { scribble(c, w, fmt.Sprint(n)) })
 		}
-	}
+		writers.Wait()
+		w.settle()
+		for deadline := time.Now().Add(time.Hour); c.Status().Mirrors[1].Backlog > 0; time.Sleep(time.Second) {
+			if time.Now().After(deadline) {
+				t.Fatalf("seed %d: after an hour the mirror is %+v", seed, c.Status().Mirrors[1])
+			}
+		}
+		p.wantEqual()
+	})
 }
 
 // A fleet is moved to and fro, by commands that are killed and run again, in any
 // weather: no acknowledged increment is lost, none is applied twice, and the
 // stores are equal in the end.
 func TestMovingLosesNothingInAnyWeather(t *testing.T) {
-	first := rand.Uint64()
-	for i := range iterations(40) {
-		seed := first + uint64(i)
-		ok := t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { moveInStorm(t, seed) })
-		})
-		if !ok {
-			return
-		}
-	}
+	overSeeds(t, 40, moveInStorm)
 }
 
 func moveInStorm(t *testing.T, seed uint64) {
