@@ -18,9 +18,11 @@ func plainHarness(cfg multi.Config) conformance.Harness {
 	return conformance.Harness{New: func(conformance.T) conformance.Store {
 		first, second := inmemory.NewStore(), inmemory.NewStore()
 		open := func(primary driver.Store, c codec.Codec, o kv.Options) (kv.Client, error) {
+			mirror := o
+			mirror.Observer = nil // mirrors are not what users ask for
 			return multi.New(cfg, []multi.Backend{
 				{Name: "first", Client: kv.New(primary, c, &o)},
-				{Name: "second", Client: kv.New(second.Open(), c, &o)},
+				{Name: "second", Client: kv.New(second.Open(), c, &mirror)},
 			}, multi.WithLogger(o.Logger))
 		}
 		return conformance.Store{

@@ -246,17 +246,19 @@ func TestWritesOfOneKeyShareAMirror(t *testing.T) {
 		}}
 	})
 	var writers sync.WaitGroup
-	writers.Go(func() { put(t, c, "k", "first") })
+	writers.Go(func() { put(t, c, "k", "0") })
 	<-inside
 	const more = 50
 	var returned atomic.Int64
-	for i := range more {
+	for range more {
 		writers.Go(func() {
-			put(t, c, "k", fmt.Sprint(i))
+			if err := c.CAS(t.Context(), "k", increment); err != nil {
+				t.Error(err)
+			}
 			returned.Add(1)
 		})
 	}
-	eventually(t, "the writes are done", func() bool { return get(t, p.plain[0], "k") != "first" })
+	eventually(t, "the writes are done", func() bool { return get(t, p.plain[0], "k") == fmt.Sprint(more) })
 	close(goOn)
 	writers.Wait()
 	if returned.Load() != more {

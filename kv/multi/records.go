@@ -224,9 +224,11 @@ func (l *records) line(to int) lineState {
 	switch state := s.state(); {
 	case state == side.Standby:
 		return lineOpen
-	case s.known && (state == "" || state == side.Retired):
+	case state == side.Retired:
 		return lineVoid
 	default:
+		// No record among them: "migrate start" gives this store its own after
+		// it gave the other one its.
 		return lineHeld
 	}
 }
