@@ -24,6 +24,10 @@ func TestConformance(t *testing.T) {
 	conformance.Run(t, harness(t, 4, testserver.Options{}).Declared("consul"))
 }
 
+func BenchmarkConformance(b *testing.B) {
+	conformance.RunBenchmarks(b, harness(b, 1, testserver.Options{}).Declared("consul"))
+}
+
 func TestConformanceWrapped(t *testing.T) {
 	drivertest.RunWrapped(t, harness(t, 3, testserver.Options{}).Declared("consul"), "consul")
 }

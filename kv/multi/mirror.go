@@ -65,7 +65,12 @@ type task struct {
 	probe   bool          // its run tells whether the line is whole again
 	next    *round        // whoever waits for the next run
 	err     error         // how the last run ended
+
+	writes int        // that the next run stands for; many once a run failed
+	hint   *side.Hint // what the one write changed, if there was one
 }
+
+const many = 2 // writes, or more
 
 // round is one run of a task, to come or under way.
 type round struct{ done chan struct{} }
@@ -81,9 +86,19 @@ func newMirror(c *core) *mirror {
 	return m
 }
 
-// want notes that key was written in the other store than to. It returns what
-// to wait for; nil if there is nothing that will happen soon.
-func (m *mirror) want(to int, key string) *round {
+// takes reports whether a write that is to be mirrored into a store now would
+// be at once.
+func (m *mirror) takes(to int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.lines[to]
+	return l.state == lineOpen && !l.dead && !m.closed
+}
+
+// want notes that key was written in the other store than to, and what the
+// write changed, if that is known for certain. It returns what to wait for; nil
+// if there is nothing that will happen soon.
+func (m *mirror) want(to int, key string, hint *side.Hint) *round {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l := m.lines[to]
@@ -100,6 +115,10 @@ func (m *mirror) want(to int, key string) *round {
 			m.putOff(t)
 		}
 	}
+	if t.writes++; t.writes > 1 {
+		hint = nil
+	}
+	t.hint = hint
 	switch {
 	case t.waiting || l.dead || l.state != lineOpen:
 		if t.place == nil && t.next == nil {
@@ -176,6 +195,7 @@ func (m *mirror) enqueue(t *task) {
 // held.
 func (m *mirror) putOff(t *task) {
 	t.waiting, t.probe = true, false
+	t.writes, t.hint = many, nil // it may take long
 	t.place = t.line.backlog.PushBack(t)
 	t.release()
 	if t.line.retryAt.IsZero() && t.line.state == lineOpen {
@@ -204,10 +224,12 @@ func (m *mirror) work() {
 		t.place = nil
 		r := t.next
 		t.next = nil // who comes from here on waits for the next run
+		hint := t.hint
+		t.writes, t.hint = 0, nil
 		m.mu.Unlock()
 
 		started := time.Now()
-		err := m.run(t)
+		err := m.run(t, hint)
 		m.settle(t, r, err, time.Since(started))
 	}
 }
@@ -215,13 +237,14 @@ func (m *mirror) work() {
 // errHeld ends a task that may not run now.
 var errHeld = errors.New("the store takes no mirrored writes now")
 
-func (m *mirror) run(t *task) error {
+func (m *mirror) run(t *task, hint *side.Hint) error {
 	state, guard := m.core.lead.mirroring(t.line.to)
 	if state != lineOpen {
 		return errHeld
 	}
 	to := t.line.to
-	_, err := side.CopyKey(m.core.ctx, m.core.stores[other(to)].side, m.core.stores[to].side, t.key, guard)
+	copying := side.Task{From: m.core.stores[other(to)].side, To: m.core.stores[to].side, Guard: guard}
+	_, err := copying.CopyHinted(m.core.ctx, t.key, hint)
 	return err
 }
 

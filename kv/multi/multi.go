@@ -75,6 +75,7 @@ type store struct {
 	client kv.Client   // as given
 	raw    kv.Client   // its raw view; nil: it has none
 	codec  codec.Codec // nil: not known
+	coded  codec.Codec // what the client itself says of it; nil: nothing
 	side   *side.Side
 }
 
@@ -128,10 +129,11 @@ func newStore(b Backend, cdc codec.Codec, coordinated bool) (*store, error) {
 	if err != nil && !errors.Is(err, kv.ErrNotSupported) {
 		return nil, fmt.Errorf("backend %q: %w", b.Name, err)
 	}
+	if s.coded, err = kv.CodecOf(b.Client); err != nil && !errors.Is(err, kv.ErrNotSupported) {
+		return nil, fmt.Errorf("backend %q: %w", b.Name, err)
+	}
 	if s.codec = cdc; cdc == nil {
-		if s.codec, err = kv.CodecOf(b.Client); err != nil && !errors.Is(err, kv.ErrNotSupported) {
-			return nil, fmt.Errorf("backend %q: %w", b.Name, err)
-		}
+		s.codec = s.coded
 	}
 	if coordinated {
 		_, guarded := b.Client.(kv.GuardedClient)

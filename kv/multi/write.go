@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/multi/internal/side"
 )
 
 // view is what its user sees of a client: values through the codec, or, as the
@@ -51,8 +52,8 @@ func (v *view) DeleteGuarded(ctx context.Context, key string, guard *kv.Guard) e
 
 // write makes one write on the route that leads, again and again until it was
 // not made on a store that leads no more, and has the key mirrored afterwards.
-// do reports whether it wrote, as far as it knows.
-func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *pass) (wrote bool, err error)) error {
+// do tells what it wrote.
+func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *pass) (change, error)) error {
 	c := v.core
 	if c.ctx.Err() != nil {
 		return c.fail(op, key, kv.ErrClosed)
@@ -66,12 +67,16 @@ func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *p
 		if err != nil {
 			return c.fail(op, key, err)
 		}
-		wrote, err := do1(r, p, do)
+		made, err := do1(r, p, do)
 		// A task is on record before the write leaves the gate: whoever shuts
 		// the gate then finds it in the backlog.
 		var mirrored *round
-		if !reserved(key) && (err == nil && wrote || errors.Is(err, kv.ErrIndeterminate)) {
-			mirrored = c.mirror.want(other(r.at), key)
+		switch {
+		case reserved(key):
+		case err == nil && made.wrote:
+			mirrored = c.mirror.want(other(r.at), key, made.hint)
+		case errors.Is(err, kv.ErrIndeterminate):
+			mirrored = c.mirror.want(other(r.at), key, nil)
 		}
 		p.out()
 		if err != nil && c.lead.again(r, err, &w) {
@@ -83,22 +88,27 @@ func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *p
 }
 
 // do1 leaves the gate also when a callback panics.
-func do1(r *route, p *pass, do func(r *route, p *pass) (bool, error)) (wrote bool, err error) {
+func do1(r *route, p *pass, do func(r *route, p *pass) (change, error)) (made change, err error) {
 	returned := false
 	defer func() {
 		if !returned {
 			p.out()
 		}
 	}()
-	wrote, err = do(r, p)
+	made, err = do(r, p)
 	returned = true
-	return wrote, err
+	return made, err
 }
 
 func (v *view) cas(ctx context.Context, op, key string, guard *kv.Guard, f casFunc) error {
-	return v.write(ctx, op, key, func(r *route, p *pass) (wrote bool, err error) {
+	return v.write(ctx, op, key, func(r *route, p *pass) (made change, err error) {
+		client, decide := v.clients[r.at], f
+		n := v.noting(r, key)
+		if n != nil {
+			client, decide = n.client, n.callback(f)
+		}
 		callback := func(in any) (any, bool, error) {
-			wrote = false
+			made.wrote = false
 			if p.expired() {
 				return nil, false, errSwitching
 			}
@@ -106,38 +116,41 @@ func (v *view) cas(ctx context.Context, op, key string, guard *kv.Guard, f casFu
 			// for callbacks, which may wait for the switch. Nothing of this
 			// call can be on its way to the store meanwhile.
 			p.out()
-			out, retry, err := f(in)
+			out, retry, err := decide(in)
 			if !p.in() {
 				return nil, false, errSwitching
 			}
 			if errors.Is(err, kv.ErrFenced) {
 				err = &callbackError{err}
 			}
-			wrote = err == nil && out != nil && (out != kv.Remove || in != nil)
+			made.wrote = err == nil && out != nil && (out != kv.Remove || in != nil)
 			return out, retry, err
 		}
 		guard, err := v.guard(r, guard)
 		switch {
 		case err != nil:
-			return false, err
+			return change{}, err
 		case guard == nil:
-			err = v.clients[r.at].CAS(ctx, key, callback)
+			err = client.CAS(ctx, key, callback)
 		default:
 			var g kv.GuardedClient
-			if g, err = kv.Guarded(v.clients[r.at]); err == nil {
+			if g, err = kv.Guarded(client); err == nil {
 				err = g.CASGuarded(ctx, key, guard, callback)
 			}
 		}
-		return wrote, err
+		if n != nil {
+			made.hint = n.hint
+		}
+		return made, err
 	})
 }
 
 func (v *view) remove(ctx context.Context, op, key string, guard *kv.Guard) error {
-	return v.write(ctx, op, key, func(r *route, _ *pass) (bool, error) {
+	return v.write(ctx, op, key, func(r *route, _ *pass) (change, error) {
 		guard, err := v.guard(r, guard)
 		switch {
 		case err != nil:
-			return false, err
+			return change{}, err
 		case guard == nil:
 			err = v.clients[r.at].Delete(ctx, key)
 		default:
@@ -146,7 +159,13 @@ func (v *view) remove(ctx context.Context, op, key string, guard *kv.Guard) erro
 				err = g.DeleteGuarded(ctx, key, guard)
 			}
 		}
-		return true, err
+		made := change{wrote: true}
+		if r.guard == nil {
+			// The watches of this client left the other store before it was
+			// mirrored into. Of a coordinated client's fleet some may lag.
+			made.hint = &side.Hint{AnyBefore: true}
+		}
+		return made, err
 	})
 }
 
@@ -154,20 +173,20 @@ func (v *view) remove(ctx context.Context, op, key string, guard *kv.Guard) erro
 // another store was primary is kv.ErrConflict.
 func (v *view) SwapVersion(ctx context.Context, key string, prev kv.Version, value any, guard *kv.Guard) (kv.Version, error) {
 	var version kv.Version
-	err := v.write(ctx, "SwapVersion", key, func(r *route, _ *pass) (bool, error) {
+	err := v.write(ctx, "SwapVersion", key, func(r *route, _ *pass) (change, error) {
 		client, guard, err := v.versioned(r, guard)
 		if err != nil {
-			return false, err
+			return change{}, err
 		}
 		at, valid := unmark(prev, r.epoch)
 		if !valid {
-			return false, errOtherVersion
+			return change{}, errOtherVersion
 		}
 		version, err = client.SwapVersion(ctx, key, at, value, guard)
 		if err == nil {
 			version, err = mark(version, r.epoch)
 		}
-		return true, err
+		return change{wrote: true}, err
 	})
 	if err != nil {
 		return 0, err

@@ -165,7 +165,7 @@ func (c *copier) copy(ctx context.Context, key string) {
 	if ctx.Err() != nil {
 		return
 	}
-	exists, wrote, err := c.task.copy(ctx, key)
+	exists, wrote, err := c.task.copy(ctx, key, nil)
 	if err == nil && c.opts.Verify {
 		err = c.verify(ctx, key)
 	}

@@ -61,20 +61,32 @@ func (t Task) equal(a, b seen) bool {
 // stores different for good (the one finds them equal and declines, while the
 // swap of the other, decided before, is still to come).
 //
-// A steady write costs one read of From, one trip to To and one more read of
-// From. On kv.ErrIndeterminate or any other error the task is not done and
-// must be kept; kv.ErrFenced says that Guard no longer holds.
+// That costs one read of From, one trip to To and one more read of From. On
+// kv.ErrIndeterminate or any other error the task is not done and must be
+// kept; kv.ErrFenced says that Guard no longer holds.
 func (t Task) Copy(ctx context.Context, key string) (wrote bool, err error) {
-	_, wrote, err = t.copy(ctx, key)
+	_, wrote, err = t.copy(ctx, key, nil)
 	return wrote, err
 }
 
-// copy is Copy that also tells whether the key existed in From at the end.
-func (t Task) copy(ctx context.Context, key string) (exists, wrote bool, err error) {
+// CopyHinted is Copy after one write to From by the caller, of which hint
+// tells; nil if nothing is known of it. Where the hint fits what To holds, the
+// first read is spared. The two were then equal at some moment after that
+// write, if nobody else has written the key since; somebody else's write has a
+// task of its own.
+func (t Task) CopyHinted(ctx context.Context, key string, hint *Hint) (wrote bool, err error) {
+	_, wrote, err = t.copy(ctx, key, hint)
+	return wrote, err
+}
+
+// copy is CopyHinted that also tells whether the key existed in From at the
+// end.
+func (t Task) copy(ctx context.Context, key string, hint *Hint) (exists, wrote bool, err error) {
 	var unknown error // of a swap that may still land
 	pause := newPause()
 	for range maxRounds {
-		swapped, wanted, err := t.swap(ctx, key, unknown != nil)
+		swapped, wanted, err := t.swap(ctx, key, unknown != nil, hint)
+		hint = nil
 		wrote = wrote || swapped
 		if errors.Is(err, kv.ErrIndeterminate) && unknown == nil && ctx.Err() == nil {
 			unknown = err
@@ -115,26 +127,37 @@ func (t Task) settled(ctx context.Context, key string, swapped bool, wanted seen
 }
 
 // swap makes one compare-and-swap. force writes even what is equal, so that
-// the version moves and no earlier attempt at it can land.
-func (t Task) swap(ctx context.Context, key string, force bool) (swapped bool, wanted seen, err error) {
+// the version moves and no earlier attempt at it can land. A hint counts for
+// the first call of the callback only.
+func (t Task) swap(ctx context.Context, key string, force bool, hint *Hint) (swapped bool, wanted seen, err error) {
 	err = t.To.CAS(ctx, key, t.Guard, func(in []byte, there bool) ([]byte, kv.Action, error) {
 		swapped = false
-		value, exists, err := t.From.Get(ctx, key, nil)
+		var err error
+		wanted, err = t.wanted(ctx, key, seen{in, there}, hint)
+		hint = nil
 		if err != nil {
 			return nil, kv.Keep, err
 		}
-		wanted = seen{value, exists}
 		switch {
-		case !exists && !there, !force && t.equal(wanted, seen{in, there}):
+		case !wanted.exists && !there, !force && t.equal(wanted, seen{in, there}):
 			return nil, kv.Keep, nil
-		case !exists:
+		case !wanted.exists:
 			swapped = true
 			return nil, kv.Remove, nil
 		}
 		swapped = true
-		return value, kv.Put, nil
+		return wanted.value, kv.Put, nil
 	})
 	return swapped && err == nil, wanted, err
+}
+
+// wanted is what To is to hold instead of now.
+func (t Task) wanted(ctx context.Context, key string, now seen, hint *Hint) (seen, error) {
+	if hint.fits(now) {
+		return seenOf(hint.After), nil
+	}
+	value, exists, err := t.From.Get(ctx, key, nil)
+	return seen{value, exists}, err
 }
 
 func newPause() *backoff.ExponentialBackOff {
