@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -14,7 +15,7 @@ import (
 // servers make of it is up to the moment.
 //
 //	POLYKV_SEED=n          only the round of this seed
-//	POLYKV_SOAK=1          longer rounds, of other seeds, one after another
+//	POLYKV_SOAK=1          longer rounds, one after another: of the seeds that once failed, then of others
 //	POLYKV_SOAK_TIME=1h    for so long on each backend; default 10m
 func TestRandomFaults(t *testing.T) { onEach(t, randomFaults) }
 
@@ -29,12 +30,20 @@ func randomFaults(t *testing.T, b backend) {
 		a.run(t, 0, p.plan, total)
 	}
 	begun := time.Now()
-	for seed, again := firstSeed(t); ; seed = rand.Uint64() {
-		t.Log(replay(seed))
-		p := draw(seed, append(serverChoices(), b.storeChoices...), networkChoices(), roundLasts())
-		if !a.run(t, seed, p, total) || !again || time.Since(begun) > soakTime(t) {
-			return
+	first, again := firstSeed(t)
+	seeds := []uint64{first}
+	if again {
+		seeds = append(slices.Clone(b.failed), first)
+	}
+	for {
+		for _, seed := range seeds {
+			t.Log(replay(seed))
+			p := draw(seed, append(serverChoices(), b.storeChoices...), networkChoices(), roundLasts())
+			if !a.run(t, seed, p, total) || !again || time.Since(begun) > soakTime(t) {
+				return
+			}
 		}
+		seeds = []uint64{rand.Uint64()}
 	}
 }
 
