@@ -1,0 +1,105 @@
+package multi
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/multi/internal/side"
+)
+
+// change is what a write did, as far as it knows.
+type change struct {
+	wrote bool
+	hint  *side.Hint // what it made of its key; nil: not known
+}
+
+// noting is a CAS on a store's bytes that notes what it changes. Made on
+// values, it would have to encode them once more to know the bytes.
+type noting struct {
+	client kv.Client   // of bytes
+	codec  codec.Codec // of the caller's values; nil: they are bytes
+	hint   *side.Hint  // what the last call of the callback decided
+}
+
+// noting returns how to make a CAS on r whose hint is of use; nil if none is.
+func (v *view) noting(r *route, key string) *noting {
+	s := v.core.stores[r.at]
+	switch {
+	case s.raw == nil, reserved(key), !v.core.mirror.takes(other(r.at)):
+		return nil
+	case v.raw:
+		return &noting{client: s.raw}
+	case s.coded == nil:
+		return nil
+	}
+	return &noting{client: s.raw, codec: s.coded}
+}
+
+// callback makes f one on bytes.
+func (n *noting) callback(f casFunc) casFunc {
+	return func(in any) (any, bool, error) {
+		n.hint = nil
+		before, value, err := n.open(in)
+		if err != nil {
+			return nil, false, err
+		}
+		out, retry, err := f(value)
+		switch {
+		case err != nil, out == nil, out == kv.Remove && in == nil:
+			return out, retry, err
+		case out == kv.Remove:
+			n.hint = &side.Hint{Before: before}
+			return out, false, nil
+		}
+		after, err := n.seal(out)
+		if err != nil {
+			return nil, false, err
+		}
+		n.hint = &side.Hint{Before: before, After: after}
+		return after, false, nil
+	}
+}
+
+// open returns what the store holds, and the value for the callback, which may
+// modify it. Both are nil if the key is absent.
+func (n *noting) open(in any) (before []byte, value any, err error) {
+	if in == nil {
+		return nil, nil, nil
+	}
+	before, ok := in.([]byte)
+	switch {
+	case !ok:
+		return nil, nil, fmt.Errorf("the raw view returned a %T instead of bytes", in)
+	case n.codec == nil:
+		return present(before), in, nil
+	}
+	if value, err = n.codec.Decode(before); err == nil && value == nil {
+		err = errors.New("it decodes to nil")
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("the stored value can't be decoded with codec %q: %w", n.codec.CodecID(), err)
+	}
+	return before, value, nil
+}
+
+// seal returns what the store shall hold, in bytes that nobody modifies: the
+// store's client copies what it is given.
+func (n *noting) seal(out any) ([]byte, error) {
+	cdc := n.codec
+	if cdc == nil {
+		cdc = codec.Bytes{}
+	}
+	encoded, err := cdc.Encode(out)
+	if err != nil {
+		return nil, fmt.Errorf("the value can't be encoded with codec %q: %w", cdc.CodecID(), err)
+	}
+	if encoded == nil { // a codec of somebody's own
+		encoded = []byte{}
+	}
+	return encoded, nil
+}
+
+// present is a copy of b that is not nil.
+func present(b []byte) []byte { return append(make([]byte, 0, len(b)), b...) }
