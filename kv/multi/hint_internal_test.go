@@ -68,9 +68,8 @@ func TestHintsOfSeveralWritesDoNotCount(t *testing.T) {
 					})
 				case c.refused:
 					refuse.Do(func() {
-						write(1, "k", "B") // as somebody's repair leaves it,
-						write(0, "k", "C") // before somebody wrote who then died
-						client.core.mirror.want(1, "k", c.wants[0])
+						// A write of before, which tells late.
+						client.core.mirror.want(1, "k", &side.Hint{Before: []byte("B"), After: []byte("A")})
 						err = kv.ErrTooLarge
 					})
 				}
