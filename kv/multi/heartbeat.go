@@ -2,6 +2,7 @@ package multi
 
 import (
 	"context"
+	"math/rand/v2"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -23,6 +24,10 @@ type heartbeat struct {
 const (
 	heartbeatTimeout = 3 * time.Second
 	farewellTimeout  = 300 * time.Millisecond
+
+	// heartbeatSpread is the time in which a fleet tells of a change that all
+	// its clients saw at once.
+	heartbeatSpread = 500 * time.Millisecond
 )
 
 func newHeartbeat(l *records) heartbeat {
@@ -56,15 +61,60 @@ func release() string {
 func (h heartbeat) run() {
 	ctx := h.lead.core.ctx
 	h.begin(ctx)
-	ticker := time.NewTicker(side.HeartbeatEvery)
-	defer ticker.Stop()
 	for n := uint64(1); ctx.Err() == nil; n++ {
-		h.beat(ctx, n)
+		h.untilDue(ctx, h.beat(ctx, n))
+	}
+}
+
+// standing is what of a heartbeat follows from the records. A change of it is
+// told soon: whoever moves the fleet waits to see it.
+type standing struct {
+	primary, mirror string
+	epoch           uint64
+	recorded        [2]bool // the stores that have a record
+}
+
+// untilDue waits until the next heartbeat is to be written: HeartbeatEvery after
+// the last one, or a moment after it was overtaken.
+func (h heartbeat) untilDue(ctx context.Context, told standing) {
+	timer := time.NewTimer(side.HeartbeatEvery)
+	defer timer.Stop()
+	for overtaken := false; ; {
+		now, changed := h.lead.standing()
+		if now != told && !overtaken {
+			overtaken = true
+			timer.Reset(rand.N(heartbeatSpread))
+		}
 		select {
-		case <-ticker.C:
+		case <-changed:
+		case <-timer.C:
+			return
 		case <-ctx.Done():
+			return
 		}
 	}
+}
+
+// standing returns where this client stands, and what is closed by the next
+// sighting of a record.
+func (l *records) standing() (standing, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stands(), l.changed
+}
+
+// stands is standing; l.mu is held.
+func (l *records) stands() (s standing) {
+	if l.writes != nil {
+		s.primary, s.epoch = l.core.stores[l.writes.at].name, l.writes.epoch
+	}
+	for i, seen := range l.seen {
+		s.recorded[i] = seen.version != 0
+		if l.line(i) == lineOpen {
+			s.mirror = l.core.stores[i].name
+		}
+	}
+	return s
 }
 
 // begin waits until both records are known, or, should a store be away, one
@@ -95,39 +145,23 @@ func (l *records) anyRecord() bool {
 	return l.seen[0].version != 0 || l.seen[1].version != 0
 }
 
-func (h heartbeat) beat(ctx context.Context, n uint64) {
-	now := h.lead.describeTo(h.base)
+// beat writes a heartbeat to each store that has a record, and returns what it
+// tells.
+func (h heartbeat) beat(ctx context.Context, n uint64) standing {
+	told, _ := h.lead.standing()
+	now := h.base
 	now.Beat, now.Seen = n, time.Now().UTC()
+	now.Primary, now.Epoch, now.Mirror = told.primary, told.epoch, told.mirror
+	t := h.lead.core.mirror.totals()
+	now.Backlog, now.Oldest, now.Mirrored, now.Failed = t.backlog, t.oldest, t.mirrored, t.failed
 	h.each(ctx, heartbeatTimeout, func(ctx context.Context, i int) {
-		if h.lead.hasRecord(i) && h.lead.core.stores[i].side.WriteHeartbeat(ctx, now) == nil {
+		if told.recorded[i] && h.lead.core.stores[i].side.WriteHeartbeat(ctx, now) == nil {
 			h.mu.Lock()
 			h.wrote[i] = true
 			h.mu.Unlock()
 		}
 	})
-}
-
-func (l *records) hasRecord(i int) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.seen[i].version != 0
-}
-
-// describeTo fills in a heartbeat.
-func (l *records) describeTo(h side.Heartbeat) side.Heartbeat {
-	l.mu.Lock()
-	if l.writes != nil {
-		h.Primary, h.Epoch = l.core.stores[l.writes.at].name, l.writes.epoch
-	}
-	for to := range l.seen {
-		if l.line(to) == lineOpen {
-			h.Mirror = l.core.stores[to].name
-		}
-	}
-	l.mu.Unlock()
-	t := l.core.mirror.totals()
-	h.Backlog, h.Oldest, h.Mirrored, h.Failed = t.backlog, t.oldest, t.mirrored, t.failed
-	return h
+	return told
 }
 
 // farewell takes this client off the list, if that is quickly done.

@@ -19,7 +19,7 @@ const (
 	// what it may do.
 	ScratchPrefix = kv.ReservedSegment + "/scratch/"
 
-	// HeartbeatEvery is how often a client writes it.
+	// HeartbeatEvery is how often a client writes it if no record changes.
 	HeartbeatEvery = 10 * time.Second
 
 	// GoneAfter is how long a heartbeat may stay the same before its client
