@@ -29,8 +29,8 @@ func entryOf(pair *api.KVPair, gen uint64) driver.Entry {
 	}
 }
 
-// query returns the options of a read.
-func (s *store) query(ctx context.Context, mayBeStale bool) *api.QueryOptions {
+// query returns the options of a read, without its context.
+func (s *store) query(mayBeStale bool) *api.QueryOptions {
 	q := &api.QueryOptions{}
 	switch {
 	case !mayBeStale || s.cfg.Consistency == consistent:
@@ -38,7 +38,7 @@ func (s *store) query(ctx context.Context, mayBeStale bool) *api.QueryOptions {
 	case s.cfg.Consistency == stale:
 		q.AllowStale = true
 	}
-	return q.WithContext(ctx)
+	return q
 }
 
 // Get implements driver.Store.
@@ -46,7 +46,7 @@ func (s *store) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, e
 	if req.Guard != nil || !inPath(req.Key) {
 		return s.getInTxn(ctx, req)
 	}
-	l, err := s.single(ctx, s.query(ctx, req.AllowStale), req.Key)
+	l, err := s.single(ctx, s.query(req.AllowStale), req.Key)
 	switch {
 	case err != nil:
 		return driver.Entry{}, s.wrap(ctx, err)
@@ -105,7 +105,7 @@ func (s *store) checkTenancy(ctx context.Context) error {
 	if s.tenancy.Load() {
 		return nil
 	}
-	_, err := s.single(ctx, s.query(ctx, true), probeKey)
+	_, err := s.single(ctx, s.query(true), probeKey)
 	if err == nil || refusesToken(err) { // what the token allows is for the request itself to find out
 		s.tenancy.Store(true)
 		return nil

@@ -1,7 +1,6 @@
 package consul
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -144,7 +143,7 @@ func TestConsistency(t *testing.T) {
 		cfg := configFor(single.Get(t))
 		cfg.Consistency = mode
 		s := openStore(t, cfg)
-		strict, loose := s.query(context.Background(), false), s.query(context.Background(), true)
+		strict, loose := s.query(false), s.query(true)
 		if !strict.RequireConsistent || strict.AllowStale || [2]bool{loose.RequireConsistent, loose.AllowStale} != want {
 			t.Errorf("%s: %+v, %+v", mode, strict, loose)
 		}

@@ -22,7 +22,7 @@ type listing struct {
 // Scan implements driver.Store. Consul can't page, so the first page has all.
 // With req.KeysOnly it tells no versions.
 func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
-	l, err := s.list(ctx, s.query(ctx, req.AllowStale), driver.Range{Key: req.Prefix, IsPrefix: true}, req.KeysOnly)
+	l, err := s.list(ctx, s.query(req.AllowStale), driver.Range{Key: req.Prefix, IsPrefix: true}, req.KeysOnly)
 	if err != nil {
 		return driver.Page{}, s.wrap(ctx, err)
 	}

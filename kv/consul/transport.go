@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -31,6 +30,17 @@ func attemptOf(ctx context.Context) *attempt {
 		return a
 	}
 	return new(attempt)
+}
+
+// traced returns ctx with the callbacks that keep track of what was sent.
+func (a *attempt) traced(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		// Also when the transport tries again, on another connection,
+		// because it had sent nothing on the first; it does so only then,
+		// unless the request is a read.
+		GetConn:      func(string) { a.sent.Store(false) },
+		WroteHeaders: func() { a.sent.Store(true) },
+	})
 }
 
 // sinceAnswer returns how long ago the answer to ctx's request began.
@@ -77,14 +87,11 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, driver.ErrClosed
 	}
 	a := attemptOf(req.Context())
-	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		// Also when the transport tries again, on another connection,
-		// because it had sent nothing on the first; it does so only then,
-		// unless the request is a read.
-		GetConn:      func(string) { a.sent.Store(false) },
-		WroteHeaders: func() { a.sent.Store(true) },
-	}))
-	req.Header = maps.Clone(req.Header)
+	if req.Method != http.MethodGet { // nobody asks whether a read was sent
+		req = req.WithContext(a.traced(req.Context()))
+	}
+	// In place, though a RoundTripper shouldn't: the Consul client makes a
+	// header for each request and doesn't look at it again.
 	req.Header.Del("X-Consul-Token")
 	if a.token != "" {
 		req.Header.Set("X-Consul-Token", a.token)

@@ -128,7 +128,7 @@ func (w *session) read(ctx context.Context, index uint64) (listing, error) {
 	s := w.store
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.answerTime()+bodyTime)
 	defer cancel()
-	q := s.query(ctx, false)
+	q := s.query(false)
 	if index > 0 {
 		q.RequireConsistent, q.WaitIndex, q.WaitTime = false, index, s.cfg.WaitTime
 	}

@@ -116,12 +116,14 @@ func readPart[V any](r *mapReader, values codec.Codec) *part[V] {
 	if !utf8.ValidString(p.key) {
 		r.fail("a key is not valid UTF-8", nil)
 	}
-	p.version = r.version()
+	version := r.version()
 	switch r.byte() {
 	case 0:
 		p.deleted = true
+		p.stamp(version)
 		return p
 	case 1:
+		p.stamp(version)
 	default:
 		r.fail("an entry is neither a value nor a tombstone", nil)
 	}

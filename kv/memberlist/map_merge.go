@@ -41,17 +41,25 @@ func (m *Map[K, V]) mergeReplica(o *Map[K, V]) (change *Map[K, V]) {
 	if o.tree == nil || o.tree == m.tree {
 		return nil
 	}
+	var few [8]*part[V]
+	newer := few[:0]
 	for p := range o.parts() {
-		if !p.beats(m.part(p.key)) {
-			continue
+		if old := m.part(p.key); p.beats(old) {
+			m.replace(old, p)
+			newer = append(newer, p)
 		}
-		if change == nil {
-			change = NewMap[K, V]()
-		}
-		m.put(p)
-		change.put(p)
 	}
 	m.settle()
+	switch len(newer) {
+	case 0:
+		return nil
+	case o.tree.Len(): // as when o is a change that didn't come before
+		return &Map[K, V]{tree: o.tree, digest: o.digest, newest: o.newest, dead: o.dead, oldest: o.oldest}
+	}
+	change = NewMap[K, V]()
+	for _, p := range newer {
+		change.put(p)
+	}
 	return change
 }
 
@@ -123,7 +131,7 @@ func (m *Map[K, V]) Stamp(v Version) {
 	for _, p := range parts {
 		unstamped := part[V]{key: p.key, deleted: p.deleted}
 		m.digest = m.digest.Sub(unstamped.digest())
-		p.version = v // of the store's own part, which the change and the state share
+		p.stamp(v) // of the store's own part, which the change and the state share
 		m.digest = m.digest.Add(p.digest())
 		if p.deleted {
 			m.noteTombstone(v)
@@ -229,7 +237,8 @@ func (m *Map[K, V]) Restamp(limit, v Version) bool {
 	found := false
 	for p := range m.parts() {
 		if p.version.After(limit) {
-			p = &part[V]{key: p.key, value: p.value, deleted: p.deleted, version: v}
+			p = &part[V]{key: p.key, value: p.value, deleted: p.deleted}
+			p.stamp(v)
 			m.put(p)
 			found = true
 		}

@@ -15,6 +15,7 @@ type part[V any] struct {
 	version state.Version // zero until the store has carried out the write
 	deleted bool
 	encoded atomic.Pointer[[]byte] // of value; made when first wanted
+	sum     state.Digest           // of a part with a version; zero: not computed yet
 }
 
 // encode returns the encoded value.
@@ -29,8 +30,22 @@ func (p *part[V]) encode(c codec.Codec) ([]byte, error) {
 	return b, err
 }
 
-// digest is what p adds to that of its map.
+// stamp gives p, which is in no store yet, its version.
+func (p *part[V]) stamp(v state.Version) {
+	p.version = v
+	p.sum = p.hash()
+}
+
+// digest is what p adds to that of its map. It is wanted each time the part
+// comes to a map and when it goes, so it is computed once.
 func (p *part[V]) digest() state.Digest {
+	if !p.sum.IsZero() {
+		return p.sum
+	}
+	return p.hash()
+}
+
+func (p *part[V]) hash() state.Digest {
 	b := make([]byte, 0, 128)
 	if p.deleted {
 		b = append(b, 1)
@@ -54,8 +69,11 @@ func (p *part[V]) beats(q *part[V]) bool {
 }
 
 // put makes p the part of its key.
-func (m *Map[K, V]) put(p *part[V]) {
-	m.subtract(m.part(p.key))
+func (m *Map[K, V]) put(p *part[V]) { m.replace(m.part(p.key), p) }
+
+// replace puts p in the place of old, the part of its key; nil: there is none.
+func (m *Map[K, V]) replace(old, p *part[V]) {
+	m.subtract(old)
 	m.add(p)
 	m.tree = m.root().Set(p.key, p)
 }

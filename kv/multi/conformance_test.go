@@ -1,8 +1,10 @@
 package multi_test
 
 import (
+	"context"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/conformance"
@@ -35,6 +37,44 @@ func plainHarness(cfg multi.Config) conformance.Harness {
 			Plant: plantIn(first),
 		}
 	}}
+}
+
+// unswitched are the cases during which the primary is not switched, with the
+// reason.
+var unswitched = map[string]string{}
+
+// All clients of a case share one client of two stores, which is switched to
+// and fro in the middle of it.
+func TestConformanceAmidSwitch(t *testing.T) {
+	moves := newMoves(t, unswitched)
+	names := [2]string{"first", "second"}
+	conformance.Run(t, conformance.Harness{New: func(t conformance.T) conformance.Store {
+		stores := [2]*inmemory.Store{inmemory.NewStore(), inmemory.NewStore()}
+		backends := func(cdc codec.Codec, o kv.Options, wrap func(driver.Store) driver.Store) (b [2]multi.Backend) {
+			for i, s := range stores {
+				b[i] = multi.Backend{Name: names[i], Client: kv.New(wrap(s.Open()), cdc, &o)}
+			}
+			return b
+		}
+		own := backends(codec.Bytes{}, kv.Options{Logger: quiet}, func(s driver.Store) driver.Store { return s })
+		shared, err := multi.New(multi.DefaultConfig(), own[:], multi.WithLogger(quiet))
+		if err != nil {
+			t.Fatalf("opening the shared client: %v", err)
+		}
+		t.Cleanup(func() { _ = shared.Close() })
+		c := moves.amid(t, func(target int) error {
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			return shared.SetPrimary(ctx, names[target])
+		})
+		return conformance.Store{
+			Open: func(cdc codec.Codec, o kv.Options) (kv.Client, error) {
+				return shared.Share(backends(cdc, o, func(s driver.Store) driver.Store { return trigger{s, c} }))
+			},
+			Plant: plantIn(stores[:]...),
+		}
+	}})
+	moves.report(t)
 }
 
 func TestConformance(t *testing.T) {

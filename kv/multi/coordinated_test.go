@@ -3,7 +3,6 @@ package multi_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -148,45 +147,6 @@ func TestConformanceCoordinated(t *testing.T) {
 	}})
 }
 
-// trigger lies between clients and a store and starts something at the nth
-// write or read of a user's key, whichever client makes it.
-type trigger struct {
-	driver.Store
-	*countdown
-}
-
-type countdown struct {
-	mu   sync.Mutex
-	left int
-	fire func()
-}
-
-func (c *countdown) tick(key string) {
-	if isOwn(key) {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.left--; c.left == 0 {
-		c.fire()
-	}
-}
-
-func (s trigger) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) {
-	s.tick(w.Key)
-	return s.Store.Swap(ctx, w)
-}
-
-func (s trigger) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
-	s.tick(req.Key)
-	return s.Store.Get(ctx, req)
-}
-
-func (s trigger) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
-	s.tick(req.Prefix + "x")
-	return s.Store.Scan(ctx, req)
-}
-
 // unmoved are the cases during which nothing is moved, with the reason.
 var unmoved = map[string]string{
 	"Entries-current":    "versions don't outlive a change of the primary",
@@ -201,43 +161,13 @@ var unmoved = map[string]string{
 // In the middle of each case the fleet is moved to the other store, and with
 // more operations back again.
 func TestConformanceAmidCutover(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	var mu sync.Mutex
-	random := rand.New(rand.NewPCG(seed, 0))
-	var moves, cases int
+	moves := newMoves(t, unmoved)
 	// Versions don't outlive a change of the primary: TestVersionsAmidCutover.
 	rules := strings.Fields("A1 C1 C2 C3 C4 C5 C6 C7 C8 D1 Entries G1 G2 Guarded K1 K2 K3 L1 LimitsOf Ping Raw Typed W1 W2 W3 W4 W5 W6 W7 W8 X1 X2")
 	conformance.Run(t, conformance.Harness{Features: coordinated, Rules: rules, New: func(t conformance.T) conformance.Store {
 		f := newFleet(t)
-		var cutovers sync.WaitGroup
-		mu.Lock()
-		c := &countdown{left: 1 + random.IntN(8)}
-		if f.moves = unmoved[t.Name()] == ""; !f.moves {
-			c.left = 0
-		}
-		cases++
-		mu.Unlock()
-		at := 0
-		c.fire = func() {
-			at = 1 - at
-			target := at
-			c.left = 200
-			cutovers.Go(func() {
-				if err := f.move(t, target); err != nil {
-					t.Errorf("the cutover to store %d: %v", target, err)
-				}
-				mu.Lock()
-				moves++
-				mu.Unlock()
-			})
-		}
-		t.Cleanup(func() {
-			c.mu.Lock()
-			c.left = -1
-			c.mu.Unlock()
-			cutovers.Wait()
-		})
+		f.moves = moves.happenIn(t)
+		c := moves.amid(t, func(target int) error { return f.move(t, target) })
 		return conformance.Store{
 			Open: func(cdc codec.Codec, o kv.Options) (kv.Client, error) {
 				cfg := coordinatedConfig()
@@ -247,10 +177,7 @@ func TestConformanceAmidCutover(t *testing.T) {
 			Plant: plantIn(f.first, f.second),
 		}
 	}})
-	t.Logf("%d cutovers amid %d cases", moves, cases)
-	if moves < cases/2 {
-		t.Errorf("only %d cutovers amid %d cases", moves, cases)
-	}
+	moves.report(t)
 }
 
 // move makes a store primary, one move at a time.

@@ -25,7 +25,7 @@ type noting struct {
 
 // noting returns how to make a CAS on r whose hint is of use; nil if none is.
 func (v *view) noting(r *route, key string) *noting {
-	s := v.core.stores[r.at]
+	s := v.stores[r.at]
 	switch {
 	case s.raw == nil, reserved(key), !v.core.mirror.takes(other(r.at)):
 		return nil

@@ -112,7 +112,7 @@ func New(cfg Config, backends []Backend, options ...Option) (*Client, error) {
 		c.lead = newManual(c, first)
 	}
 	c.background()
-	return &Client{view{core: c, clients: [2]kv.Client{c.stores[0].client, c.stores[1].client}}}, nil
+	return &Client{view{core: c, stores: c.stores, clients: [2]kv.Client{c.stores[0].client, c.stores[1].client}}}, nil
 }
 
 // newStore finds out what a backend offers.

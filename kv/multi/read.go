@@ -217,8 +217,8 @@ func (v *view) Limits() (kv.Limits, error) {
 
 // Raw implements kv.RawViewer.
 func (v *view) Raw() (kv.Client, error) {
-	raw := &view{core: v.core, raw: true}
-	for i, s := range v.core.stores {
+	raw := &view{core: v.core, stores: v.stores, raw: true}
+	for i, s := range v.stores {
 		if s.raw == nil {
 			_, err := kv.Raw(s.client)
 			return nil, v.core.fail("Raw", "", err)

@@ -139,7 +139,7 @@ func (w *watch) follow(ctx context.Context, r *route) error {
 // tells of the deletion of a key whose last value nobody could decode, which
 // matters if a value was delivered from the store before.
 func (w *watch) turnTo(at int) kv.Client {
-	s := w.core.stores[at]
+	s := w.stores[at]
 	w.codec = nil
 	if w.raw || w.told.snapshot == 1 || s.raw == nil || s.codec == nil {
 		return w.clients[at]

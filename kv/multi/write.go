@@ -12,6 +12,7 @@ import (
 // raw view, stored bytes.
 type view struct {
 	core    *core
+	stores  [2]*store
 	clients [2]kv.Client
 	raw     bool
 }

@@ -34,6 +34,15 @@ func (s *Spread) member(instance uint64) (network.Peer, bool) {
 	return s.members.now.Load().get(instance)
 }
 
+// memberPointer is member without a copy; nil: it is none. What it points to
+// must not be modified.
+func (s *Spread) memberPointer(instance uint64) *network.Peer {
+	if set := s.members.now.Load(); set != nil {
+		return set.byInstance[instance]
+	}
+	return nil
+}
+
 // PeersChanged implements [network.Handler].
 func (s *Spread) PeersChanged([]network.Peer) {
 	if !s.up.Load() {

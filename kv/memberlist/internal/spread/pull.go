@@ -57,7 +57,7 @@ func newPulls(s *Spread) *pulls {
 
 // announce notes that a peer has a value.
 func (p *pulls) announce(it *item, from network.Peer) {
-	if _, known := p.s.codecHash[it.Codec]; !known || from.ID == "" || p.s.has(it) {
+	if _, known := p.s.codecHash[it.Codec]; !known || p.s.has(it) {
 		return
 	}
 	p.mu.Lock()

@@ -75,41 +75,46 @@ func (s *Spread) takePush(instance uint64, d decoder, frame []byte) error {
 	if p.seq == 0 {
 		return fmt.Errorf("%w: a push with sequence 0", errMalformed)
 	}
-	fresh, lost := s.origins.mark(instance, p.seq, false, time.Now())
+	now := time.Now()
+	fresh, lost := s.origins.mark(instance, p.seq, false, now)
 	if !fresh {
 		s.count.duplicates.Add(1)
 		return nil
 	}
-	from, known := s.member(instance)
+	from := s.memberPointer(instance) // nil: it is none
 	var refused refusal
+	p.items.codecs = s.store.Codecs()
 	for {
 		it, more, err := p.next()
 		if err != nil || !more {
 			switch {
-			case len(refused.keys) > 0 && known:
-				s.refuse(from, refused)
+			case len(refused.keys) > 0 && from != nil:
+				s.refuse(*from, refused)
 			case len(refused.keys) == 0 && err == nil && p.flags&pushRelay != 0:
 				s.relay(instance, frame)
 			}
-			if known && (lost || p.flags&pushBehind != 0) {
-				s.compareSoon(from)
+			if from != nil && (lost || p.flags&pushBehind != 0) {
+				s.compareSoon(*from)
 			}
 			return err
 		}
-		s.takeItem(&it, from, p.seq, &refused)
+		s.takeItem(&it, from, p.seq, now, &refused)
 	}
 }
 
-// takeItem applies one change, or has it pulled if it is only announced.
-func (s *Spread) takeItem(it *item, from network.Peer, seq uint64, refused *refusal) {
+// takeItem applies one change, or has it pulled if it is only announced. From
+// is nil if its origin is no member.
+func (s *Spread) takeItem(it *item, from *network.Peer, seq uint64, now time.Time, refused *refusal) {
 	if it.announced {
-		s.logItem(it, seq, false, &from, "announced")
-		s.pulls.announce(it, from)
+		s.logItem(it, seq, false, from, now, "announced")
+		if from != nil {
+			s.pulls.announce(it, *from)
+		}
 		return
 	}
 	it.Value = bytes.Clone(it.Value)
 	outcome := s.apply(it.Update, refused)
-	s.logItem(it, seq, false, &from, outcome.String())
+	s.logItem(it, seq, false, from, now, outcome.String())
 }
 
 // apply takes an update into the store and counts what became of it.

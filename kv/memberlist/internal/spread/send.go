@@ -113,8 +113,9 @@ func (w *sender) send(frame []byte, peers []network.Peer, items []item) {
 	}
 	s.transmit(frame, to...)
 	s.count.frames.Add(1)
+	now := time.Now()
 	for i := range items {
-		s.logItem(&items[i], w.seq, true, nil, "")
+		s.logItem(&items[i], w.seq, true, nil, now, "")
 	}
 }
 

@@ -91,9 +91,9 @@ func (s *Spread) Messages() []Message { return s.messages.list() }
 
 func (s *Spread) logMessage(m Message) { s.messages.add(m) }
 
-func (s *Spread) logItem(it *item, seq uint64, sent bool, peer *network.Peer, outcome string) {
+func (s *Spread) logItem(it *item, seq uint64, sent bool, peer *network.Peer, now time.Time, outcome string) {
 	m := Message{
-		Time: time.Now(), Sent: sent, Kind: kindNames[framePush], Codec: it.Codec, Key: it.Key,
+		Time: now, Sent: sent, Kind: kindNames[framePush], Codec: it.Codec, Key: it.Key,
 		Bytes: len(it.Value), Sequence: seq, Outcome: outcome,
 	}
 	if it.announced {

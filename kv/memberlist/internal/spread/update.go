@@ -87,7 +87,7 @@ func decodeItem(d *decoder, codec string, limit int) item {
 	var it item
 	it.Codec = codec
 	if flags&itemSameCodec == 0 {
-		it.Codec = internCodec(d.bytes(maxCodec, "codec"), codec)
+		it.Codec = d.codec(codec)
 	}
 	it.Key = string(d.bytes(maxKey, "key"))
 	if flags&itemHasE != 0 {
@@ -108,10 +108,17 @@ func decodeItem(d *decoder, codec string, limit int) item {
 	return it
 }
 
-// internCodec returns b as a string, sharing that of the item before.
-func internCodec(b []byte, before string) string {
+// codec reads the id of a codec: nearly always one that is known, whose memory
+// it shares.
+func (d *decoder) codec(before string) string {
+	b := d.bytes(maxCodec, "codec")
 	if string(b) == before {
 		return before
+	}
+	for _, id := range d.codecs {
+		if string(b) == id {
+			return id
+		}
 	}
 	return string(b)
 }

@@ -17,8 +17,9 @@ var errMalformed = errors.New("malformed message")
 // share the message's memory. After the first field that does not fit, all
 // others are zero and err tells the first.
 type decoder struct {
-	rest []byte
-	err  error
+	rest   []byte
+	err    error
+	codecs []string // ids that need no memory of their own; may be nil
 }
 
 func (d *decoder) fail(what string) {

@@ -179,9 +179,10 @@ func (s *Store) mergeInto(cur, in *Record) (next *Record, change Mergeable, err 
 	if err != nil || change == nil {
 		return nil, nil, err
 	}
-	next = &Record{key: cur.key, codec: cur.codec, e: cur.e, v: cur.v, merge: merged, bound: cur.bound + in.bound}
-	if in.v.After(next.v) {
-		next.v = in.v
+	next = in // which is in no store yet and not needed any more
+	next.merge, next.bound = merged, cur.bound+in.bound
+	if cur.v.After(next.v) {
+		next.v = cur.v
 	}
 	s.strip(next)
 	if now, ok := merged.(Digester); ok {
