@@ -1,7 +1,7 @@
 # make test is everything that must hold. It needs Go, git, make and a C compiler (for the race detector), and what it
 # compiles besides, the servers and the linter, goes to the user's cache folder once.
 
-FUZZTIME ?= 5s
+FUZZTIME ?= 3s
 TIMEOUT ?= 20m
 
 # Packages tested at a time: half as many as there are processors, since one that runs real servers keeps about two
