@@ -26,14 +26,20 @@ func Builtin() Drivers {
 			func(c *Config) Section { return &c.Etcd }, etcdTarget),
 		builtin(StoreDriver("inmemory", pointerTo(DefaultInMemoryConfig), openInMemory), "",
 			func(c *Config) Section { return &c.InMemory }, nil),
-		builtin(ClientDriver("memberlist", pointerTo(memberlist.DefaultConfig), openMemberlist), "github.com/hashicorp/memberlist",
-			func(c *Config) Section { return &c.Memberlist }, memberlistTarget),
+		gossiping(builtin(ClientDriver("memberlist", pointerTo(memberlist.DefaultConfig), openMemberlist), "github.com/hashicorp/memberlist",
+			func(c *Config) Section { return &c.Memberlist }, memberlistTarget)),
 	}}
 }
 
 // builtin gives d what only drivers with a field in Config have.
 func builtin(d Driver, library string, field func(*Config) Section, target func(*Config) Target) Driver {
 	d.Library, d.field, d.target = library, field, target
+	return d
+}
+
+// gossiping says that d's store is spread by gossip.
+func gossiping(d Driver) Driver {
+	d.gossip = true
 	return d
 }
 

@@ -91,6 +91,8 @@ type Driver struct {
 	// and do for it what Addressed does for others; target may be nil.
 	field  func(*Config) Section
 	target func(*Config) Target
+
+	gossip bool // see multi.Backend
 }
 
 // opened is what a driver gives: one of the two.

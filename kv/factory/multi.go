@@ -10,6 +10,7 @@ import (
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/memberlist"
 	"github.com/polykv/polykv/kv/multi"
 )
 
@@ -102,7 +103,11 @@ func (m *MultiConfig) open(ctx context.Context, cdc codec.Codec, deps Deps, obse
 		if err != nil {
 			return nil, closeAll(inField(multiBackend+"."+side.name, 0, err))
 		}
-		backends = append(backends, multi.Backend{Name: side.config.name(), Client: client})
+		backend := multi.Backend{Name: side.config.name(), Client: client}
+		if d, err := side.config.set().lookup(side.config.Backend); err == nil && d.gossip {
+			backend.Gossip, backend.Equal = true, memberlist.Equal(cdc)
+		}
+		backends = append(backends, backend)
 	}
 	options := []multi.Option{multi.WithCodec(cdc), multi.WithObserver(observer)}
 	if deps.Logger != nil {

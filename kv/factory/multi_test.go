@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
@@ -114,5 +115,40 @@ func TestTwoStoresCoordinated(t *testing.T) {
 	}
 	if c, ok := client.(*multi.Client); !ok || c.Status().Phase != multi.PhaseFenced {
 		t.Errorf("the client is a %T", client)
+	}
+}
+
+// A side of the backend "memberlist" is known to be spread by gossip: one client
+// mirrors for all, and a coordinated migration is refused.
+func TestTwoStoresOneOfThemGossip(t *testing.T) {
+	const text = `
+backend: multi
+multi:
+  primary: {backend: memberlist, memberlist: {node_name: multi, cluster_label: multi, bind_address: 127.0.0.1, bind_port: 0}}
+  secondary: {backend: inmemory, inmemory: {name: multi-gossip-test}}
+`
+	open := func(more string) (kv.Client, error) {
+		cfg := factory.NewConfig()
+		if err := cfg.Load(strings.NewReader(text + more)); err != nil {
+			t.Fatal(err)
+		}
+		return factory.New(t.Context(), cfg, codec.String{}, factory.Deps{})
+	}
+	if _, err := open("  coordinated: true\n"); !errors.Is(err, kv.ErrNotSupported) {
+		t.Errorf("a coordinated client over gossip: %v", err)
+	}
+	client, err := open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	c, ok := client.(*multi.Client)
+	if !ok {
+		t.Fatalf("the client is a %T", client)
+	}
+	for deadline := time.Now().Add(30 * time.Second); !c.Status().Owns; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody mirrors")
+		}
 	}
 }

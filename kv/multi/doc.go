@@ -25,4 +25,16 @@
 // again until it succeeds; a secondary that is found dead costs writes nothing
 // from then on. A process that ends between a write and its mirror leaves a
 // difference, which [Client.Repair], run now and then by itself, removes.
+//
+// # Gossip
+//
+// Where a store is spread by gossip (Backend.Gossip), one client of the fleet,
+// the owner, mirrors for all: it follows the primary by a watch and runs the
+// repairs. The clients agree on it by a key in the store with real
+// compare-and-swap; when the owner is gone for ten seconds, another takes its
+// place and repairs. So writes don't wait for their mirrors, except the owner's
+// own, and what nodes wrote that are no clients of both stores is mirrored too.
+// If both stores are gossip there is nowhere to agree, and each client mirrors
+// what its own node shows. Until everything is quiet nothing is
+// claimed of the secondary; docs/migration.md tells what can be lost.
 package multi

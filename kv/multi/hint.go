@@ -27,7 +27,7 @@ type noting struct {
 func (v *view) noting(r *route, key string) *noting {
 	s := v.stores[r.at]
 	switch {
-	case s.raw == nil, reserved(key), !v.core.mirror.takes(other(r.at)):
+	case s.raw == nil, reserved(key), v.core.owner != nil, !v.core.mirror.takes(other(r.at)):
 		return nil
 	case v.raw:
 		return &noting{client: s.raw}

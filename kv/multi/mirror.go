@@ -243,7 +243,7 @@ func (m *mirror) run(t *task, hint *side.Hint) error {
 		return errHeld
 	}
 	to := t.line.to
-	copying := side.Task{From: m.core.stores[other(to)].side, To: m.core.stores[to].side, Guard: guard}
+	copying := side.Task{From: m.core.stores[other(to)].side, To: m.core.stores[to].side, Guard: guard, Equal: m.core.equal}
 	_, err := copying.CopyHinted(m.core.ctx, t.key, hint)
 	return err
 }

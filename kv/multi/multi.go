@@ -21,6 +21,17 @@ type Backend struct {
 	// Client reaches the store. It must have the same codec as the other
 	// one, and kv.Watch.
 	Client kv.Client
+
+	// Gossip: the store is spread over nodes by gossip, and what Client
+	// reads may lag behind what others wrote. Then one client of the fleet
+	// mirrors for all, see the package documentation, and Config.Coordinated
+	// is refused.
+	Gossip bool
+
+	// Equal reports whether two encoded values are as good as equal though
+	// their bytes differ, for stores whose values merge: memberlist.Equal. Nil:
+	// only equal bytes are. That of either backend is used.
+	Equal func(a, b []byte) bool
 }
 
 // Option is an option of [New].
@@ -60,6 +71,8 @@ type core struct {
 	mirror  *mirror
 	sweeps  *sweeps
 	samples samples
+	owner   *owner                 // nil: no store is spread by gossip
+	equal   func(a, b []byte) bool // nil: bytes are compared
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -77,6 +90,7 @@ type store struct {
 	codec  codec.Codec // nil: not known
 	coded  codec.Codec // what the client itself says of it; nil: nothing
 	side   *side.Side
+	gossip bool
 }
 
 // New returns a client over two stores, of which the first is primary unless
@@ -102,6 +116,9 @@ func New(cfg Config, backends []Backend, options ...Option) (*Client, error) {
 		if c.stores[i], err = newStore(b, c.codec, cfg.Coordinated); err != nil {
 			return nil, fmt.Errorf("multi: %w", err)
 		}
+		if b.Equal != nil {
+			c.equal = b.Equal
+		}
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.mirror = newMirror(c)
@@ -111,6 +128,7 @@ func New(cfg Config, backends []Backend, options ...Option) (*Client, error) {
 	} else {
 		c.lead = newManual(c, first)
 	}
+	c.owner = newOwner(c)
 	c.background()
 	return &Client{view{core: c, stores: c.stores, clients: [2]kv.Client{c.stores[0].client, c.stores[1].client}}}, nil
 }
@@ -120,7 +138,7 @@ func newStore(b Backend, cdc codec.Codec, coordinated bool) (*store, error) {
 	if _, ok := b.Client.(kv.Watcher); !ok {
 		return nil, fmt.Errorf("backend %q: %w: its client has no kv.Watch", b.Name, kv.ErrNotSupported)
 	}
-	s := &store{name: b.Name, client: b.Client}
+	s := &store{name: b.Name, client: b.Client, gossip: b.Gossip}
 	var err error
 	if s.side, err = side.New(b.Name, b.Client, cdc); err != nil {
 		return nil, err
@@ -138,7 +156,7 @@ func newStore(b Backend, cdc codec.Codec, coordinated bool) (*store, error) {
 	if coordinated {
 		_, guarded := b.Client.(kv.GuardedClient)
 		_, versioned := b.Client.(kv.VersionedClient)
-		if s.raw == nil || !guarded || !versioned {
+		if s.raw == nil || !guarded || !versioned || b.Gossip {
 			return nil, fmt.Errorf("coordinated: backend %q: %w: its client has no guards, which a coordinated migration needs; "+
 				"without coordination there is the simple switch", b.Name, kv.ErrNotSupported)
 		}
@@ -150,6 +168,9 @@ func newStore(b Backend, cdc codec.Codec, coordinated bool) (*store, error) {
 func (c *core) background() {
 	c.start(c.mirror.retries)
 	c.start(c.sweeps.run)
+	if c.owner != nil {
+		c.start(c.owner.run)
+	}
 	if c.updates != nil {
 		c.start(c.applyUpdates)
 	}
@@ -167,6 +188,9 @@ func (v *view) Close() error { return v.core.close() }
 func (c *core) close() error {
 	c.closeOnce.Do(func() {
 		c.lead.farewell()
+		if c.owner != nil {
+			c.owner.farewell()
+		}
 		c.cancel()
 		c.mirror.abandon()
 		// Closing the stores ends what a task of ours is waiting for, so that

@@ -78,6 +78,11 @@ type Status struct {
 	Verify      *Comparison    `json:"verify,omitempty"`
 	Repair      *Comparison    `json:"repair,omitempty"`
 	Problem     string         `json:"problem,omitempty"` // why no store is primary, and what to run
+
+	// Owner is the client that mirrors for all, as far as this one knows, where
+	// a store is spread by gossip; Owns: it is this one.
+	Owner string `json:"owner,omitempty"`
+	Owns  bool   `json:"owns,omitempty"`
 }
 
 // Status tells what the client is doing. It contacts nobody.
@@ -85,6 +90,9 @@ func (c *Client) Status() Status {
 	s := Status{At: time.Now(), Coordinated: c.core.cfg.Coordinated, Mirrors: c.core.mirror.status(), Samples: c.core.samples.all()}
 	s.Verify, s.Repair = c.core.sweeps.last()
 	c.core.lead.status(&s)
+	if c.core.owner != nil {
+		c.core.owner.status(&s)
+	}
 	return s
 }
 

@@ -87,7 +87,7 @@ func (s *sweeps) copy(ctx context.Context, kind string, progress func(Totals)) (
 	from, into := s.core.stores[other(to)], s.core.stores[to]
 	c := &Comparison{Kind: kind, From: from.name, To: into.name, Started: time.Now()}
 	c.Totals, err = side.Copy(ctx, from.side, into.side, side.CopyOptions{
-		Guard: guard, DeleteExtra: kind == "repair", Progress: progress,
+		Guard: guard, Equal: s.core.equal, DeleteExtra: kind == "repair", Progress: progress,
 	})
 	if isFenced(err) {
 		s.core.lead.lost(to)
@@ -114,7 +114,7 @@ func (c *Client) Verify(ctx context.Context) (Totals, []Difference, error) {
 	defer context.AfterFunc(c.core.ctx, cancel)()
 	from, to := c.core.stores[r.at], c.core.stores[other(r.at)]
 	result := &Comparison{Kind: "verify", From: from.name, To: to.name, Started: time.Now()}
-	result.Totals, err = side.Compare(ctx, from.side, to.side, side.CompareOptions{Found: func(d Difference) error {
+	result.Totals, err = side.Compare(ctx, from.side, to.side, side.CompareOptions{Equal: c.core.equal, Found: func(d Difference) error {
 		if len(result.Differences) < maxDifferences {
 			result.Differences = append(result.Differences, d)
 		}
@@ -155,7 +155,7 @@ func (s *sweeps) run() {
 			return
 		}
 		timer.Stop()
-		if _, _, err := s.direction(); err != nil || !wanted && !s.claim() {
+		if _, _, err := s.direction(); err != nil || !s.mine(wanted) {
 			continue
 		}
 		totals, err := s.copy(s.core.ctx, "repair", nil)
@@ -164,6 +164,14 @@ func (s *sweeps) run() {
 		}
 		s.report(totals, err)
 	}
+}
+
+// mine reports whether it is for this client to repair.
+func (s *sweeps) mine(wanted bool) bool {
+	if s.core.owner != nil {
+		return s.core.owner.owns()
+	}
+	return wanted || s.claim()
 }
 
 // interval is the time until the next repair.

@@ -73,7 +73,7 @@ func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *p
 		// the gate then finds it in the backlog.
 		var mirrored *round
 		switch {
-		case reserved(key):
+		case reserved(key), c.owner != nil && !c.owner.owns():
 		case err == nil && made.wrote:
 			mirrored = c.mirror.want(other(r.at), key, made.hint)
 		case errors.Is(err, kv.ErrIndeterminate):

@@ -34,7 +34,7 @@ func full() fixed {
 		samples = append(samples, multi.Sample{At: at.Add(time.Duration(i) * 2 * time.Second), Backlog: i * (100 - i)})
 	}
 	return fixed{
-		At: at, Phase: multi.PhaseMirroring, Coordinated: true, Primary: "old", Mirror: "new",
+		At: at, Phase: multi.PhaseMirroring, Coordinated: true, Primary: "old", Mirror: "new", Owner: hostile, Owns: true,
 		Records: []multi.Record{
 			{Store: "old", State: "primary", Epoch: 3, Migration: hostile, Version: 17, Known: true},
 			{Store: "new", State: "standby", Epoch: 2, Migration: hostile, Version: 21, Known: true, Error: "permission denied"},
@@ -66,6 +66,7 @@ func TestPageInABrowser(t *testing.T) {
 			"#phase":        "mirroring One store is primary, and what is written to it is mirrored into the other one.",
 			"#primary":      "old",
 			"#mirror":       "new",
+			"#owner":        hostile + ", this process",
 			"#problem":      "no store is primary: " + hostile,
 			"figcaption":    "Keys waiting to be mirrored: now 99, at most 2500 in the last 3m18s",
 			"#verdict .bad": "150 of 10,000 keys differ.",
