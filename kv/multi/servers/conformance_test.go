@@ -23,7 +23,7 @@ func TestConformance(t *testing.T) {
 				name += ", coordinated"
 				h.Features.Lacks = []conformance.Extra{conformance.Guarded} // the record's guard has their place
 			}
-			p := pair{stores: stores, etcd: etcdServer.Get(t).Endpoints(), consul: consulServer.Get(t).Endpoints()[0]}
+			p := onServers(t, stores[0], stores[1])
 			h.New = func(t conformance.T) conformance.Store {
 				p := p
 				p.prefix = fmt.Sprintf("conformance/%x/", rand.Uint64()) // no other case's

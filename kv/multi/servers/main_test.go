@@ -1,5 +1,7 @@
 // Package servers runs the conformance suite of multi-clients on pairs of real
-// servers. The fleet of processes that is moved between them is in e2e.
+// servers, and a whole migration between them, Consul to etcd and back, with
+// coordinated clients that write all the while. The fleet of processes that is
+// moved between them is in e2e.
 package servers
 
 import (
@@ -37,6 +39,14 @@ type pair struct {
 	stores [2]string // their names, the primary first
 	etcd   []string  // endpoints
 	consul string    // address
+}
+
+// onServers is a pair on the shared servers, without a prefix.
+func onServers(t *testing.T, primary, secondary string) pair {
+	return pair{
+		stores: [2]string{primary, secondary},
+		etcd:   etcdServer.Get(t).Endpoints(), consul: consulServer.Get(t).Endpoints()[0],
+	}
 }
 
 // store opens a handle on one store.

@@ -1,59 +1,26 @@
-// Package servers tests a whole migration between real servers, Consul to etcd
-// and back, with coordinated clients that write all the while.
 package servers
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
-	"github.com/polykv/polykv/codec"
-	"github.com/polykv/polykv/internal/testserver"
-	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
-	"github.com/polykv/polykv/kv/consul"
-	"github.com/polykv/polykv/kv/driver"
-	"github.com/polykv/polykv/kv/etcd"
 	"github.com/polykv/polykv/kv/multi"
 	"github.com/polykv/polykv/kv/multi/migrate"
 )
 
-var (
-	quiet        = slog.New(slog.DiscardHandler)
-	etcdServer   = servertest.SharedEtcd(testserver.Options{NoFsync: true})
-	consulServer = servertest.SharedConsul(testserver.Options{})
-)
-
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(servertest.Main(m, etcdServer, consulServer))
-}
-
-// open opens a client of a store, which the caller closes.
+// open opens a client of a store for the migration, which the caller closes.
 func open(t *testing.T, name string) kv.Client {
 	t.Helper()
-	var store driver.Store
-	var err error
-	if name == "etcd" {
-		cfg := etcd.DefaultConfig()
-		cfg.Endpoints = etcdServer.Get(t).Endpoints()
-		store, err = etcd.Open(cfg, quiet)
-	} else {
-		cfg := consul.DefaultConfig()
-		cfg.Address = consulServer.Get(t).Endpoints()[0]
-		store, err = consul.Open(cfg, quiet)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := kv.Prefix(kv.New(store, codec.String{}, &kv.Options{Backend: name, Logger: quiet}), "migration/")
+	p := onServers(t, "consul", "etcd")
+	p.prefix = "migration/"
+	client, err := p.open(name)
 	if err != nil {
 		t.Fatal(err)
 	}
