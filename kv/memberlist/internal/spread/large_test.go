@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/polykv/polykv/kv/memberlist/internal/network"
+	"github.com/polykv/polykv/kv/memberlist/internal/state"
 )
 
 // soak reports whether the long form of a test shall run.
@@ -163,4 +164,41 @@ func heap() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
+}
+
+// TestPullFromAStoppedMember sends a node for a value to one that stopped in the
+// meantime, of which it keeps streams: it asks another soon, not when a stream
+// has timed out.
+func TestPullFromAStoppedMember(t *testing.T) {
+	f := network.NewFabric(1)
+	c := newCluster(t, f)
+	c.silent()
+	c.config.StreamTimeout = 2 * patience
+	nodes := c.grow(3)
+	writer, stopped, reader := nodes[0], nodes[1], nodes[2]
+	peers := map[string]network.Peer{}
+	for _, p := range reader.spread.Peers() {
+		peers[p.Name] = p
+	}
+	if err := reader.spread.pool.with(t.Context(), peers[stopped.name], ask); err != nil {
+		t.Fatal(err)
+	}
+	f.Pause(stopped.net.Self().Addr)
+
+	pulls := reader.spread.pulls
+	pulls.mu.Lock()
+	pulls.perPeer[peers[writer.name].ID] = pullsPerPeer // so that the other is asked first
+	pulls.mu.Unlock()
+	value := random(t, 100<<10)
+	writer.put(t, "large", value)
+	c.eventually("the value is announced", func() bool { waiting, _ := pulls.size(); return waiting == 1 })
+	have := writer.store.Have("string", "large")
+	pulls.announce(&item{
+		Update: state.Update{Key: "large", Codec: "string", E: have.E, V: have.V}, announced: true, size: uint64(len(value)),
+	}, peers[stopped.name])
+	c.eventually("the stopped one is asked", func() bool { _, running := pulls.size(); return running == 1 })
+	pulls.mu.Lock()
+	delete(pulls.perPeer, peers[writer.name].ID)
+	pulls.mu.Unlock()
+	c.eventually("the value is there", func() bool { return reader.get("large") == value })
 }

@@ -3,6 +3,7 @@ package spread
 import (
 	"context"
 	"errors"
+	"os"
 	"sync"
 	"time"
 
@@ -141,16 +142,17 @@ func (p *pool) size() (busy, idle int) {
 }
 
 // with calls f with a stream to peer. If a stream that was kept turns out to
-// be dead before it brought any answer, f is called again with a new one.
+// be dead before it brought any answer, f is called again with a new one; not
+// if the peer is silent, which it would be on that one too.
 func (p *pool) with(ctx context.Context, peer network.Peer, f func(*stream) error) error {
 	for {
 		st, used, err := p.get(ctx, peer)
 		if err != nil {
 			return err
 		}
-		st.answered = false
+		st.answered, st.patience = false, 0
 		err = f(st)
-		dead := err != nil && used && !st.answered
+		dead := err != nil && used && !st.answered && !errors.Is(err, os.ErrDeadlineExceeded)
 		p.put(peer, st, err) // whereupon it may be another's
 		if !dead || ctx.Err() != nil {
 			return err

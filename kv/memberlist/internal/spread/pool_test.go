@@ -3,6 +3,7 @@ package spread
 import (
 	"errors"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -90,5 +91,28 @@ func TestPool(t *testing.T) {
 	want("the pool was closed", 0, 0)
 	if _, _, err := p.get(t.Context(), peer); !errors.Is(err, network.ErrClosed) {
 		t.Errorf("after it was closed: %v", err)
+	}
+}
+
+// TestPoolAsksASilentPeerOnce times out on a stream that was kept: another one
+// to the same peer would be as silent.
+func TestPoolAsksASilentPeerOnce(t *testing.T) {
+	f := network.NewFabric(1)
+	c := newCluster(t, f)
+	c.silent()
+	nodes := c.grow(2)
+	p, peer := newPool(nodes[0].net, 100*time.Millisecond), nodes[0].spread.Peers()[0]
+	defer p.close()
+	if err := p.with(t.Context(), peer, ask); err != nil {
+		t.Fatal(err)
+	}
+	f.Pause(nodes[1].net.Self().Addr)
+	calls := 0
+	err := p.with(t.Context(), peer, func(st *stream) error {
+		calls++
+		return ask(st)
+	})
+	if !errors.Is(err, os.ErrDeadlineExceeded) || calls != 1 {
+		t.Errorf("%d calls, error %v", calls, err)
 	}
 }

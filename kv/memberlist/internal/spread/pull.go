@@ -25,6 +25,10 @@ const (
 	// have it are busy, and up to as much again; pullTries is how often.
 	pullRetry = 30 * time.Millisecond
 	pullTries = 100
+
+	// answerPatience is how long a member may take to answer while there are
+	// others to ask. Whom a busy member sent us to may have stopped since.
+	answerPatience = time.Second
 )
 
 // pull is one value that was announced.
@@ -150,11 +154,17 @@ func (p *pulls) run(ctx context.Context) {
 func (p *pulls) pull(ctx context.Context, w *pull, from network.Peer) error {
 	p.mu.Lock()
 	request := pullRequest{instance: p.s.self.Instance, codec: w.codec, size: w.size}
-	key := w.key
+	key, patience := w.key, p.s.cfg.StreamTimeout
+	if len(w.sources) > 0 {
+		patience = min(patience, answerPatience)
+	}
 	p.mu.Unlock()
 	request.have = p.s.store.Have(request.codec, key)
 	var refused refusal
-	err := p.s.pool.with(ctx, from, func(st *stream) error {
+	ask, cancel := context.WithTimeout(ctx, patience) // to dial and to answer
+	defer cancel()
+	err := p.s.pool.with(ask, from, func(st *stream) error {
+		st.patience = patience
 		if err := st.send(msgPull, appendPull(nil, &request)); err != nil {
 			return err
 		}

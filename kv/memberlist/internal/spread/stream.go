@@ -23,8 +23,9 @@ type stream struct {
 	conn     net.Conn
 	in       *bufio.Reader
 	timeout  time.Duration
-	body     []byte // of the message received last
-	answered bool   // since it was taken from the pool
+	patience time.Duration // until the first answer since it was taken from the pool; 0: timeout
+	body     []byte        // of the message received last
+	answered bool          // since it was taken from the pool
 	out      []byte
 }
 
@@ -43,17 +44,26 @@ func (s *stream) send(kind byte, body ...[]byte) error {
 		return fmt.Errorf("message of %d bytes, at most %d are allowed", n, chunkSize)
 	}
 	binary.BigEndian.PutUint32(s.out, uint32(n))
-	if err := s.conn.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
+	if err := s.conn.SetWriteDeadline(s.deadline()); err != nil {
 		return err
 	}
 	_, err := s.conn.Write(s.out)
 	return err
 }
 
+// deadline is when a read or write that begins now ends.
+func (s *stream) deadline() time.Time {
+	limit := s.timeout
+	if !s.answered && s.patience > 0 {
+		limit = min(limit, s.patience)
+	}
+	return time.Now().Add(limit)
+}
+
 // receive reads one message. Its body belongs to the stream and holds until
 // the next call. io.EOF says that the peer closed the stream between messages.
 func (s *stream) receive() (kind byte, body []byte, err error) {
-	if err := s.conn.SetReadDeadline(time.Now().Add(s.timeout)); err != nil {
+	if err := s.conn.SetReadDeadline(s.deadline()); err != nil {
 		return 0, nil, err
 	}
 	return s.read()
