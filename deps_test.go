@@ -26,6 +26,7 @@ var mayLink = map[string][]string{
 	"kv/internal/feed": {"kv/driver"},
 
 	"kv/multi/internal/side": {"codec", "kv", "kv/driver"},
+	"kv/multi/internal/amid": {"codec", "kv", "kv/driver", "conformance"},
 	"kv/multi/migrate":       {"codec", "kv", "kv/driver", "kv/multi/internal/side"},
 
 	"kv":                {"codec", "kv/driver"},

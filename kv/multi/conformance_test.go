@@ -12,6 +12,7 @@ import (
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/inmemory"
 	"github.com/polykv/polykv/kv/multi"
+	"github.com/polykv/polykv/kv/multi/internal/amid"
 )
 
 // plainHarness has multi-clients over two stores in memory, of which the first
@@ -55,7 +56,7 @@ var unswitched = map[string]string{
 // All clients of a case share one client of two stores, which is switched to
 // and fro in the middle of it.
 func TestConformanceAmidSwitch(t *testing.T) {
-	moves := newMoves(t, unswitched)
+	moves := amid.New(t, unswitched)
 	names := [2]string{"first", "second"}
 	conformance.Run(t, conformance.Harness{New: func(t conformance.T) conformance.Store {
 		stores := [2]*inmemory.Store{inmemory.NewStore(), inmemory.NewStore()}
@@ -71,19 +72,19 @@ func TestConformanceAmidSwitch(t *testing.T) {
 			t.Fatalf("opening the shared client: %v", err)
 		}
 		t.Cleanup(func() { _ = shared.Close() })
-		c := moves.amid(t, func(target int) error {
+		c := moves.Amid(t, func(target int) error {
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 			defer cancel()
 			return shared.SetPrimary(ctx, names[target])
 		})
 		return conformance.Store{
 			Open: func(cdc codec.Codec, o kv.Options) (kv.Client, error) {
-				return shared.Share(backends(cdc, o, func(s driver.Store) driver.Store { return trigger{s, c} }))
+				return shared.Share(backends(cdc, o, func(s driver.Store) driver.Store { return amid.Trigger{Store: s, Countdown: c} }))
 			},
 			Plant: plantIn(stores[:]...),
 		}
 	}})
-	moves.report(t)
+	moves.Report(t)
 }
 
 func TestConformance(t *testing.T) {

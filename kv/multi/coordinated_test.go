@@ -15,6 +15,7 @@ import (
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/inmemory"
 	"github.com/polykv/polykv/kv/multi"
+	"github.com/polykv/polykv/kv/multi/internal/amid"
 	"github.com/polykv/polykv/kv/multi/migrate"
 )
 
@@ -147,37 +148,24 @@ func TestConformanceCoordinated(t *testing.T) {
 	}})
 }
 
-// unmoved are the cases during which nothing is moved, with the reason.
-var unmoved = map[string]string{
-	"Entries-current":    "versions don't outlive a change of the primary",
-	"C2-writes-nothing":  "versions don't outlive a change of the primary",
-	"Raw-reserved":       "reserved keys stay in their store",
-	"K3-reserved-hidden": "reserved keys stay in their store",
-	"W7-counted":         "the engine's observer sees bytes once a watch has moved",
-	"C8-before-sending":  "mirrors count as writes",
-	"X1-ends-waiting":    "who waits for a callback does not wait for it in the other store",
-}
-
 // In the middle of each case the fleet is moved to the other store, and with
 // more operations back again.
 func TestConformanceAmidCutover(t *testing.T) {
-	moves := newMoves(t, unmoved)
-	// Versions don't outlive a change of the primary: TestVersionsAmidCutover.
-	rules := strings.Fields("A1 C1 C2 C3 C4 C5 C6 C7 C8 D1 Entries G1 G2 Guarded K1 K2 K3 L1 LimitsOf Ping Raw Typed W1 W2 W3 W4 W5 W6 W7 W8 X1 X2")
-	conformance.Run(t, conformance.Harness{Features: coordinated, Rules: rules, New: func(t conformance.T) conformance.Store {
+	moves := amid.New(t, amid.UnmovedCoordinated)
+	conformance.Run(t, conformance.Harness{Features: coordinated, Rules: amid.RulesCoordinated(), New: func(t conformance.T) conformance.Store {
 		f := newFleet(t)
-		f.moves = moves.happenIn(t)
-		c := moves.amid(t, func(target int) error { return f.move(t, target) })
+		f.moves = moves.HappenIn(t)
+		c := moves.Amid(t, func(target int) error { return f.move(t, target) })
 		return conformance.Store{
 			Open: func(cdc codec.Codec, o kv.Options) (kv.Client, error) {
 				cfg := coordinatedConfig()
 				cfg.FenceTimeout = 20 * time.Second
-				return f.open(cfg, cdc, o, func(_ int, s driver.Store) driver.Store { return trigger{s, c} })
+				return f.open(cfg, cdc, o, func(_ int, s driver.Store) driver.Store { return amid.Trigger{Store: s, Countdown: c} })
 			},
 			Plant: plantIn(f.first, f.second),
 		}
 	}})
-	moves.report(t)
+	moves.Report(t)
 }
 
 // move makes a store primary, one move at a time.

@@ -1,43 +1,75 @@
 package servers
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/conformance"
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/multi"
+	"github.com/polykv/polykv/kv/multi/internal/amid"
 )
 
+// mode is how the two stores of a case are used.
+type mode struct {
+	name        string
+	mirror      bool
+	coordinated bool
+	moved       bool // from the one to the other, in the middle of each case
+}
+
+var modes = []mode{
+	{name: "mirroring", mirror: true},
+	{name: "mirroring off"},
+	{name: "coordinated", mirror: true, coordinated: true},
+	{name: "amid a cutover", mirror: true, coordinated: true, moved: true},
+}
+
 // One case for each rule on pairs of real servers, all of them under
-// POLYKV_SOAK: mirroring on, and coordinated.
+// POLYKV_SOAK.
 func TestConformance(t *testing.T) {
 	for _, stores := range [][2]string{{"consul", "etcd"}, {"etcd", "consul"}} {
-		for _, coordinated := range []bool{false, true} {
-			name := fmt.Sprintf("%s to %s", stores[0], stores[1])
-			h := conformance.Harness{Parallel: 4, Brief: !soak()}
-			if coordinated {
-				name += ", coordinated"
-				h.Features.Lacks = []conformance.Extra{conformance.Guarded} // the record's guard has their place
-			}
-			p := onServers(t, stores[0], stores[1])
-			h.New = func(t conformance.T) conformance.Store {
-				p := p
-				p.prefix = fmt.Sprintf("conformance/%x/", rand.Uint64()) // no other case's
-				if coordinated {
-					p.begin(t)
-				}
-				return conformance.Store{
-					Open:   func(c codec.Codec, o kv.Options) (kv.Client, error) { return p.openFor(c, o, coordinated) },
-					Prefix: p.prefix,
-				}
-			}
-			t.Run(name, func(t *testing.T) { conformance.Run(t, h) })
+		for _, mode := range modes {
+			t.Run(fmt.Sprintf("%s to %s, %s", stores[0], stores[1], mode.name), func(t *testing.T) {
+				runSuite(t, onServers(t, stores[0], stores[1]), mode)
+			})
 		}
 	}
+}
+
+func runSuite(t *testing.T, on pair, mode mode) {
+	h := conformance.Harness{Parallel: 4, Brief: !soak()}
+	if mode.coordinated {
+		h.Features.Lacks = []conformance.Extra{conformance.Guarded} // the record's guard has their place
+	}
+	moves := amid.New(t, amid.UnmovedCoordinated)
+	if mode.moved {
+		h.Rules = amid.RulesCoordinated()
+		defer moves.Report(t)
+	}
+	h.New = func(t conformance.T) conformance.Store {
+		p := on
+		p.prefix = fmt.Sprintf("conformance/%x/", rand.Uint64()) // no other case's
+		if mode.coordinated {
+			p.begin(t)
+		}
+		wrap := func(s driver.Store) driver.Store { return s }
+		if mode.moved {
+			c := moves.Amid(t, p.mover())
+			wrap = func(s driver.Store) driver.Store { return amid.Trigger{Store: s, Countdown: c} }
+		}
+		return conformance.Store{
+			Open:   func(c codec.Codec, o kv.Options) (kv.Client, error) { return p.openFor(c, o, mode, wrap) },
+			Prefix: p.prefix,
+		}
+	}
+	conformance.Run(t, h)
 }
 
 // begin writes the records of a migration.
@@ -52,8 +84,30 @@ func (p pair) begin(t conformance.T) {
 	}
 }
 
+// mover makes one of the stores primary, by index, one move at a time.
+func (p pair) mover() func(target int) error {
+	var moving sync.Mutex
+	return func(target int) error {
+		moving.Lock()
+		defer moving.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		to := p
+		if target == 0 {
+			to.stores[0], to.stores[1] = p.stores[1], p.stores[0]
+		}
+		m, closeBoth, err := to.migration()
+		if err != nil {
+			return err
+		}
+		defer closeBoth()
+		_, err = m.Cutover(ctx)
+		return err
+	}
+}
+
 // openFor opens a client for a case of the suite.
-func (p pair) openFor(c codec.Codec, o kv.Options, coordinated bool) (kv.Client, error) {
+func (p pair) openFor(c codec.Codec, o kv.Options, mode mode, wrap func(driver.Store) driver.Store) (kv.Client, error) {
 	var backends []multi.Backend
 	for _, name := range p.stores {
 		store, err := p.store(name, o.Logger)
@@ -61,14 +115,14 @@ func (p pair) openFor(c codec.Codec, o kv.Options, coordinated bool) (kv.Client,
 			return nil, err
 		}
 		o.Backend = name
-		client, err := kv.Prefix(kv.New(store, c, &o), p.prefix)
+		client, err := kv.Prefix(kv.New(wrap(store), c, &o), p.prefix)
 		if err != nil {
 			return nil, err
 		}
 		backends = append(backends, multi.Backend{Name: name, Client: client})
 	}
 	cfg := multi.DefaultConfig()
-	cfg.Coordinated = coordinated
+	cfg.Mirror, cfg.Coordinated = mode.mirror, mode.coordinated
 	cfg.MirrorTimeout = 10 * time.Second // a loaded machine must not turn the mirrors off
 	return multi.New(cfg, backends, multi.WithLogger(o.Logger))
 }
