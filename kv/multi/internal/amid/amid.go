@@ -123,16 +123,19 @@ func (c *Countdown) tick(key string) {
 	}
 }
 
+// Swap implements driver.Store.
 func (s Trigger) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) {
 	s.tick(w.Key)
 	return s.Store.Swap(ctx, w)
 }
 
+// Get implements driver.Store.
 func (s Trigger) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
 	s.tick(req.Key)
 	return s.Store.Get(ctx, req)
 }
 
+// Scan implements driver.Store.
 func (s Trigger) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
 	s.tick(req.Prefix + "x")
 	return s.Store.Scan(ctx, req)
