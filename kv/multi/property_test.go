@@ -250,7 +250,7 @@ func TestTheBacklogConvergesByItself(t *testing.T) {
 // weather: no acknowledged increment is lost, none is applied twice, and the
 // stores are equal in the end.
 func TestMovingLosesNothingInAnyWeather(t *testing.T) {
-	overSeeds(t, 40, moveInStorm)
+	overSeeds(t, 25, moveInStorm)
 }
 
 func moveInStorm(t *testing.T, seed uint64) {
