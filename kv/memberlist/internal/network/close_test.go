@@ -2,6 +2,7 @@ package network
 
 import (
 	"errors"
+	"net"
 	"runtime"
 	"strings"
 	"testing"
@@ -79,4 +80,27 @@ func TestCloseEndsStreams(t *testing.T) {
 			t.Error("a read from a closed node succeeds")
 		}
 	})
+}
+
+// TestCloseRefusesNobody closes a node while somebody is about to introduce
+// itself: that is no input that was refused.
+func TestCloseRefusesNobody(t *testing.T) {
+	n := start(t, testConfig("a"), nil)
+	var d net.Dialer
+	conn, err := d.DialContext(t.Context(), "tcp", n.Self().Addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	eventually(t, "the stream is waited for", func() bool {
+		n.admission.mu.Lock()
+		defer n.admission.mu.Unlock()
+		return len(n.admission.pending) == 1
+	})
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if refused := n.Stats().Rejected[CauseHello]; refused != 0 {
+		t.Errorf("%d streams count as refused", refused)
+	}
 }

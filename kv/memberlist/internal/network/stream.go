@@ -125,7 +125,7 @@ func (n *Network) serve(conn *trackedConn) {
 	_ = conn.SetDeadline(time.Now().Add(helloTimeout))
 	s, why, detail := n.ring.Load().acceptStream(conn, n.self.Instance)
 	if why != "" {
-		if why != causeSelf {
+		if why != causeSelf && n.ctx.Err() == nil { // else Close has closed it
 			n.rejects.add(why, from, detail)
 		}
 		_ = conn.Close()

@@ -105,3 +105,19 @@ func TestStats(t *testing.T) {
 		t.Errorf("%d messages are kept, want %d", len(m), recentMessages)
 	}
 }
+
+// TestFlushKnowsMembersThatItWasNotToldOf writes on a node that has joined a
+// moment ago: the network knows the members, this package does not yet.
+func TestFlushKnowsMembersThatItWasNotToldOf(t *testing.T) {
+	c := newCluster(t, network.NewFabric(1))
+	c.silent()
+	nodes := c.grow(2)
+	nodes[0].spread.members.now.Store(nil)
+	nodes[0].put(t, "key", "value")
+	if err := nodes[0].spread.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := nodes[1].get("key"); got != "value" {
+		t.Errorf("the other member has %q", got)
+	}
+}

@@ -26,7 +26,7 @@ func (s *Spread) Flush(ctx context.Context) error {
 	}
 	last := errNobody
 	for {
-		peers := s.Peers()
+		peers := s.net.Peers() // s may not have been told of them yet
 		if len(peers) == 0 {
 			return nil
 		}
