@@ -55,11 +55,12 @@ that shows the members, the keys with their values, deletions, queues and recent
 messages; the same as JSON with ?format=json. It writes one line with the node's address
 and one with the page's, and leaves the cluster when it is interrupted.
 
-The node keeps values of plain bytes and strings. Those of other codecs are kept by
-nodes whose program has the codec; such a program shows the page by
-Node.StatusHandler.`,
+The node keeps values of plain bytes and strings, and those of the codecs named by
+--memberlist.keep-values and --memberlist.keep-maps, which it passes on without reading them.
+It warns of the ids that it misses.`,
 		Example: `  polykv gossip run --memberlist.bind-address 127.0.0.1
-  polykv gossip run --memberlist.join node-1:7946 --http :8080`,
+  polykv gossip run --memberlist.join node-1:7946 --http :8080
+  polykv gossip run --memberlist.join node-1:7946 --memberlist.keep-maps map/json --memberlist.keep-values json`,
 		Args: arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.gossipRun(cmd.Context(), address) },
 	}

@@ -30,7 +30,8 @@ func (a *app) gossipInspectCommand() *cobra.Command {
 		Short: "Show the members, keys and state of a gossip cluster",
 		Long: `Inspect shows what the node knows whose status page is at URL. Without URL it takes
 part in the cluster itself for a moment, as the flags --memberlist.* say, and shows what
-it finds: then it sees the values of plain bytes and strings only.`,
+it finds: then it sees the values of plain bytes and strings, and of the codecs named by
+--memberlist.keep-values and --memberlist.keep-maps.`,
 		Example: `  polykv gossip inspect http://127.0.0.1:7980/
   polykv gossip inspect http://127.0.0.1:7980/ --key config/color
   polykv gossip inspect --memberlist.join node-1:7946 --memberlist.bind-port 0`,

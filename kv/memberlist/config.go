@@ -124,6 +124,14 @@ type Config struct {
 	// Values that others wrote, and that grow by merging, may be larger.
 	MaxValueBytes int `yaml:"max_value_bytes"`
 
+	// KeepValues and KeepMaps are ids of codecs that this node's program doesn't
+	// have, and whose values it keeps and passes on all the same, so that nodes
+	// that join late get them from it: KeepMaps of a [MapCodec], whatever its
+	// entries' codec is, KeepValues of any other whose values don't merge.
+	// Clients of the node read such values as bytes.
+	KeepValues []string `yaml:"keep_values"`
+	KeepMaps   []string `yaml:"keep_maps"`
+
 	// MaxClockSkew is how far ahead of the clock of most members a write may
 	// be. A node whose clock is wrong by more is told, and its Ping fails.
 	MaxClockSkew time.Duration `yaml:"max_clock_skew"`

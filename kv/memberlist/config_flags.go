@@ -54,6 +54,8 @@ func (c *Config) registerData(fs *pflag.FlagSet, prefix string) {
 	fs.DurationVar(&c.StreamTimeout, prefix+"stream-timeout", c.StreamTimeout, "limit for each read and write of a connection between nodes")
 	fs.IntVar(&c.MaxPacketBytes, prefix+"max-packet-bytes", c.MaxPacketBytes, "size of a datagram")
 	fs.IntVar(&c.MaxValueBytes, prefix+"max-value-bytes", c.MaxValueBytes, "largest encoded value that may be written")
+	fs.StringSliceVar(&c.KeepValues, prefix+"keep-values", c.KeepValues, "ids of codecs that this program does not have and whose values it keeps and passes on")
+	fs.StringSliceVar(&c.KeepMaps, prefix+"keep-maps", c.KeepMaps, "the same for codecs whose values are Maps")
 	fs.DurationVar(&c.MaxClockSkew, prefix+"max-clock-skew", c.MaxClockSkew, "how far ahead of most members' clocks a write may be")
 	fs.DurationVar(&c.TombstoneTimeout, prefix+"tombstone-timeout", c.TombstoneTimeout, "how long deletions are remembered")
 	fs.DurationVar(&c.PartitionTolerance, prefix+"partition-tolerance", c.PartitionTolerance, "how long they are while a member is failed that may come back")

@@ -54,6 +54,9 @@ func TestValidateNamesTheWrongField(t *testing.T) {
 		{"rejoin_interval: -1s", func(c *Config) { c.RejoinInterval = -time.Second }},
 		{"probe_timeout: 2s", func(c *Config) { c.ProbeTimeout = 2 * time.Second }},
 		{"partition_tolerance: ", func(c *Config) { c.PartitionTolerance = time.Second }},
+		{`keep_values: the codec id "" has 0 bytes`, func(c *Config) { c.KeepValues = []string{"a", ""} }},
+		{"keep_maps: the codec id ", func(c *Config) { c.KeepMaps = []string{strings.Repeat("x", 256)} }},
+		{`keep_maps: "a" is in keep_values too`, func(c *Config) { c.KeepValues, c.KeepMaps = []string{"a"}, []string{"a"} }},
 		{"max_packet_bytes: 10 is not allowed; it must be 1024 to 65000", func(c *Config) { c.MaxPacketBytes = 10 }},
 		{"max_value_bytes: 0", func(c *Config) { c.MaxValueBytes = 0 }},
 	} {

@@ -21,6 +21,9 @@ func (c Config) Validate() error {
 	if err := c.validateDurations(); err != nil {
 		return err
 	}
+	if err := c.validateKept(); err != nil {
+		return err
+	}
 	return c.validateNumbers()
 }
 

@@ -78,7 +78,7 @@ func start(ctx context.Context, cfg Config, opts Options, codecs []codec.Codec) 
 	if err != nil {
 		return nil, err
 	}
-	codecs = withBuiltin(codecs)
+	codecs = cfg.withKept(withBuiltin(codecs))
 	store, err := state.New(state.Config{
 		Instance: instance, Codecs: codecs, Clock: opts.clock,
 		MaxClockSkew: cfg.MaxClockSkew, TombstoneTimeout: cfg.TombstoneTimeout,

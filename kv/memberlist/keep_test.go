@@ -1,0 +1,108 @@
+package memberlist
+
+import (
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv/memberlist/internal/network"
+	"github.com/polykv/polykv/kv/memberlist/internal/state"
+)
+
+// TestANodeKeepsValuesOfCodecsItDoesNotHave has everything go through a node
+// whose program has none of the codecs: it is all that is left when the writer
+// has gone and a reader comes.
+func TestANodeKeepsValuesOfCodecsItDoesNotHave(t *testing.T) {
+	fabric := network.NewFabric(1)
+	docs := codec.JSON[doc]{ID: "docs"}
+	cfg := nodeConfig("keeper")
+	cfg.KeepValues, cfg.KeepMaps = []string{docs.CodecID()}, []string{counts.CodecID()}
+	keeper := startNode(t, cfg, fabric, codec.String{})
+	join := func(name string) *Node {
+		cfg := nodeConfig(name)
+		cfg.Join = []string{keeper.Address()}
+		n := startNode(t, cfg, fabric, docs, counts)
+		awaitPeerCount(t, n, 1)
+		return n
+	}
+	roots := func(n *Node) map[string]state.Digest {
+		all := map[string]state.Digest{}
+		for _, r := range n.store.Roots() {
+			if !r.Root.IsZero() {
+				all[r.Codec] = r.Root
+			}
+		}
+		return all
+	}
+	equal := func(a, b *Node) func() bool {
+		return func() bool { return len(roots(a)) == 2 && maps.Equal(roots(a), roots(b)) }
+	}
+
+	writer := join("writer")
+	values, tables := clientOf(t, writer, docs), clientOf(t, writer, counts)
+	putValue(t, values, "doc", doc{Text: "first"})
+	putValue(t, values, "doc", doc{Text: "newest", Tags: []string{"a"}})
+	putValue(t, values, "large", doc{Text: strings.Repeat("x", 100<<10)})
+	for i, entry := range []string{"a", "b", "c"} {
+		if err := set(t.Context(), tables, "map", entry, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := tables.CAS(t.Context(), "map", func(in any) (any, bool, error) {
+		in.(*Map[string, int]).Delete("b") //nolint:forcetypeassert // as written above
+		return in, false, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	soon(t, "the keeper holds what the writer does", equal(keeper, writer))
+	awaitStored(t, clientOf(t, keeper, codec.String{}), "doc", `{"Text":"newest","Tags":["a"]}`)
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	awaitPeerCount(t, keeper, 0)
+
+	reader := join("reader")
+	soon(t, "the reader holds what the keeper does", equal(reader, keeper))
+	v, err := clientOf(t, reader, docs).Get(t.Context(), "doc")
+	if d, ok := v.(doc); !ok || d.Text != "newest" || err != nil {
+		t.Errorf("doc is %v, error %v", v, err)
+	}
+	v, err = clientOf(t, reader, counts).Get(t.Context(), "map")
+	m, ok := v.(*Map[string, int])
+	if !ok || err != nil || m.Len() != 2 {
+		t.Fatalf("map is %v, error %v", v, err)
+	}
+	if n, _ := m.Get("c"); n != 2 {
+		t.Errorf("entry c is %d", n)
+	}
+	// What both write goes on merging, and they see nothing to repair.
+	if err := set(t.Context(), clientOf(t, reader, counts), "map", "d", 3); err != nil {
+		t.Fatal(err)
+	}
+	soon(t, "the keeper has the new entry", equal(reader, keeper))
+	if bad := keeper.spread.Stats().Outcomes["unknown_codec"] + keeper.spread.Stats().Outcomes["malformed"]; bad != 0 {
+		t.Errorf("the keeper refused %d changes", bad)
+	}
+	for key, want := range map[string]string{"doc": `{"Text":"newest","Tags":["a"]}`, "map": `{"a":0,"c":2,"d":3}`} {
+		st := keeper.keyStatus(key)
+		if string(st.Value) != want {
+			t.Errorf("the status page shows %s as %s", key, st.Value)
+		}
+	}
+}
+
+// TestAKeptCodecIsTheProgramsOwn has a program name a codec that it has.
+func TestAKeptCodecIsTheProgramsOwn(t *testing.T) {
+	cfg := nodeConfig("node")
+	cfg.KeepValues, cfg.KeepMaps = []string{"string", "bytes"}, []string{counts.CodecID(), counts.CodecID()}
+	n := startNode(t, cfg, nil, counts)
+	putValue(t, clientOf(t, n, codec.String{}), "key", "text")
+	if err := set(t.Context(), clientOf(t, n, counts), "map", "a", 1); err != nil {
+		t.Error(err)
+	}
+	if v, err := clientOf(t, n, codec.Bytes{}).Get(t.Context(), "key"); string(v.([]byte)) != "text" || err != nil { //nolint:forcetypeassert // as bytes are
+		t.Error(v, err)
+	}
+}
