@@ -43,7 +43,7 @@ func TestHeartbeatsTellOfACutoverAtOnce(t *testing.T) {
 		for at := range r.admins {
 			for _, h := range r.heartbeats(at) {
 				if h.Primary != "first" || h.Epoch != 1 || h.Mirror != "second" {
-					t.Fatalf("before the cutover a heartbeat is %+v", h)
+					t.Fatalf("before the cutover a client uses %q of epoch %d and mirrors into %q", h.Primary, h.Epoch, h.Mirror)
 				}
 			}
 		}
@@ -58,7 +58,7 @@ func TestHeartbeatsTellOfACutoverAtOnce(t *testing.T) {
 			first, last := all[0].Seen, all[0].Seen
 			for _, h := range all {
 				if h.Primary != "second" || h.Epoch != 2 || h.Mirror != "first" {
-					t.Errorf("a second after the cutover a heartbeat in store %d is %+v", at, h)
+					t.Errorf("a second after the cutover, says store %d, a client uses %q of epoch %d and mirrors into %q", at, h.Primary, h.Epoch, h.Mirror)
 				}
 				if h.Beat > 4 {
 					t.Errorf("a client has written %d heartbeats", h.Beat)
