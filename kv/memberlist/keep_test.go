@@ -1,8 +1,11 @@
 package memberlist
 
 import (
+	"bytes"
+	"log/slog"
 	"maps"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/polykv/polykv/codec"
@@ -91,6 +94,44 @@ func TestANodeKeepsValuesOfCodecsItDoesNotHave(t *testing.T) {
 			t.Errorf("the status page shows %s as %s", key, st.Value)
 		}
 	}
+}
+
+// TestANodeTellsOfCodecsThatItLacks names the codec in its log, so that it can be
+// given it.
+func TestANodeTellsOfCodecsThatItLacks(t *testing.T) {
+	fabric := network.NewFabric(1)
+	writer := startNode(t, nodeConfig("writer"), fabric, counts)
+	cfg := nodeConfig("other")
+	cfg.Join = []string{writer.Address()}
+	var log lockedBuffer
+	other, err := StartWith(t.Context(), cfg, Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), fabric: fabric}, codec.String{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	awaitPeerCount(t, writer, 1)
+	if err := set(t.Context(), clientOf(t, writer, counts), "map", "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	soon(t, "the log names the codec", func() bool { return strings.Contains(log.String(), counts.CodecID()) })
+}
+
+// lockedBuffer is what several goroutines write to.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }
 
 // TestAKeptCodecIsTheProgramsOwn has a program name a codec that it has.

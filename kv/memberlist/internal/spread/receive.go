@@ -135,6 +135,8 @@ func (s *Spread) apply(u state.Update, refused *refusal) state.Outcome {
 		s.complain("a change has a version too far ahead of the cluster's clock", "key", u.Key, "err", applied.Err)
 	case state.Malformed:
 		s.complain("a change is malformed", "key", u.Key, "err", applied.Err)
+	case state.UnknownCodec:
+		s.complain("a change is left to nodes that have its codec", "key", u.Key, "err", applied.Err)
 	}
 	return applied.Outcome
 }
