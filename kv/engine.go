@@ -23,6 +23,8 @@ type engine struct {
 	cancel context.CancelFunc
 	gate   gate // every goroutine of the engine, and every request under way
 
+	requests underway
+
 	generation atomic.Uint64
 	memory     *memory
 	cells      cells
@@ -61,6 +63,7 @@ func lower(limit *int, limit2 int) {
 func (e *engine) close() error {
 	e.closeOnce.Do(func() {
 		e.cancel()
+		e.requests.close()
 		e.gate.shut()
 		e.closeErr = e.store.Close()
 	})

@@ -38,19 +38,18 @@ func (e *engine) attempt(ctx context.Context, op string, limit time.Duration, do
 		return ErrClosed
 	}
 	defer e.gate.leave()
-	bounded, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	defer context.AfterFunc(e.ctx, cancel)()
+	r := e.requests.begin(ctx, limit)
+	defer e.requests.end(r)
 
 	start := time.Now()
-	err := do(bounded)
+	err := do(r)
 	switch {
 	case err == nil:
 	case e.ctx.Err() != nil: // first, since ctx may be the engine's own
 		err = because(ErrClosed, flat(err))
 	case ctx.Err() != nil:
 		err = ctxError(ctx, err)
-	case bounded.Err() != nil:
+	case r.Err() != nil:
 		err = fmt.Errorf("no answer within %v: %w", limit, flat(err))
 	}
 	e.opts.Observer.Request(op, time.Since(start), err)
