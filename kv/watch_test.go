@@ -123,15 +123,25 @@ func breakable(r *rig) (breakNow chan error) {
 }
 
 func TestWatchResynchronises(t *testing.T) {
-	r := newRig(t, kv.Options{MinBackoff: 2 * time.Second, MaxBackoff: 2 * time.Second})
+	r := newRig(t, kv.Options{})
 	breakNow := breakable(r)
+	may, session := make(chan struct{}, 1), r.store.onWatch
+	r.store.onWatch = func(ctx context.Context, of driver.Range, emit func(driver.Event), do func() error) error {
+		select {
+		case <-may:
+			return session(ctx, of, emit, do)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	may <- struct{}{}
 	for _, key := range []string{"changed", "deleted", "recreated", "same"} {
 		r.put(r.other, key, "1")
 	}
 	calls := watchPrefix(t, r.client, "", nil)
 	wantCalls(t, calls, call{"changed", "1"}, call{"deleted", "1"}, call{"recreated", "1"}, call{"same", "1"})
 	breakNow <- errors.New("compacted")
-	// No session runs until the backoff has passed, so all of this is missed.
+	// No session runs meanwhile, so all of this is missed.
 	r.put(r.other, "changed", "2")
 	for _, key := range []string{"deleted", "recreated"} {
 		if err := r.other.Delete(t.Context(), key); err != nil {
@@ -144,6 +154,7 @@ func TestWatchResynchronises(t *testing.T) {
 	if err := r.other.Delete(t.Context(), "short-lived"); err != nil {
 		t.Fatal(err)
 	}
+	may <- struct{}{}
 	got := map[call]int{}
 	for range 3 {
 		got[receive(t, "call", calls)]++
