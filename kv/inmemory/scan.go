@@ -54,7 +54,11 @@ func (sn *snapshot) from(prefix, after string) *iradix.Iterator[*cell] {
 func (s *Store) keys(prefix string) []string {
 	var first [256]string // so that few keys are allocated once and in their size
 	keys := first[:0]
-	s.tree.Load().Root().WalkPrefix([]byte(prefix), func(_ []byte, c *cell) bool {
+	tree := s.tree.Load()
+	tree.Root().WalkPrefix([]byte(prefix), func(_ []byte, c *cell) bool {
+		if len(keys) == cap(keys) {
+			keys = append(make([]string, 0, grown(len(keys), tree.Len())), keys...)
+		}
 		keys = append(keys, c.key)
 		return false
 	})
@@ -63,6 +67,10 @@ func (s *Store) keys(prefix string) []string {
 	}
 	return keys
 }
+
+// grown returns how many keys or entries a listing that has so many of at
+// most so many others makes room for.
+func grown(has, limit int) int { return min(limit, max(1024, 4*has)) }
 
 // page returns one page of a listing.
 func (sn *snapshot) page(req *driver.ScanRequest) driver.Page {
@@ -90,7 +98,7 @@ func (sn *snapshot) page(req *driver.ScanRequest) driver.Page {
 			break
 		}
 		if n == len(buf) {
-			room := min(limit, sn.tree.Len(), max(1024, 4*len(p.Entries)))
+			room := grown(len(p.Entries), min(limit, sn.tree.Len()))
 			p.Entries = appendCells(p.Entries, buf[:], room, req.KeysOnly)
 			n = 0
 		}
