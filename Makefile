@@ -55,7 +55,7 @@ soak: servers race-build
 	POLYKV_SOAK=1 $(EACH) go test -race -count=1 -p 1 -timeout 3h ./...
 	.ci/fuzz 60s
 
-# bench measures polykv beside other libraries and writes docs/benchmarks.md: about 20 minutes, or 5 with BENCH=-quick.
+# bench measures polykv beside other libraries and writes docs/benchmarks.md: about 25 minutes, or 6 with BENCH=-quick.
 # What links the other libraries isn't compiled by anything else, so it is checked here.
 BENCH ?=
 bench: servers
