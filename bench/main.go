@@ -1,7 +1,7 @@
 // The bench command measures polykv beside other libraries, on the same
 // servers in the same run, and writes what it found down.
 //
-//	go -C bench run .                        everything, about 20 minutes
+//	go -C bench run .                        everything, about 25 minutes
 //	go -C bench run . -quick                 everything, roughly, in 5 minutes
 //	go -C bench run . -rows cas,get -backend etcd,memory
 //	go -C bench run . -write                 only write the document again
