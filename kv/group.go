@@ -14,7 +14,8 @@ import (
 type group struct {
 	e     *engine
 	cl    *cell
-	timer *time.Timer // of the turn under way
+	timer *time.Timer // rings by the time that the turn under way is overdue
+	rings time.Time   // when it does; zero: it isn't set
 
 	lost      int     // conflicts in a row
 	conflicts *pauses // between them
@@ -109,14 +110,19 @@ func (g *group) turn(c *casCall, t turn) (d decision, ok bool) {
 	if !g.cl.beginTurn(c) {
 		return decision{}, false
 	}
+	began := time.Now()
 	c.turns <- t
-	g.timer.Reset(c.patience)
-	defer g.timer.Stop()
+	g.ringBy(began.Add(c.patience), c.patience)
 	late := false
 	for {
 		select {
 		case <-g.cl.responded:
 		case <-g.timer.C:
+			g.rings = time.Time{}
+			if left := c.patience - time.Since(began); left > 0 { // it was set for an earlier turn
+				g.ringBy(began.Add(c.patience), left)
+				continue
+			}
 			late = true
 		case <-g.e.ctx.Done():
 			return decision{}, false
@@ -125,6 +131,15 @@ func (g *group) turn(c *casCall, t turn) (d decision, ok bool) {
 		if !waiting {
 			return d, ok
 		}
+	}
+}
+
+// ringBy has the timer ring at a time, which is so far away, or earlier. It is
+// not set anew for each turn, of which there may be a hundred thousand a second.
+func (g *group) ringBy(at time.Time, away time.Duration) {
+	if g.rings.IsZero() || g.rings.After(at) {
+		g.rings = at
+		g.timer.Reset(away)
 	}
 }
 
