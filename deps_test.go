@@ -22,33 +22,34 @@ var mayLink = map[string][]string{
 	"kv/driver": {},
 	"kv/config": {},
 
-	"internal/tlspeer": {},
-	"kv/internal/feed": {"kv/driver"},
+	"internal/tlspeer":    {},
+	"kv/internal/feed":    {"kv/driver"},
+	"kv/internal/removal": {},
 
-	"kv/multi/internal/side": {"codec", "kv", "kv/driver"},
-	"kv/multi/internal/amid": {"codec", "kv", "kv/driver", "conformance"},
-	"kv/multi/migrate":       {"codec", "kv", "kv/driver", "kv/multi/internal/side"},
+	"kv/multi/internal/side": {"codec", "kv", "kv/internal/removal", "kv/driver"},
+	"kv/multi/internal/amid": {"codec", "kv", "kv/internal/removal", "kv/driver", "conformance"},
+	"kv/multi/migrate":       {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/multi/internal/side"},
 
-	"kv":                {"codec", "kv/driver"},
-	"kv/inmemory":       {"codec", "kv", "kv/driver", "kv/config", "kv/internal/feed"},
-	"kv/etcd":           {"codec", "kv", "kv/driver", "kv/config", "internal/tlspeer"},
-	"kv/consul":         {"codec", "kv", "kv/driver", "kv/config", "internal/tlspeer"},
-	"kv/multi":          {"codec", "kv", "kv/driver", "kv/multi/internal/side"},
-	"kv/multi/progress": {"codec", "kv", "kv/driver", "kv/multi", "kv/multi/internal/side", "internal/webpage"},
-	"kv/metrics":        {"codec", "kv", "kv/driver"},
+	"kv":                {"codec", "kv/driver", "kv/internal/removal"},
+	"kv/inmemory":       {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "kv/internal/feed"},
+	"kv/etcd":           {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "internal/tlspeer"},
+	"kv/consul":         {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "internal/tlspeer"},
+	"kv/multi":          {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/multi/internal/side"},
+	"kv/multi/progress": {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/multi", "kv/multi/internal/side", "internal/webpage"},
+	"kv/metrics":        {"codec", "kv", "kv/internal/removal", "kv/driver"},
 
-	"kv/memberlist/internal/state": {"codec", "kv", "kv/driver", "kv/internal/feed"},
+	"kv/memberlist/internal/state": {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/internal/feed"},
 
 	"kv/memberlist/internal/network": {},
 	"kv/memberlist/internal/spread": {
-		"codec", "kv", "kv/driver", "kv/internal/feed", "kv/memberlist/internal/network", "kv/memberlist/internal/state",
+		"codec", "kv", "kv/internal/removal", "kv/driver", "kv/internal/feed", "kv/memberlist/internal/network", "kv/memberlist/internal/state",
 	},
 	"kv/memberlist": {
-		"codec", "kv", "kv/driver", "kv/config", "kv/internal/feed", "internal/webpage",
+		"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "kv/internal/feed", "internal/webpage",
 		"kv/memberlist/internal/network", "kv/memberlist/internal/state", "kv/memberlist/internal/spread",
 	},
 
-	"conformance": {"codec", "kv", "kv/driver"},
+	"conformance": {"codec", "kv", "kv/internal/removal", "kv/driver"},
 }
 
 // backends are libraries that, among the packages above, only these may link.

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/internal/removal"
 )
 
 // decisionKind says what a callback decided.
@@ -48,6 +49,7 @@ func (s state) after(d decision) state {
 func (c *casCall) decide(s state) decision {
 	c.callbacks++
 	if c.f == nil {
+		c.note(s)
 		if s.exists {
 			return c.erasure(s)
 		}
@@ -77,6 +79,18 @@ func (c *casCall) decide(s state) decision {
 		return decision{kind: refuse, err: err}
 	}
 	return decision{kind: write, value: value}
+}
+
+// note tells who asked for it what a Delete found.
+func (c *casCall) note(s state) {
+	n := removal.NoteOf(c.ctx)
+	if n == nil {
+		return
+	}
+	*n = removal.Note{Known: c.client.values == nil}
+	if s.exists && n.Known {
+		n.Before = append([]byte{}, s.value.bytes...)
+	}
 }
 
 // erasure is the decision to delete what s shows.

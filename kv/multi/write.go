@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/internal/removal"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
 
@@ -148,6 +149,8 @@ func (v *view) cas(ctx context.Context, op, key string, guard *kv.Guard, f casFu
 
 func (v *view) remove(ctx context.Context, op, key string, guard *kv.Guard) error {
 	return v.write(ctx, op, key, func(r *route, _ *pass) (change, error) {
+		var found removal.Note
+		ctx := removal.WithNote(ctx, &found)
 		guard, err := v.guard(r, guard)
 		switch {
 		case err != nil:
@@ -161,10 +164,8 @@ func (v *view) remove(ctx context.Context, op, key string, guard *kv.Guard) erro
 			}
 		}
 		made := change{wrote: true}
-		if r.guard == nil {
-			// The watches of this client left the other store before it was
-			// mirrored into. Of a coordinated client's fleet some may lag.
-			made.hint = &side.Hint{AnyBefore: true}
+		if found.Known {
+			made.hint = &side.Hint{Before: found.Before}
 		}
 		return made, err
 	})

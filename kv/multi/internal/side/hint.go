@@ -14,14 +14,11 @@ import "bytes"
 // are equal, and if not, a later one has a task of its own.
 type Hint struct {
 	Before, After []byte
-
-	// AnyBefore: what the write replaced is not known, and nobody watches To.
-	AnyBefore bool
 }
 
 // fits reports whether h can stand for a read of From while To holds now.
 func (h *Hint) fits(now seen) bool {
-	return h != nil && (h.AnyBefore || now.is(h.Before) || now.is(h.After))
+	return h != nil && (now.is(h.Before) || now.is(h.After))
 }
 
 // is reports whether s is value, or absent if that is nil.
