@@ -125,10 +125,11 @@ func breakable(r *rig) (breakNow chan error) {
 func TestWatchResynchronises(t *testing.T) {
 	r := newRig(t, kv.Options{})
 	breakNow := breakable(r)
-	may, session := make(chan struct{}, 1), r.store.onWatch
+	may, over, session := make(chan struct{}, 1), make(chan struct{}, 2), r.store.onWatch
 	r.store.onWatch = func(ctx context.Context, of driver.Range, emit func(driver.Event), do func() error) error {
 		select {
 		case <-may:
+			defer func() { over <- struct{}{} }()
 			return session(ctx, of, emit, do)
 		case <-ctx.Done():
 			return ctx.Err()
@@ -141,6 +142,7 @@ func TestWatchResynchronises(t *testing.T) {
 	calls := watchPrefix(t, r.client, "", nil)
 	wantCalls(t, calls, call{"changed", "1"}, call{"deleted", "1"}, call{"recreated", "1"}, call{"same", "1"})
 	breakNow <- errors.New("compacted")
+	receive(t, "end of the session", over) // which may still emit what happens before
 	// No session runs meanwhile, so all of this is missed.
 	r.put(r.other, "changed", "2")
 	for _, key := range []string{"deleted", "recreated"} {
