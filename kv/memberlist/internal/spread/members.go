@@ -31,16 +31,16 @@ func (s *Spread) Peers() []network.Peer {
 
 // member returns the live member of an instance.
 func (s *Spread) member(instance uint64) (network.Peer, bool) {
-	return s.members.now.Load().get(instance)
+	if p := s.memberPointer(instance); p != nil {
+		return *p, true
+	}
+	return network.Peer{}, false
 }
 
 // memberPointer is member without a copy; nil: it is none. What it points to
 // must not be modified.
 func (s *Spread) memberPointer(instance uint64) *network.Peer {
-	if set := s.members.now.Load(); set != nil {
-		return set.byInstance[instance]
-	}
-	return nil
+	return s.members.now.Load().get(instance)
 }
 
 // PeersChanged implements [network.Handler].
@@ -58,7 +58,7 @@ func (s *Spread) PeersChanged([]network.Peer) {
 	before := s.members.now.Swap(set)
 	var joined []network.Peer
 	for _, p := range peers {
-		if old, ok := before.get(p.Instance); !ok || !old.Joined.Equal(p.Joined) {
+		if old := before.get(p.Instance); old == nil || !old.Joined.Equal(p.Joined) {
 			joined = append(joined, p)
 		}
 	}
@@ -76,11 +76,11 @@ func (s *Spread) PeersChanged([]network.Peer) {
 	s.noteReturn(peers, joined, time.Now())
 }
 
-func (m *memberSet) get(instance uint64) (p network.Peer, ok bool) {
-	if m == nil || m.byInstance[instance] == nil {
-		return p, false
+func (m *memberSet) get(instance uint64) *network.Peer {
+	if m == nil {
+		return nil
 	}
-	return *m.byInstance[instance], true
+	return m.byInstance[instance]
 }
 
 func (m *memberSet) all() []network.Peer {
