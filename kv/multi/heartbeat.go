@@ -100,11 +100,7 @@ func (h heartbeat) untilDue(ctx context.Context, told standing) {
 func (l *records) standing() (standing, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.stands(), l.changed
-}
-
-// stands is standing; l.mu is held.
-func (l *records) stands() (s standing) {
+	var s standing
 	if l.writes != nil {
 		s.primary, s.epoch = l.core.stores[l.writes.at].name, l.writes.epoch
 	}
@@ -114,7 +110,7 @@ func (l *records) stands() (s standing) {
 			s.mirror = l.core.stores[i].name
 		}
 	}
-	return s
+	return s, l.changed
 }
 
 // begin waits until both records are known, or, should a store be away, one

@@ -73,15 +73,21 @@ func (n *noting) open(in any) (before []byte, value any, err error) {
 	case !ok:
 		return nil, nil, fmt.Errorf("the raw view returned a %T instead of bytes", in)
 	case n.codec == nil:
-		return present(before), in, nil
+		return append([]byte{}, before...), in, nil
 	}
-	if value, err = n.codec.Decode(before); err == nil && value == nil {
-		err = errors.New("it decodes to nil")
+	value, err = decode(n.codec, before)
+	return before, value, err
+}
+
+// decode returns the value that data stands for, never nil.
+func decode(c codec.Codec, data []byte) (value any, err error) {
+	if value, err = c.Decode(data); err == nil && value == nil {
+		err = errors.New("the value decodes to nil")
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("the stored value can't be decoded with codec %q: %w", n.codec.CodecID(), err)
+		return nil, fmt.Errorf("the stored value can't be decoded with codec %q: %w", c.CodecID(), err)
 	}
-	return before, value, nil
+	return value, nil
 }
 
 // seal returns what the store shall hold, in bytes that nobody modifies: the
@@ -100,6 +106,3 @@ func (n *noting) seal(out any) ([]byte, error) {
 	}
 	return encoded, nil
 }
-
-// present is a copy of b that is not nil.
-func present(b []byte) []byte { return append(make([]byte, 0, len(b)), b...) }

@@ -3,7 +3,6 @@ package multi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -188,12 +187,8 @@ func (w *watch) deliver(ev kv.Event) bool {
 
 // decode makes ev, a Put of bytes, one of a value.
 func (w *watch) decode(ev kv.Event) kv.Event {
-	value, err := w.codec.Decode(ev.Stored)
-	if err == nil && value == nil {
-		err = errors.New("the value decodes to nil")
-	}
+	value, err := decode(w.codec, ev.Stored)
 	if err != nil {
-		err = fmt.Errorf("the stored value can't be decoded with codec %q: %w", w.codec.CodecID(), err)
 		w.core.log.Warn("polykv: a watched value was skipped", "backend", "multi", "key", ev.Key, "error", err)
 		return kv.Event{Type: kv.Undecodable, Key: ev.Key, Err: err, Stored: ev.Stored}
 	}
