@@ -50,25 +50,45 @@ func TestLostTail(t *testing.T) {
 	c.network.ProbeInterval = time.Hour // what probes tell is tested elsewhere
 	c.config.TailDelay = 300 * time.Millisecond
 	nodes := c.grow(3)
-	nodes[0].put(t, "first", "1") // so that the others know of it
-	awaitEqual(t, patience, nodes...)
-	c.eventually("the tail was sent", func() bool { return len(nodes[0].sentKinds(kindNames[frameTail])) > 0 })
-	f.Partition(addrs(nodes[2:]))
-	nodes[0].put(t, "second", "2")
-	c.eventually("the other one has it", func() bool { return nodes[1].get("second") == "2" })
-	nodes[1].put(t, "third", "3") // so that it is up to this one to tell of both
-	c.eventually("the frame is sent", func() bool { return nodes[0].get("third") == "3" })
-	f.Heal()
-	awaitEqual(t, patience, nodes...)
-	for i, want := range []int{1, 1, 0} {
-		if got := len(nodes[i].sentKinds(kindNames[frameTail])); got > want {
-			t.Errorf("%s has told of last frames %d times, want %d", nodes[i].name, got, want)
-		}
+	put := func(key, value string) {
+		nodes[0].put(t, key, value)
+		c.eventually("the other one has it", func() bool { return nodes[1].get(key) == value })
+		nodes[1].put(t, key+"/after", value) // so that it is up to this one to tell of both
+		c.eventually("that went out", func() bool { return nodes[0].get(key+"/after") == value })
 	}
-	for _, n := range nodes[:2] {
-		if got := n.spread.count.resent.Load(); got == 0 {
-			t.Errorf("%s did not send its frame again", n.name)
+	tails := func() (sent [3]int) {
+		for i, n := range nodes {
+			sent[i] = len(n.sentKinds(kindNames[frameTail]))
 		}
+		return sent
+	}
+	for try := 1; ; try++ {
+		before := tails()
+		put("first", fmt.Sprint(try)) // so that the third node knows of both
+		awaitEqual(t, patience, nodes...)
+		c.eventually("the tail was sent", func() bool { return tails()[1] > before[1] })
+		before = tails()
+		resent := []uint64{nodes[0].spread.count.resent.Load(), nodes[1].spread.count.resent.Load()}
+		f.Partition(addrs(nodes[2:]))
+		put("second", fmt.Sprint(try))
+		f.Heal()
+		if tails() != before {
+			if try == 10 {
+				t.Fatal("in each of ten tries the tail was sent before the network was whole")
+			}
+			continue
+		}
+		awaitEqual(t, patience, nodes...)
+		before[1]++
+		if got := tails(); got != before {
+			t.Errorf("the nodes have told of last frames %v times, want %v", got, before)
+		}
+		for i, n := range nodes[:2] {
+			if n.spread.count.resent.Load() == resent[i] {
+				t.Errorf("%s did not send its frame again", n.name)
+			}
+		}
+		return
 	}
 }
 
