@@ -32,7 +32,7 @@ func (t *trial) raw(c kv.Client) kv.Client {
 }
 
 func rawBytes(t *trial) {
-	compressed, err := codec.Compress(docs(), codec.Zstd, nil)
+	compressed, err := compressedDocs()
 	t.ok(err, "codec.Compress")
 	for _, cdc := range []codec.Codec{docs(), compressed} {
 		c := t.openWith(cdc)

@@ -17,6 +17,19 @@ type doc struct {
 // docs is a codec of *doc.
 func docs() codec.Codec { return codec.JSON[*doc]{ID: "conformance/doc"} }
 
+// compressedDocs is docs with what it encodes compressed.
+func compressedDocs() (codec.Codec, error) { return codec.Compress(docs(), codec.Zstd, nil) }
+
+// Codecs returns the codecs that the cases open clients with, one for each id.
+// It is for stores whose nodes have to know every codec from the start.
+func Codecs() ([]codec.Codec, error) {
+	compressed, err := compressedDocs()
+	if err != nil {
+		return nil, err
+	}
+	return []codec.Codec{codec.String{}, codec.Bytes{}, docs(), compressed}, nil
+}
+
 // spoil changes everything that a *doc refers to.
 func spoil(value any) {
 	if d, ok := value.(*doc); ok && d != nil {

@@ -1,8 +1,10 @@
 package factory_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/factory"
+	"github.com/polykv/polykv/kv/memberlist"
 	"github.com/polykv/polykv/kv/multi"
 )
 
@@ -132,7 +135,7 @@ multi:
 		if err := cfg.Load(strings.NewReader(text + more)); err != nil {
 			t.Fatal(err)
 		}
-		return factory.New(t.Context(), cfg, codec.String{}, factory.Deps{})
+		return factory.New(t.Context(), cfg, &restless{}, factory.Deps{})
 	}
 	if _, err := open("  coordinated: true\n"); !errors.Is(err, kv.ErrNotSupported) {
 		t.Errorf("a coordinated client over gossip: %v", err)
@@ -151,4 +154,43 @@ multi:
 			t.Fatal("nobody mirrors")
 		}
 	}
+	// Values that merge are compared as such, whatever their bytes.
+	if err := client.CAS(t.Context(), "k", func(any) (any, bool, error) {
+		m := memberlist.NewMap[string, int]()
+		m.Set("entry", 1)
+		return m, false, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	cfg := factory.NewConfig()
+	if err := cfg.Load(strings.NewReader("{backend: inmemory, inmemory: {name: multi-gossip-test}}")); err != nil {
+		t.Fatal(err)
+	}
+	secondary, err := factory.New(t.Context(), cfg, &restless{}, factory.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer secondary.Close()
+	if err := secondary.CAS(t.Context(), "k", func(in any) (any, bool, error) { return in, false, nil }); err != nil {
+		t.Fatal(err)
+	}
+	if totals, err := c.Repair(t.Context()); err != nil || totals.Copied > 0 || totals.Keys != 1 {
+		t.Errorf("a repair copied %+v, %v", totals, err)
+	}
+}
+
+// restless is a codec of maps that never encodes one to the same bytes twice.
+type restless struct {
+	memberlist.MapCodec[string, int]
+
+	encoded atomic.Uint64
+}
+
+func (r *restless) Encode(value any) ([]byte, error) {
+	data, err := r.MapCodec.Encode(value)
+	return binary.BigEndian.AppendUint64(data, r.encoded.Add(1)), err
+}
+
+func (r *restless) Decode(data []byte) (any, error) {
+	return r.MapCodec.Decode(data[:max(0, len(data)-8)])
 }

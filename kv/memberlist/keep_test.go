@@ -13,6 +13,11 @@ import (
 	"github.com/polykv/polykv/kv/memberlist/internal/state"
 )
 
+type doc struct {
+	Text string
+	Tags []string
+}
+
 // TestANodeKeepsValuesOfCodecsItDoesNotHave has everything go through a node
 // whose program has none of the codecs: it is all that is left when the writer
 // has gone and a reader comes.

@@ -6,23 +6,18 @@ import (
 	"time"
 
 	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/conformance"
 	"github.com/polykv/polykv/kv/memberlist/internal/state"
 )
-
-type doc struct {
-	Text string
-	Tags []string
-}
 
 // testCodecs are those of package conformance, and of the tests here.
 func testCodecs(tb testing.TB) []codec.Codec {
 	tb.Helper()
-	docs := codec.JSON[*doc]{ID: "conformance/doc"}
-	compressed, err := codec.Compress(docs, codec.Zstd, nil)
+	codecs, err := conformance.Codecs()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return []codec.Codec{codec.String{}, codec.Bytes{}, docs, compressed, counts}
+	return append(codecs, counts)
 }
 
 // counts is the codec of the maps in these tests.

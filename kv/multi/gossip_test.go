@@ -1,13 +1,10 @@
 package multi_test
 
 import (
-	"fmt"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/polykv/polykv/codec"
-	"github.com/polykv/polykv/conformance"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/inmemory"
 	"github.com/polykv/polykv/kv/memberlist"
@@ -17,34 +14,25 @@ import (
 var counts = memberlist.MapCodec[string, int]{ID: "counts"}
 
 // gossipNode starts a node on the loopback interface.
-func gossipNode(t conformance.T, name string, join ...string) *memberlist.Node {
+func gossipNode(t *testing.T, name string, join ...string) *memberlist.Node {
 	cfg := memberlist.DefaultConfig()
 	cfg.NodeName, cfg.ClusterLabel = name, t.Name()
 	cfg.BindAddress, cfg.BindPort = "127.0.0.1", 0
 	cfg.ProbeInterval, cfg.ProbeTimeout, cfg.GossipInterval = 200*time.Millisecond, 100*time.Millisecond, 50*time.Millisecond
 	cfg.RejoinInterval, cfg.AloneInterval = time.Second, 200*time.Millisecond
 	cfg.Join = join
-	type doc struct { // of the suite
-		Text string
-		Tags []string
-	}
-	docs := codec.JSON[*doc]{ID: "conformance/doc"}
-	compressed, err := codec.Compress(docs, codec.Zstd, nil)
+	n, err := memberlist.StartWith(t.Context(), cfg, memberlist.Options{Logger: quiet}, codec.String{}, counts)
 	if err != nil {
-		t.Fatalf("the codec: %v", err)
-	}
-	n, err := memberlist.StartWith(t.Context(), cfg, memberlist.Options{Logger: quiet}, codec.String{}, codec.Bytes{}, docs, compressed, counts)
-	if err != nil {
-		t.Fatalf("starting node %s: %v", name, err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = n.Close() })
 	return n
 }
 
-func gossipClient(t conformance.T, n *memberlist.Node, cdc codec.Codec) kv.Client {
+func gossipClient(t *testing.T, n *memberlist.Node, cdc codec.Codec) kv.Client {
 	c, err := n.Client(cdc, &kv.Options{Logger: quiet})
 	if err != nil {
-		t.Fatalf("a client of node %s: %v", n.Name(), err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	return c
@@ -115,47 +103,4 @@ func TestGossipIsMirroredByWatch(t *testing.T) {
 	}
 	set(plain, "d", 5)
 	eventually(t, "what was written in the new primary is on every node", holds(elsewhere, map[string]int{"c": 4, "d": 5}))
-}
-
-// The suite on every pair of memory and gossip, with mirroring and without: one
-// case for each rule, all of them under POLYKV_SOAK.
-func TestConformanceWithGossip(t *testing.T) {
-	for _, names := range [][2]string{{"memory", "gossip"}, {"gossip", "memory"}, {"gossip", "gossip"}} {
-		for _, mirror := range []bool{true, false} {
-			h := conformance.Harness{Brief: os.Getenv("POLYKV_SOAK") == ""}
-			if names[0] == "gossip" {
-				h.Features = conformance.Features{PerNode: true, Lacks: []conformance.Extra{conformance.Guarded}}
-			}
-			h.New = func(t conformance.T) conformance.Store {
-				var opens [2]func(codec.Codec, kv.Options) (kv.Client, error)
-				for i, name := range names {
-					if name == "gossip" {
-						node := gossipNode(t, fmt.Sprint("node", i))
-						opens[i] = func(cdc codec.Codec, o kv.Options) (kv.Client, error) { return node.Client(cdc, &o) }
-						continue
-					}
-					store := inmemory.NewStore()
-					opens[i] = func(cdc codec.Codec, o kv.Options) (kv.Client, error) { return kv.New(store.Open(), cdc, &o), nil }
-				}
-				return conformance.Store{Open: func(cdc codec.Codec, o kv.Options) (kv.Client, error) {
-					cfg := multi.DefaultConfig()
-					cfg.Mirror = mirror
-					first, err := opens[0](cdc, o)
-					if err != nil {
-						return nil, err
-					}
-					o.Observer = nil // mirrors are not what users ask for
-					second, err := opens[1](cdc, o)
-					if err != nil {
-						return nil, err
-					}
-					return multi.New(cfg, []multi.Backend{
-						{Name: "first", Client: first, Gossip: names[0] == "gossip", Equal: memberlist.Equal(cdc)},
-						{Name: "second", Client: second, Gossip: names[1] == "gossip"},
-					}, multi.WithLogger(o.Logger))
-				}}
-			}
-			t.Run(fmt.Sprintf("%s to %s, mirroring %t", names[0], names[1], mirror), func(t *testing.T) { conformance.Run(t, h) })
-		}
-	}
 }

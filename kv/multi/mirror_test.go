@@ -1,6 +1,7 @@
 package multi_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -378,6 +379,39 @@ func TestRepairRemovesEveryDifference(t *testing.T) {
 	if s.Verify == nil || len(s.Verify.Differences) != 3 || s.Repair == nil || s.Repair.Totals.Deleted != 1 {
 		t.Errorf("the status is %+v", s)
 	}
+}
+
+// Values that a backend calls equal are no difference, whatever their bytes:
+// neither repairs nor mirrors write them again.
+func TestValuesThatAreAsGoodAsEqual(t *testing.T) {
+	p := newPair(t)
+	put(t, p.plain[0], "k", "VALUE")
+	put(t, p.plain[1], "k", "value")
+	var backends []multi.Backend
+	for i, s := range p.stores {
+		client := kv.New(s.Open(), codec.String{}, &kv.Options{Logger: quiet})
+		backends = append(backends, multi.Backend{Name: fmt.Sprint("store", i), Client: client})
+	}
+	backends[1].Equal = bytes.EqualFold
+	c, err := multi.New(multi.DefaultConfig(), backends, multi.WithLogger(quiet))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if totals, differences, err := c.Verify(t.Context()); err != nil || totals.Keys != 1 || len(differences) != 0 {
+		t.Errorf("Verify = %+v, %v, %v", totals, differences, err)
+	}
+	if totals, err := c.Repair(t.Context()); err != nil || totals.Copied != 0 {
+		t.Errorf("Repair = %+v, %v", totals, err)
+	}
+	put(t, c, "k", "Value")
+	for i, want := range []string{"Value", "value"} {
+		if got := get(t, p.plain[i], "k"); got != want {
+			t.Errorf("store %d holds %v, want %s", i, got, want)
+		}
+	}
+	put(t, c, "k", "other")
+	p.wantEqual()
 }
 
 // Repairs run by themselves.

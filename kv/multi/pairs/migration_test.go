@@ -1,4 +1,4 @@
-package servers
+package pairs
 
 import (
 	"context"
@@ -16,11 +16,9 @@ import (
 )
 
 // open opens a client of a store for the migration, which the caller closes.
-func open(t *testing.T, name string) kv.Client {
+func open(t *testing.T, i int) kv.Client {
 	t.Helper()
-	p := onServers(t, "consul", "etcd")
-	p.prefix = "migration/"
-	client, err := p.open(name)
+	client, err := onServers(t, "migration/").plain(i)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +44,7 @@ func counter(i int) string { return "counter/" + strconv.Itoa(i) }
 
 func (f *fleet) start() {
 	for c := range clients {
-		client, err := multi.New(config(), []multi.Backend{{Name: "consul", Client: open(f.t, "consul")}, {Name: "etcd", Client: open(f.t, "etcd")}}, multi.WithLogger(quiet))
+		client, err := multi.New(config(), []multi.Backend{{Name: "consul", Client: open(f.t, 0)}, {Name: "etcd", Client: open(f.t, 1)}}, multi.WithLogger(quiet))
 		if err != nil {
 			f.t.Fatal(err)
 		}
@@ -117,7 +115,7 @@ func (f *fleet) written() {
 // TestConsulToEtcdAndBack migrates there, back by a roll-back, there again and
 // to the end.
 func TestConsulToEtcdAndBack(t *testing.T) {
-	source, target := open(t, "consul"), open(t, "etcd")
+	source, target := open(t, 0), open(t, 1)
 	t.Cleanup(func() {
 		if err := errors.Join(source.Close(), target.Close()); err != nil {
 			t.Error(err)

@@ -1,4 +1,4 @@
-package servers
+package pairs
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"github.com/polykv/polykv/conformance"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/memberlist"
 	"github.com/polykv/polykv/kv/multi"
 	"github.com/polykv/polykv/kv/multi/internal/amid"
 )
@@ -32,21 +33,34 @@ var modes = []mode{
 	{name: "amid a cutover", mirror: true, coordinated: true, moved: true},
 }
 
-// One case for each rule on pairs of real servers, all of them under
-// POLYKV_SOAK.
+// One case for each rule on each pair of different stores, and on two clusters
+// of gossip; all cases under POLYKV_SOAK. Package multi itself runs all of them
+// on two stores in memory. Gossip has no guards, and so no coordinated clients.
 func TestConformance(t *testing.T) {
-	for _, stores := range [][2]string{{"consul", "etcd"}, {"etcd", "consul"}} {
-		for _, mode := range modes {
-			t.Run(fmt.Sprintf("%s to %s, %s", stores[0], stores[1], mode.name), func(t *testing.T) {
-				runSuite(t, onServers(t, stores[0], stores[1]), mode)
-			})
+	names := []string{"consul", "etcd", "memory", "gossip"}
+	for _, first := range names {
+		for _, second := range names {
+			if first == second && first != "gossip" {
+				continue
+			}
+			for _, mode := range modes {
+				if mode.coordinated && (first == "gossip" || second == "gossip") {
+					continue
+				}
+				t.Run(fmt.Sprintf("%s to %s, %s", first, second, mode.name), func(t *testing.T) {
+					runSuite(t, [2]string{first, second}, mode)
+				})
+			}
 		}
 	}
 }
 
-func runSuite(t *testing.T, on pair, mode mode) {
+func runSuite(t *testing.T, names [2]string, mode mode) {
 	h := conformance.Harness{Parallel: 4, Brief: !soak()}
-	if mode.coordinated {
+	switch {
+	case names[0] == "gossip":
+		h.Features = conformance.Features{PerNode: true, Lacks: []conformance.Extra{conformance.Guarded}}
+	case mode.coordinated:
 		h.Features.Lacks = []conformance.Extra{conformance.Guarded} // the record's guard has their place
 	}
 	unmoved := maps.Clone(amid.UnmovedCoordinated)
@@ -57,13 +71,16 @@ func runSuite(t *testing.T, on pair, mode mode) {
 		h.Rules = amid.RulesCoordinated()
 		defer moves.Report(t)
 	}
+	first, second := places(t, names[0]), places(t, names[1])
 	h.New = func(t conformance.T) conformance.Store {
-		p := on
-		p.prefix = fmt.Sprintf("conformance/%x/", rand.Uint64()) // no other case's
+		p := pair{fmt.Sprintf("conformance/%x/", rand.Uint64()), [2]place{first(t), second(t)}} // no other case's keys
+		if names[0] == names[1] {
+			p.places[1].name += " too"
+		}
 		if mode.coordinated {
 			p.begin(t)
 		}
-		wrap := func(s driver.Store) driver.Store { return s }
+		wrap := unwrapped
 		if mode.moved {
 			c := moves.Amid(t, p.mover())
 			wrap = func(s driver.Store) driver.Store { return amid.Trigger{Store: s, Countdown: c} }
@@ -98,7 +115,7 @@ func (p pair) mover() func(target int) error {
 		defer cancel()
 		to := p
 		if target == 0 {
-			to.stores[0], to.stores[1] = p.stores[1], p.stores[0]
+			to = p.turned()
 		}
 		m, closeBoth, err := to.migration()
 		if err != nil {
@@ -111,19 +128,17 @@ func (p pair) mover() func(target int) error {
 }
 
 // openFor opens a client for a case of the suite.
-func (p pair) openFor(c codec.Codec, o kv.Options, mode mode, wrap func(driver.Store) driver.Store) (kv.Client, error) {
+func (p pair) openFor(c codec.Codec, o kv.Options, mode mode, wrap wrapping) (kv.Client, error) {
 	var backends []multi.Backend
-	for _, name := range p.stores {
-		store, err := p.store(name, o.Logger)
+	for i, at := range p.places {
+		client, err := p.open(i, c, o, wrap)
 		if err != nil {
 			return nil, err
 		}
-		o.Backend = name
-		client, err := kv.Prefix(kv.New(wrap(store), c, &o), p.prefix)
-		if err != nil {
-			return nil, err
+		backends = append(backends, multi.Backend{Name: at.name, Client: client, Gossip: at.gossips, Equal: memberlist.Equal(c)})
+		if !mode.moved {
+			o.Observer = nil // mirrors are not what users ask for
 		}
-		backends = append(backends, multi.Backend{Name: name, Client: client})
 	}
 	cfg := multi.DefaultConfig()
 	cfg.Mirror, cfg.Coordinated = mode.mirror, mode.coordinated
