@@ -107,6 +107,7 @@ func FuzzRecords(f *testing.F) {
 func FuzzMember(f *testing.F) {
 	f.Add("a/0123456789abcdef", []byte{10, 0, 0, 1}, uint16(1), encodeMeta(testStart))
 	f.Add("a", []byte{}, uint16(0), []byte{})
+	f.Add("a/0123456789ABCDEF", []byte{10, 0, 0, 1}, uint16(1), encodeMeta(testStart))
 	f.Fuzz(func(t *testing.T, name string, addr []byte, port uint16, meta []byte) {
 		peer, err := peerOf(&memberlist.Node{Name: name, Addr: addr, Port: port, Meta: meta})
 		if err == nil && (peer.ID != name || memberID(peer.Name, peer.Instance) != peer.ID || !peer.Addr.IsValid()) {

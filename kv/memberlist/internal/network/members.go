@@ -87,7 +87,10 @@ func parseID(id string) (name string, instance uint64, err error) {
 	if err != nil {
 		return "", 0, fmt.Errorf("%.200q is not the name of a node: %w", id, err)
 	}
-	return id[:i], instance, nil
+	if name = id[:i]; memberID(name, instance) != id { // else two members could be the same instance
+		return "", 0, fmt.Errorf("%.200q is not the name of a node: it should be %.200q", id, memberID(name, instance))
+	}
+	return name, instance, nil
 }
 
 // Metadata of a node: 1 byte version, 8 bytes milliseconds of its start.
