@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -12,14 +14,19 @@ import (
 	"time"
 )
 
-// program builds the command once and returns its file.
+// program builds the command once, with the race detector if the tests have
+// it, and returns its file.
 var program = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "polykv-cli-")
 	if err != nil {
 		return "", err
 	}
 	file := filepath.Join(dir, "polykv")
-	if out, err := exec.Command("go", "build", "-o", file, "../cmd/polykv").CombinedOutput(); err != nil {
+	race := "-race=false"
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		race = "-race=true"
+	}
+	if out, err := exec.Command("go", "build", race, "-o", file, "../cmd/polykv").CombinedOutput(); err != nil {
 		return "", errors.New(string(out))
 	}
 	return file, nil
