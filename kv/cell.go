@@ -194,6 +194,13 @@ func (cl *cell) evict(tick time.Duration) bool {
 	return cl.holder == nil
 }
 
+// waiting returns how many calls are in the queue.
+func (cl *cell) waiting() int {
+	cl.shard.mu.Lock()
+	defer cl.shard.mu.Unlock()
+	return len(cl.queue)
+}
+
 // take moves the queue into a group. If it is empty the cell ends.
 func (cl *cell) take() []*casCall {
 	cl.shard.mu.Lock()

@@ -3,6 +3,7 @@ package kv
 import (
 	"context"
 	"errors"
+	"runtime"
 	"time"
 
 	"github.com/polykv/polykv/kv/driver"
@@ -16,6 +17,9 @@ type group struct {
 	cl    *cell
 	timer *time.Timer // rings by the time that the turn under way is overdue
 	rings time.Time   // when it does; zero: it isn't set
+
+	trip    time.Duration // how long the last round waited for the store
+	awaited int           // how many callers the next round may find, see gather
 
 	lost      int     // conflicts in a row
 	conflicts *pauses // between them
@@ -34,6 +38,7 @@ func (g *group) run() {
 		return
 	}
 	for g.e.ctx.Err() == nil {
+		g.gather()
 		members := g.cl.take()
 		if members == nil {
 			return
@@ -58,6 +63,32 @@ func (g *group) takeOver() bool {
 			}
 		case <-g.e.ctx.Done():
 			return false
+		}
+	}
+}
+
+// gather lets callers that have just got their results come back, as those do
+// that call in a loop. Without it the next round takes only those that came
+// while the last one was under way, and the callers of a key share two swaps,
+// each half full, where one would do. Who comes back at once is there after
+// the others on its processor had a turn: gather stops when nobody comes any
+// more, and never takes longer than a part of what it may save.
+func (g *group) gather() {
+	const (
+		share = 8 // of a round trip
+		turns = 4 // of the other goroutines without anybody coming
+	)
+	awaited := g.awaited
+	g.awaited = 0
+	if awaited < 2 || g.e.local { // who is alone goes faster without a group, and nothing is saved without a trip
+		return
+	}
+	began := time.Now()
+	have := g.cl.waiting()
+	for left := turns; have < awaited && left > 0 && time.Since(began) < g.trip/share; left-- {
+		runtime.Gosched()
+		if now := g.cl.waiting(); now > have {
+			have, left = now, turns
 		}
 	}
 }
@@ -151,7 +182,9 @@ func (g *group) decline(members []*casCall, decisions []decision, base recollect
 			since = c.begun
 		}
 	}
+	asked := time.Now()
 	same, err := g.e.confirm(g.e.ctx, g.cl.id.key, members[0].guard, base, since)
+	g.trip = time.Since(asked)
 	switch {
 	case err != nil:
 		g.failed(members, err)
@@ -165,7 +198,9 @@ func (g *group) decline(members []*casCall, decisions []decision, base recollect
 // commit carries a round to the store.
 func (g *group) commit(members []*casCall, decisions []decision, base recollection, final state) {
 	s := members[0].swap(base.entry, final)
+	sent := time.Now()
 	result, err := g.e.settle(g.e.ctx, s, len(members))
+	g.trip = time.Since(sent)
 	switch {
 	case err == nil && result.Outcome == driver.Applied:
 		g.succeeded(members, decisions)
@@ -180,6 +215,7 @@ func (g *group) commit(members []*casCall, decisions []decision, base recollecti
 
 func (g *group) succeeded(members []*casCall, decisions []decision) {
 	g.lost, g.conflicts, g.failures = 0, nil, nil
+	g.awaited = g.cl.waiting() + len(members)
 	for i, c := range members {
 		g.cl.settle(c, decisions[i].result())
 	}

@@ -2,6 +2,8 @@ package kv_test
 
 import (
 	"context"
+	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -40,5 +42,33 @@ func TestCASPatienceIsEachCallbacksOwn(t *testing.T) {
 			t.Errorf("three callbacks, each within its patience, ran %d times", n)
 		}
 		r.want("n", "4")
+	})
+}
+
+// Callers that call again as soon as they have their results share one swap,
+// instead of taking turns in two groups.
+func TestCASGroupsCallersThatComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, kv.Options{})
+		r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
+			time.Sleep(time.Millisecond) // a round trip
+			return do()
+		}
+		const callers, each = 16, 50
+		var all sync.WaitGroup
+		for range callers {
+			all.Go(func() {
+				for range each {
+					if err := r.client.CAS(t.Context(), "n", increment); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		r.want("n", strconv.Itoa(callers*each))
+		if n := r.store.swaps.Load(); n > each*3/2 { // two groups make 2*each
+			t.Errorf("%d callers that wrote %d times each made %d swaps", callers, each, n)
+		}
 	})
 }
