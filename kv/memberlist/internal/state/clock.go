@@ -138,5 +138,6 @@ func (c *clock) repair() (limit Version, ok bool) {
 func (c *clock) isAhead() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.last.Time().After(c.limit())
+	last := c.last.Time()
+	return last.After(c.now().Add(c.skew)) && last.After(c.limit()) // peers' clocks only ever move the limit up
 }
