@@ -57,7 +57,7 @@ func DefaultConfig() Config {
 		JoinTimeout:      2 * time.Second,
 		ProbeInterval:    time.Second,
 		ProbeTimeout:     500 * time.Millisecond,
-		GossipInterval:   200 * time.Millisecond,
+		GossipInterval:   400 * time.Millisecond, // every tick wakes the process, news or not
 		PushPullInterval: 30 * time.Second,
 		SuspicionMult:    4,
 		MaxPacket:        1400,
