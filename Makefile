@@ -5,9 +5,9 @@ FUZZTIME ?= 60s
 TIMEOUT ?= 20m
 
 # Packages tested at a time: half as many as there are processors, since one that runs real servers keeps about two
-# busy, and servers that starve lose their leader. Tests within a package run as many at a time as Go likes, and
-# compiling is not held back: it is done before.
-TESTP ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n > 3 ? n / 2 : 1 )))
+# busy, and servers that starve lose their leader; but two at least, since most wait for a while. Tests within a package
+# run as many at a time as Go likes, and compiling is not held back: it is done before.
+TESTP ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n > 4 ? n / 2 : 2 )))
 
 EACH = .ci/each
 TOOL = go run ./internal/testserver/pinned/build
