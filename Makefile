@@ -49,10 +49,6 @@ unit: servers race-build
 fuzz:
 	.ci/fuzz $(FUZZTIME)
 
-soak: compiling those for it takes minutes, and the seeds run with the tests.
-fuzz:
-	.ci/fuzz $(FUZZTIME) '^kv/(etcd|factory)/'
-
 soak: servers race-build
 	POLYKV_SOAK=1 $(EACH) go test -race -count=1 -p 1 -timeout 3h ./...
 	.ci/fuzz $(FUZZTIME)
