@@ -2,6 +2,7 @@ package kv_test
 
 import (
 	"context"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -12,38 +13,6 @@ import (
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
 )
-
-// Each member of a group has the whole of its patience, however long those
-// before it took.
-func TestCASPatienceIsEachCallbacksOwn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const patience = 100 * time.Millisecond
-		r := newRig(t, kv.Options{SlowCallback: patience})
-		r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
-			return do()
-		}
-		var callbacks atomic.Int64
-		results := make(chan error, 3)
-		member := func() {
-			results <- r.client.CAS(t.Context(), "n", func(in any) (any, bool, error) {
-				callbacks.Add(1)
-				time.Sleep(patience * 6 / 10) // two take longer than one may
-				return increment(in)
-			})
-		}
-		release, first := gather(r, "n", func() error { return r.client.CAS(t.Context(), "n", increment) }, member, member, member)
-		release()
-		for _, ch := range []<-chan error{first, results, results, results} {
-			if err := receive(t, "result", ch); err != nil {
-				t.Error(err)
-			}
-		}
-		if n := callbacks.Load(); n != 3 {
-			t.Errorf("three callbacks, each within its patience, ran %d times", n)
-		}
-		r.want("n", "4")
-	})
-}
 
 // Callers that call again as soon as they have their results share one swap,
 // instead of taking turns in two groups.
@@ -71,4 +40,86 @@ func TestCASGroupsCallersThatComeBack(t *testing.T) {
 			t.Errorf("%d callers that wrote %d times each made %d swaps", callers, each, n)
 		}
 	})
+}
+
+func TestCASGroupsCallers(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	entered, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
+		once.Do(func() { close(entered); <-release })
+		return do()
+	}
+	var wg sync.WaitGroup
+	cas := func() {
+		if err := r.client.CAS(t.Context(), "n", increment); err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Go(cas)
+	receive(t, "first swap", entered)
+	var started atomic.Int64
+	for range 100 {
+		wg.Go(func() { started.Add(1); cas() })
+	}
+	eventually(t, "all callers are under way", func() bool { return started.Load() == 100 })
+	for range 1000 {
+		runtime.Gosched()
+	}
+	close(release)
+	wg.Wait()
+	r.want("n", "101")
+	if n := r.store.swaps.Load(); n > 30 {
+		t.Errorf("101 callers of one key took %d swaps; waiting callers should share them", n)
+	}
+}
+
+func TestCASPanicInAGroup(t *testing.T) {
+	r := newRig(t, kv.Options{SlowCallback: time.Hour})
+	r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
+		return do()
+	}
+	panicked, last := make(chan any, 1), make(chan error, 1)
+	release, first := gather(r, "n",
+		func() error { return r.client.CAS(t.Context(), "n", increment) },
+		func() {
+			defer func() { panicked <- recover() }()
+			_ = r.client.CAS(t.Context(), "n", func(any) (any, bool, error) { panic("mine") })
+		},
+		func() { last <- r.client.CAS(t.Context(), "n", increment) },
+	)
+	release()
+	if got := receive(t, "panic", panicked); got != "mine" {
+		t.Errorf("recovered %v", got)
+	}
+	for _, ch := range []<-chan error{first, last} {
+		if err := receive(t, "result", ch); err != nil {
+			t.Error(err)
+		}
+	}
+	r.want("n", "2")
+}
+
+// gather holds the swap of a first call back until n more calls wait for the
+// key, so that these make one group, whose swap then is swap number two.
+func gather(r *rig, key string, first func() error, waiting ...func()) (release func(), result <-chan error) {
+	r.t.Helper()
+	held, goOn, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	inner := r.store.onSwap
+	swaps := 0
+	r.store.onSwap = func(ctx context.Context, s driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
+		if swaps++; swaps == 1 {
+			close(held)
+			<-goOn
+			return do()
+		}
+		return inner(ctx, s, do)
+	}
+	go func() { done <- first() }()
+	receive(r.t, "first swap", held)
+	for i, start := range waiting {
+		go start()
+		eventually(r.t, "the caller waits", func() bool { return kv.QueueLen(r.client, key) == i+1 })
+	}
+	return func() { close(goOn) }, done
 }
