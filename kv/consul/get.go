@@ -69,7 +69,7 @@ func (s *store) getInTxn(ctx context.Context, req driver.GetRequest) (driver.Ent
 	ops = append(ops, s.cfg.op(api.KVGet, req.Key, 0))
 	m := s.history.mark()
 	e, _, err := do(ctx, s, func(ctx context.Context) (driver.Entry, error) {
-		ok, resp, err := s.transact(ctx, ops)
+		ok, resp, err := s.transact(ctx, ops, api.QueryOptions{RequireConsistent: true})
 		if err != nil {
 			return driver.Entry{}, err
 		}

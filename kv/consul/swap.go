@@ -57,7 +57,7 @@ func (c Config) swapOps(w driver.Swap) api.TxnOps {
 
 func (s *store) swapInTxn(ctx context.Context, w driver.Swap, m mark) (driver.Result, error) {
 	ops := s.cfg.swapOps(w)
-	ok, resp, err := s.transact(ctx, ops)
+	ok, resp, err := s.transact(ctx, ops, api.QueryOptions{})
 	switch {
 	case err != nil:
 		return driver.Result{}, err

@@ -21,9 +21,10 @@ func (c Config) op(verb api.KVOp, key string, version driver.Version) *api.TxnOp
 	}}
 }
 
-// transact runs a transaction. ok is false if it was rolled back.
-func (s *store) transact(ctx context.Context, ops api.TxnOps) (ok bool, resp *api.TxnResponse, err error) {
-	ok, resp, _, err = s.txn.Txn(ops, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+// transact runs a transaction. ok is false if it was rolled back. q says how
+// it reads, if it does nothing else.
+func (s *store) transact(ctx context.Context, ops api.TxnOps, q api.QueryOptions) (ok bool, resp *api.TxnResponse, err error) {
+	ok, resp, _, err = s.txn.Txn(ops, q.WithContext(ctx))
 	var status *statusError
 	if errors.As(err, &status) && status.code == http.StatusNotFound {
 		err = errNoTransactions
