@@ -26,7 +26,7 @@ func open(t *testing.T, i int) kv.Client {
 }
 
 const (
-	keys     = 10_000
+	keys     = 2_000 // the fleet of e2e has 10,000
 	clients  = 2
 	counters = 8 // of each client, which a goroutine each increments
 )
@@ -185,7 +185,7 @@ func seed(t *testing.T, c kv.Client) {
 	for range 64 {
 		writers.Go(func() {
 			for i := next.Add(1); i <= keys; i = next.Add(1) {
-				err := c.CAS(t.Context(), fmt.Sprintf("data/%05d", i), func(any) (any, bool, error) {
+				err := c.CAS(t.Context(), fmt.Sprintf("data/%04d", i), func(any) (any, bool, error) {
 					return fmt.Sprintf("the value of key %d", i), false, nil
 				})
 				if err != nil {
