@@ -66,7 +66,6 @@ func runSuite(t *testing.T, names [2]string, mode mode) {
 	unmoved := maps.Clone(amid.UnmovedCoordinated)
 	unmoved["C8-too-large"] = "limits are those of the primary, and these stores have others"
 	unmoved["LimitsOf-sizes"] = unmoved["C8-too-large"]
-	unmoved["W5-no-goroutine"] = "a client keeps connections to the store that it moves to"
 	moves := amid.New(t, unmoved)
 	if mode.moved {
 		h.Rules = amid.RulesCoordinated()
