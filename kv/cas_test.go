@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"runtime"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,23 +15,12 @@ import (
 
 func TestCASHotKey(t *testing.T) {
 	r := newRig(t, kv.Options{})
-	const contenders, each = 64, 50
-	var wg sync.WaitGroup
-	for i := range contenders {
-		c := r.client
+	r.count(64, 50, func(i int) kv.Client {
 		if i%8 == 0 {
-			c = r.other
+			return r.other
 		}
-		wg.Go(func() {
-			for range each {
-				if err := c.CAS(t.Context(), "n", increment); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	r.want("n", strconv.Itoa(contenders*each))
+		return r.client
+	})
 }
 
 func TestCASIsOneTripWhenUncontended(t *testing.T) {

@@ -217,8 +217,9 @@ func (cl *cell) take() []*casCall {
 	return members
 }
 
-// putBack returns members to the front of the queue, those that left excluded.
-func (cl *cell) putBack(members []*casCall) {
+// putBack returns members to the front of the queue, those that left excluded,
+// and reports whether any remain.
+func (cl *cell) putBack(members []*casCall) (remain bool) {
 	cl.shard.mu.Lock()
 	defer cl.shard.mu.Unlock()
 	back := make([]*casCall, 0, len(members)+len(cl.queue))
@@ -229,6 +230,7 @@ func (cl *cell) putBack(members []*casCall) {
 		}
 	}
 	cl.queue = append(back, cl.queue...)
+	return len(back) > 0
 }
 
 // beginTurn reports whether c is still there to run its callback.

@@ -101,20 +101,8 @@ func TestCloseTellsTheDriversError(t *testing.T) {
 // Answers that come at the last moment, when their group is about to go on
 // without them, are counted once.
 func TestCASAnswersAtTheLastMoment(t *testing.T) {
-	const callers, each = 8, 300
 	r := newRig(t, kv.Options{SlowCallback: time.Microsecond, ContentionTimeout: time.Minute})
-	var all sync.WaitGroup
-	for range callers {
-		all.Go(func() {
-			for range each {
-				if err := r.client.CAS(t.Context(), "n", increment); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	all.Wait()
-	r.want("n", "2400")
+	r.count(8, 300, r.own)
 }
 
 // pausesLogged collects the pauses before new watch sessions from the log.

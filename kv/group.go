@@ -284,7 +284,9 @@ func (g *group) failed(members []*casCall, err error) {
 		}
 		rest = append(rest, c)
 	}
-	g.cl.putBack(rest)
+	if !g.cl.putBack(rest) {
+		return // all have left, and who is in the queue came afterwards
+	}
 	if g.failures == nil {
 		g.failures = g.e.pauses()
 	}

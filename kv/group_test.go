@@ -2,10 +2,8 @@ package kv_test
 
 import (
 	"context"
-	"runtime"
-	"strconv"
-	"sync"
-	"sync/atomic"
+	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,18 +22,7 @@ func TestCASGroupsCallersThatComeBack(t *testing.T) {
 			return do()
 		}
 		const callers, each = 16, 50
-		var all sync.WaitGroup
-		for range callers {
-			all.Go(func() {
-				for range each {
-					if err := r.client.CAS(t.Context(), "n", increment); err != nil {
-						t.Error(err)
-					}
-				}
-			})
-		}
-		all.Wait()
-		r.want("n", strconv.Itoa(callers*each))
+		r.count(callers, each, r.own)
 		if n := r.store.swaps.Load(); n > each*3/2 { // two groups make 2*each
 			t.Errorf("%d callers that wrote %d times each made %d swaps", callers, each, n)
 		}
@@ -44,33 +31,53 @@ func TestCASGroupsCallersThatComeBack(t *testing.T) {
 
 func TestCASGroupsCallers(t *testing.T) {
 	r := newRig(t, kv.Options{})
-	entered, release := make(chan struct{}), make(chan struct{})
-	var once sync.Once
 	r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
-		once.Do(func() { close(entered); <-release })
 		return do()
 	}
-	var wg sync.WaitGroup
-	cas := func() {
-		if err := r.client.CAS(t.Context(), "n", increment); err != nil {
+	results := make(chan error, 100)
+	cas := func() error { return r.client.CAS(t.Context(), "n", increment) }
+	release, first := gather(r, "n", cas, slices.Repeat([]func(){func() { results <- cas() }}, cap(results))...)
+	release()
+	if err := receive(t, "the first result", first); err != nil {
+		t.Error(err)
+	}
+	for range cap(results) {
+		if err := receive(t, "a result", results); err != nil {
 			t.Error(err)
 		}
 	}
-	wg.Go(cas)
-	receive(t, "first swap", entered)
-	var started atomic.Int64
-	for range 100 {
-		wg.Go(func() { started.Add(1); cas() })
-	}
-	eventually(t, "all callers are under way", func() bool { return started.Load() == 100 })
-	for range 1000 {
-		runtime.Gosched()
-	}
-	close(release)
-	wg.Wait()
 	r.want("n", "101")
 	if n := r.store.swaps.Load(); n > 30 {
 		t.Errorf("101 callers of one key took %d swaps; waiting callers should share them", n)
+	}
+}
+
+// Who left during a round that failed leaves nobody behind who would wait: the
+// next caller does not wait for a failure of others.
+func TestFailureOfThoseWhoLeftHoldsNobodyUp(t *testing.T) {
+	r := newRig(t, kv.Options{RetryTimeout: 24 * time.Hour, MinBackoff: time.Hour, MaxBackoff: time.Hour})
+	inGroup, goOn := make(chan struct{}), make(chan struct{})
+	gets := 0
+	r.store.onGet = func(context.Context, driver.GetRequest) error {
+		if gets++; gets == 2 { // the first is of the call that is alone
+			close(inGroup)
+			<-goOn
+		}
+		return errLost
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	left, next := make(chan error, 1), make(chan error, 1)
+	go func() { left <- r.client.CAS(ctx, "n", increment) }()
+	receive(t, "the group's read", inGroup)
+	cancel()
+	if err := receive(t, "the result of who left", left); !errors.Is(err, context.Canceled) {
+		t.Errorf("CAS = %v", err)
+	}
+	r.store.unhooked.Store(true)
+	close(goOn)
+	go func() { next <- r.client.CAS(t.Context(), "n", increment) }()
+	if err := receive(t, "the next result", next); err != nil {
+		t.Error(err)
 	}
 }
 

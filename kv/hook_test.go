@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,12 +27,14 @@ type hooked struct {
 	onSwap  func(ctx context.Context, s driver.Swap, do func() (driver.Result, error)) (driver.Result, error)
 	onWatch func(ctx context.Context, r driver.Range, emit func(driver.Event), do func() error) error
 
+	unhooked atomic.Bool // from now on the store is what it is
+
 	generation atomic.Uint64
 }
 
 func (h *hooked) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
 	h.gets.Add(1)
-	if h.onGet != nil {
+	if h.onGet != nil && !h.unhooked.Load() {
 		if err := h.onGet(ctx, req); err != nil {
 			return driver.Entry{}, err
 		}
@@ -48,7 +51,7 @@ func (h *hooked) Swap(ctx context.Context, s driver.Swap) (driver.Result, error)
 		res.Entry.Generation = h.generation.Load()
 		return res, err
 	}
-	if h.onSwap != nil {
+	if h.onSwap != nil && !h.unhooked.Load() {
 		return h.onSwap(ctx, s, do)
 	}
 	return do()
@@ -135,6 +138,26 @@ func increment(in any) (any, bool, error) {
 	}
 	return strconv.Itoa(n + 1), false, nil
 }
+
+// count has so many callers increment the key "n" so often each, and wants the
+// sum. Caller i uses clientOf(i).
+func (r *rig) count(callers, each int, clientOf func(i int) kv.Client) {
+	r.t.Helper()
+	var all sync.WaitGroup
+	for i := range callers {
+		all.Go(func() {
+			for range each {
+				if err := clientOf(i).CAS(r.t.Context(), "n", increment); err != nil {
+					r.t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	r.want("n", strconv.Itoa(callers*each))
+}
+
+func (r *rig) own(int) kv.Client { return r.client }
 
 // eventually waits until what holds, and fails the test after a minute.
 func eventually(t *testing.T, what string, holds func() bool) {

@@ -83,7 +83,7 @@ func TestContextEndsInEachPhase(t *testing.T) {
 			if sent := phase == "swapping"; errors.Is(err, kv.ErrIndeterminate) != sent {
 				t.Errorf("CAS = %v; ErrIndeterminate belongs to it if and only if the swap was sent", err)
 			}
-			r.store.onGet, r.store.onSwap = nil, nil
+			r.store.unhooked.Store(true)
 			r.put(r.client, "n", "usable")
 		})
 	}
