@@ -23,11 +23,16 @@ type noting struct {
 	hint   *side.Hint  // what the last call of the callback decided
 }
 
+// hintable reports whether the hint of a write on r would be of use.
+func (v *view) hintable(r *route, key string) bool {
+	return !reserved(key) && v.core.owner == nil && v.core.mirror.takes(other(r.at))
+}
+
 // noting returns how to make a CAS on r whose hint is of use; nil if none is.
 func (v *view) noting(r *route, key string) *noting {
 	s := v.stores[r.at]
 	switch {
-	case s.raw == nil, reserved(key), v.core.owner != nil, !v.core.mirror.takes(other(r.at)):
+	case s.raw == nil, !v.hintable(r, key):
 		return nil
 	case v.raw:
 		return &noting{client: s.raw}

@@ -149,8 +149,11 @@ func (v *view) cas(ctx context.Context, op, key string, guard *kv.Guard, f casFu
 
 func (v *view) remove(ctx context.Context, op, key string, guard *kv.Guard) error {
 	return v.write(ctx, op, key, func(r *route, _ *pass) (change, error) {
+		ctx := ctx
 		var found removal.Note
-		ctx := removal.WithNote(ctx, &found)
+		if v.hintable(r, key) {
+			ctx = removal.WithNote(ctx, &found)
+		}
 		guard, err := v.guard(r, guard)
 		switch {
 		case err != nil:
