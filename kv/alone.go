@@ -30,7 +30,7 @@ func (e *engine) dash(c *casCall) error {
 		if c.ctx.Err() != nil || e.ctx.Err() != nil {
 			return e.ended(c.ctx, nil)
 		}
-		err = e.conclude(c, base, d)
+		err = e.conclude(c, &base, &d)
 		if err != errDemoted { //nolint:errorlint // never wrapped, on the hot path
 			return err
 		}
@@ -97,7 +97,7 @@ func (e *engine) aloneOnce(cl *cell, c *casCall) error {
 	if c.ctx.Err() != nil || e.ctx.Err() != nil {
 		return e.ended(c.ctx, nil)
 	}
-	err = e.conclude(c, base, d)
+	err = e.conclude(c, &base, &d)
 	switch {
 	case !evicted:
 		if err == errDemoted { //nolint:errorlint // never wrapped, on the hot path
@@ -123,7 +123,7 @@ func (e *engine) orDemote(c *casCall, err error) error {
 
 // conclude carries out what a single caller decided on base. It returns
 // errDemoted if the call must go on in a group.
-func (e *engine) conclude(c *casCall, base recollection, d decision) error {
+func (e *engine) conclude(c *casCall, base *recollection, d *decision) error {
 	if !d.writes() {
 		same, err := e.confirm(c.ctx, c.id.key, c.guard, base, c.begun)
 		switch {
@@ -135,7 +135,8 @@ func (e *engine) conclude(c *casCall, base recollection, d decision) error {
 		}
 		return d.result()
 	}
-	result, err := e.settle(c.ctx, c.swap(base.entry, state{}.after(d)), 1)
+	s := c.swap(&base.entry, state{}.after(d))
+	result, err := e.settle(c.ctx, &s, 1)
 	switch {
 	case err == nil && result.Outcome == driver.Applied:
 		return nil

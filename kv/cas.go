@@ -117,8 +117,8 @@ func (e *engine) run(c *casCall, err error) error {
 	}
 }
 
-func (c *casCall) swap(prev driver.Entry, s state) driver.Swap {
-	sw := driver.Swap{Prev: prev, Key: c.id.key, Remove: !s.exists, Guard: c.guard, ID: swapID()}
+func (c *casCall) swap(prev *driver.Entry, s state) driver.Swap {
+	sw := driver.Swap{Prev: *prev, Key: c.id.key, Remove: !s.exists, Guard: c.guard, ID: swapID()}
 	if s.exists {
 		sw.Value, sw.Object = s.value.bytes, s.value.object
 	}
@@ -185,7 +185,7 @@ func (e *engine) base(ctx context.Context, key string, guard *Guard, now time.Ti
 // confirm reports whether a decision not to write, made on base, counts for
 // calls that began at or before since (C2): base was read after that, or
 // the key still is at the same version.
-func (e *engine) confirm(ctx context.Context, key string, guard *Guard, base recollection, since time.Time) (bool, error) {
+func (e *engine) confirm(ctx context.Context, key string, guard *Guard, base *recollection, since time.Time) (bool, error) {
 	if !base.asOf.Before(since) && (guard == nil || base.guarded) {
 		return true, nil
 	}

@@ -372,7 +372,7 @@ func (e *engine) takeTurn(cl *cell, c *casCall, t turn) (over bool, err error) {
 	// Too late for the group. On the store's own state the decision may still
 	// hold, so that a callback slower than any patience can succeed.
 	if t.pure {
-		err := e.conclude(c, t.base, d)
+		err := e.conclude(c, &t.base, &d)
 		if err != errDemoted { //nolint:errorlint // never wrapped
 			return true, err
 		}

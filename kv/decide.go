@@ -34,7 +34,7 @@ type state struct {
 func stateOf(entry driver.Entry) state { return state{storedIn(entry), entry.Exists()} }
 
 // after is the state that d leaves behind.
-func (s state) after(d decision) state {
+func (s state) after(d *decision) state {
 	switch d.kind {
 	case write:
 		return state{d.value, true}

@@ -87,9 +87,9 @@ func (e *engine) now() (now time.Time) {
 }
 
 // remember keeps what a read or swap that began at asOf showed of a key.
-func (e *engine) remember(entry driver.Entry, asOf time.Time) {
+func (e *engine) remember(entry *driver.Entry, asOf time.Time) {
 	if e.memory != nil && entry.Generation == e.generation.Load() {
-		e.memory.put(entry, asOf)
+		e.memory.put(*entry, asOf)
 	}
 }
 

@@ -129,7 +129,7 @@ func (g *group) consult(members []*casCall, base recollection) (present []*casCa
 			continue
 		}
 		present, decisions = append(present, c), append(decisions, d)
-		final = final.after(d)
+		final = final.after(&d)
 		pure = pure && !d.writes()
 	}
 	return present, decisions, final
@@ -183,7 +183,7 @@ func (g *group) decline(members []*casCall, decisions []decision, base recollect
 		}
 	}
 	asked := time.Now()
-	same, err := g.e.confirm(g.e.ctx, g.cl.id.key, members[0].guard, base, since)
+	same, err := g.e.confirm(g.e.ctx, g.cl.id.key, members[0].guard, &base, since)
 	g.trip = time.Since(asked)
 	switch {
 	case err != nil:
@@ -197,9 +197,9 @@ func (g *group) decline(members []*casCall, decisions []decision, base recollect
 
 // commit carries a round to the store.
 func (g *group) commit(members []*casCall, decisions []decision, base recollection, final state) {
-	s := members[0].swap(base.entry, final)
+	s := members[0].swap(&base.entry, final)
 	sent := time.Now()
-	result, err := g.e.settle(g.e.ctx, s, len(members))
+	result, err := g.e.settle(g.e.ctx, &s, len(members))
 	g.trip = time.Since(sent)
 	switch {
 	case err == nil && result.Outcome == driver.Applied:

@@ -55,7 +55,7 @@ func (c *client) swapVersion(ctx context.Context, key string, prev Version, valu
 	}
 	var result driver.Result
 	err := c.engine.retry(ctx, func(time.Duration) (err error) {
-		result, err = c.engine.settle(ctx, s, 1) // an error that isn't final proves "not applied"
+		result, err = c.engine.settle(ctx, &s, 1) // an error that isn't final proves "not applied"
 		return err
 	})
 	switch {
@@ -64,7 +64,7 @@ func (c *client) swapVersion(ctx context.Context, key string, prev Version, valu
 	case result.Outcome == driver.Conflict:
 		return 0, notAt(prev)
 	case !result.Known && !s.Remove:
-		return c.engine.versionOf(ctx, s)
+		return c.engine.versionOf(ctx, &s)
 	}
 	return result.Entry.Version, nil
 }
@@ -76,7 +76,7 @@ func notAt(prev Version) error {
 // versionOf finds the version that s, which was applied, gave its key, for
 // stores whose answer doesn't tell it. That the key is still as s left it, only
 // a resolver can say.
-func (e *engine) versionOf(ctx context.Context, s driver.Swap) (Version, error) {
+func (e *engine) versionOf(ctx context.Context, s *driver.Swap) (Version, error) {
 	var seen recollection
 	err := e.retry(ctx, func(time.Duration) (err error) {
 		seen, err = e.look(ctx, s.Key, nil, time.Now())
@@ -86,7 +86,7 @@ func (e *engine) versionOf(ctx context.Context, s driver.Swap) (Version, error) 
 	case err != nil:
 	case e.resolver == nil:
 		err = errors.New("this store can't tell whose write it holds")
-	case e.resolver.Resolve(s, seen.entry) != driver.Applied:
+	case e.resolver.Resolve(*s, seen.entry) != driver.Applied:
 		err = errors.New("the key was written again at once")
 	}
 	if err != nil {
@@ -120,7 +120,7 @@ func (i *indeterminate) Unwrap() []error { return []error{ErrIndeterminate, i.ca
 // became of it. It returns Applied or Conflict with a nil error, or
 // an error: ErrFenced, one that proves that nothing was written, or an
 // *indeterminate. The memory is brought up to date.
-func (e *engine) settle(ctx context.Context, s driver.Swap, callers int) (driver.Result, error) {
+func (e *engine) settle(ctx context.Context, s *driver.Swap, callers int) (driver.Result, error) {
 	asOf := e.now()
 	result, err := e.swapOnce(ctx, s, callers)
 	if result.Outcome == driver.Unknown {
@@ -131,11 +131,10 @@ func (e *engine) settle(ctx context.Context, s driver.Swap, callers int) (driver
 	switch result.Outcome {
 	case driver.Applied:
 		if result.Known {
-			entry := result.Entry
+			entry := &result.Entry
 			entry.Key, entry.Value = s.Key, s.Value
 			e.sawGeneration(entry.Generation)
 			e.remember(entry, asOf)
-			result.Entry = entry
 		} else {
 			e.forget(s.Key)
 		}
@@ -144,7 +143,7 @@ func (e *engine) settle(ctx context.Context, s driver.Swap, callers int) (driver
 		e.forget(s.Key)
 		if result.Known {
 			e.sawGeneration(result.Entry.Generation)
-			e.remember(result.Entry, asOf)
+			e.remember(&result.Entry, asOf)
 		}
 		return result, nil
 	case driver.GuardBroken:
@@ -156,10 +155,10 @@ func (e *engine) settle(ctx context.Context, s driver.Swap, callers int) (driver
 
 // swapOnce makes one attempt. Its error is nil for Applied, Conflict and
 // GuardBroken.
-func (e *engine) swapOnce(ctx context.Context, s driver.Swap, callers int) (driver.Result, error) {
+func (e *engine) swapOnce(ctx context.Context, s *driver.Swap, callers int) (driver.Result, error) {
 	result := driver.Result{Outcome: driver.NotApplied} // for the attempt that Close forbids
 	err := e.attempt(ctx, "swap", e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
-		result, err = e.store.Swap(ctx, s)
+		result, err = e.store.Swap(ctx, *s)
 		return err
 	})
 	switch {
@@ -181,7 +180,7 @@ func (e *engine) swapOnce(ctx context.Context, s driver.Swap, callers int) (driv
 // linearizable read decides. With Prev.Version 0 a repeat could create the key
 // again after another deleted it, so only reading is left. After a broken
 // guard nothing can land any more, which makes that read final.
-func (e *engine) resolve(ctx context.Context, s driver.Swap, callers int, cause error) (driver.Result, error) {
+func (e *engine) resolve(ctx context.Context, s *driver.Swap, callers int, cause error) (driver.Result, error) {
 	deadline := time.Now().Add(e.opts.RetryTimeout)
 	pause := e.pauses()
 	fenced := false
@@ -232,7 +231,7 @@ func (e *engine) resolve(ctx context.Context, s driver.Swap, callers int, cause 
 
 // judge says what a linearizable read tells about a swap of unknown outcome.
 // done is false if the same swap must be repeated first.
-func (e *engine) judge(s driver.Swap, now driver.Entry, fenced bool) (verdict driver.Outcome, done bool) {
+func (e *engine) judge(s *driver.Swap, now driver.Entry, fenced bool) (verdict driver.Outcome, done bool) {
 	if s.Prev.Generation != 0 && now.Generation != s.Prev.Generation {
 		return driver.Unknown, true // versions of another history prove nothing
 	}
@@ -244,7 +243,7 @@ func (e *engine) judge(s driver.Swap, now driver.Entry, fenced bool) (verdict dr
 	if e.resolver == nil {
 		return driver.Unknown, true
 	}
-	verdict = e.resolver.Resolve(s, now)
+	verdict = e.resolver.Resolve(*s, now)
 	switch {
 	case verdict == driver.Applied:
 		return driver.Applied, true
@@ -268,7 +267,7 @@ func (e *engine) look(ctx context.Context, key string, guard *Guard, now time.Ti
 	if err == nil {
 		seen.entry.Key = key
 		e.sawGeneration(seen.entry.Generation)
-		e.remember(seen.entry, now)
+		e.remember(&seen.entry, now)
 	}
 	return seen, err
 }
