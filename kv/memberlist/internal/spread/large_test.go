@@ -202,3 +202,36 @@ func TestPullFromAStoppedMember(t *testing.T) {
 	pulls.mu.Unlock()
 	c.eventually("the value is there", func() bool { return reader.get("large") == value })
 }
+
+// TestStoppedMembersHoldUpNobody has a node wait for as many members that have
+// stopped as can keep all its pulls waiting: a value of another one comes at
+// once, not when their streams have timed out.
+func TestStoppedMembersHoldUpNobody(t *testing.T) {
+	f := network.NewFabric(1)
+	c := newCluster(t, f)
+	c.silent()
+	c.config.StreamTimeout = 2 * patience
+	nodes := c.grow(2 + maxPulls/pullsPerPeer)
+	writer, reader, stopped := nodes[0], nodes[1], nodes[2:]
+	peers := map[string]network.Peer{}
+	for _, p := range reader.spread.Peers() {
+		peers[p.Name] = p
+	}
+	pulls := reader.spread.pulls
+	for _, n := range stopped {
+		f.Pause(n.net.Self().Addr)
+		for i := range pullsPerPeer {
+			pulls.announce(&item{
+				Update:    state.Update{Key: fmt.Sprintf("%s/%d", n.name, i), Codec: "string", V: state.Version{Wall: 1, Instance: 1}},
+				announced: true, size: 100 << 10,
+			}, peers[n.name])
+		}
+	}
+	c.eventually("all are asked", func() bool { _, running := pulls.size(); return running == maxPulls })
+	value := random(t, 100<<10)
+	writer.put(t, "large", value)
+	c.eventually("the value is there", func() bool { return reader.get("large") == value })
+	if _, running := pulls.size(); running < maxPulls {
+		t.Errorf("%d pulls from stopped members are left, want %d: this test shows nothing", running, maxPulls)
+	}
+}

@@ -150,7 +150,7 @@ func (p *pool) with(ctx context.Context, peer network.Peer, f func(*stream) erro
 		if err != nil {
 			return err
 		}
-		st.answered, st.patience = false, 0
+		st.answered, st.patience, st.heard = false, 0, nil
 		err = f(st)
 		dead := err != nil && used && !st.answered && !errors.Is(err, os.ErrDeadlineExceeded)
 		p.put(peer, st, err) // whereupon it may be another's

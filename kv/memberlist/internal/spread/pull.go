@@ -13,7 +13,8 @@ import (
 
 const (
 	// maxPulls is how many values are pulled at once, pullsPerPeer from one
-	// peer.
+	// peer. Pulls from members that have said nothing for answerPatience don't
+	// count, so that those who stopped hold up nobody else.
 	maxPulls     = 8
 	pullsPerPeer = 2
 
@@ -27,7 +28,8 @@ const (
 	pullTries = 100
 
 	// answerPatience is how long a member may take to answer while there are
-	// others to ask. Whom a busy member sent us to may have stopped since.
+	// others to ask, or others to pull from. Whom a busy member sent us to may
+	// have stopped since.
 	answerPatience = time.Second
 )
 
@@ -39,7 +41,8 @@ type pull struct {
 	sources    []network.Peer // who has it, the best first
 	tries      int
 	running    bool
-	again      bool // announced anew while running
+	heard      time.Time // when the member it comes from last said something
+	again      bool      // announced anew while running
 	due        time.Time
 }
 
@@ -51,12 +54,15 @@ type pulls struct {
 	mu      sync.Mutex
 	wanted  map[string]*pull // by key
 	order   []*pull          // not running, in the order to try them
-	running int
+	running map[*pull]struct{}
 	perPeer map[string]int
 }
 
 func newPulls(s *Spread) *pulls {
-	return &pulls{s: s, kick: make(chan struct{}, 1), wanted: map[string]*pull{}, perPeer: map[string]int{}}
+	return &pulls{
+		s: s, kick: make(chan struct{}, 1),
+		wanted: map[string]*pull{}, running: map[*pull]struct{}{}, perPeer: map[string]int{},
+	}
 }
 
 // announce notes that a peer has a value.
@@ -106,10 +112,11 @@ func (p *pulls) wake() {
 func (p *pulls) next(now time.Time) (w *pull, from network.Peer, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	wait = time.Hour
-	if p.running >= maxPulls {
+	talking, wait := p.talking(now)
+	if talking >= maxPulls {
 		return nil, from, wait
 	}
+	wait = time.Hour
 	for i, w := range p.order {
 		if d := w.due.Sub(now); d > 0 {
 			wait = min(wait, d)
@@ -121,13 +128,33 @@ func (p *pulls) next(now time.Time) (w *pull, from network.Peer, wait time.Durat
 			}
 			p.order = append(p.order[:i], p.order[i+1:]...)
 			w.sources = append(w.sources[:j:j], w.sources[j+1:]...)
-			w.running = true
-			p.running++
+			w.running, w.heard = true, now
+			p.running[w] = struct{}{}
 			p.perPeer[peer.ID]++
 			return w, peer, 0
 		}
 	}
 	return nil, from, wait
+}
+
+// talking counts the pulls under way whose members have said something lately,
+// and returns how long until one of them may be counted out; p.mu is held.
+func (p *pulls) talking(now time.Time) (n int, wait time.Duration) {
+	wait = time.Hour
+	for w := range p.running {
+		if left := answerPatience - now.Sub(w.heard); left > 0 {
+			n++
+			wait = min(wait, left)
+		}
+	}
+	return n, wait
+}
+
+// hear notes that the member that w comes from said something.
+func (p *pulls) hear(w *pull) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w.heard = time.Now()
 }
 
 // run is the goroutine that starts pulls.
@@ -164,7 +191,7 @@ func (p *pulls) pull(ctx context.Context, w *pull, from network.Peer) error {
 	ask, cancel := context.WithTimeout(ctx, patience) // to dial and to answer
 	defer cancel()
 	err := p.s.pool.with(ask, from, func(st *stream) error {
-		st.patience = patience
+		st.patience, st.heard = patience, func() { p.hear(w) }
 		if err := st.send(msgPull, appendPull(nil, &request)); err != nil {
 			return err
 		}
@@ -199,7 +226,7 @@ func (p *pulls) learn(w *pull, helpers []byte) {
 func (p *pulls) finish(w *pull, from network.Peer, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.running--
+	delete(p.running, w)
 	if p.perPeer[from.ID]--; p.perPeer[from.ID] == 0 {
 		delete(p.perPeer, from.ID)
 	}
@@ -239,5 +266,5 @@ func (p *pulls) finish(w *pull, from network.Peer, err error) {
 func (p *pulls) size() (waiting, running int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.order), p.running
+	return len(p.order), len(p.running)
 }

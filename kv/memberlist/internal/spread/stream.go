@@ -26,6 +26,7 @@ type stream struct {
 	patience time.Duration // until the first answer since it was taken from the pool; 0: timeout
 	body     []byte        // of the message received last
 	answered bool          // since it was taken from the pool
+	heard    func()        // called for each message since then; may be nil
 	out      []byte
 }
 
@@ -85,6 +86,9 @@ func (s *stream) read() (kind byte, body []byte, err error) {
 		return 0, nil, err
 	}
 	s.answered = true
+	if s.heard != nil {
+		s.heard()
+	}
 	return header[5], s.body, nil
 }
 
