@@ -7,37 +7,6 @@ import (
 	"github.com/polykv/polykv/kv/driver"
 )
 
-// dashes is how often a call on a store inside the process is tried before
-// it minds the others.
-const dashes = 3
-
-// dash runs c without a cell, on a store that never waits: there is no round
-// trip that callers could share, and a read, a callback and a swap are over
-// sooner than the book-keeping of a meeting. Who loses to others that often,
-// or finds a cell in use, meets them there, and then new callers do too, so
-// that nobody loses for ever. It returns errDemoted if c has to go on.
-func (e *engine) dash(c *casCall) error {
-	sh := e.cells.shard(c.id.key)
-	for range dashes {
-		if sh.used.Load() > 0 {
-			break
-		}
-		base, err := e.look(c.ctx, c.id.key, nil, c.begun)
-		if err != nil {
-			return e.orDemote(c, err)
-		}
-		d := c.decide(stateOf(base.entry))
-		if c.ctx.Err() != nil || e.ctx.Err() != nil {
-			return e.ended(c.ctx, nil)
-		}
-		err = e.conclude(c, &base, &d)
-		if err != errDemoted { //nolint:errorlint // never wrapped, on the hot path
-			return err
-		}
-	}
-	return errDemoted
-}
-
 // errEvicted ends a round of a call whose callback held the others up for too
 // long and whose decision was overtaken.
 var errEvicted = errors.New("evicted")

@@ -36,6 +36,7 @@ type shard struct {
 	mu    sync.Mutex
 	cells map[cellID]*cell
 	used  atomic.Int32 // len(cells), for those who don't need the lock otherwise
+	lines map[string]*line
 }
 
 // cell is where the calls on one key meet. It is held either by a single call,

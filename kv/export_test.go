@@ -27,3 +27,22 @@ func Remembered(c Client) (entries, bytes int) {
 	defer m.mu.Unlock()
 	return m.lru.Len(), m.bytes
 }
+
+// LoneTries is how often a call tries in its turn while nobody waits for it.
+const LoneTries = loneTries
+
+// LineLen tells how many calls are in the line of key, with the one whose turn
+// it is; -1: there is no line.
+func LineLen(c Client, key string) int {
+	cl, ok := c.(*client)
+	if !ok {
+		return -1
+	}
+	sh := cl.engine.cells.shard(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if l := sh.lines[key]; l != nil {
+		return int(l.users.Load())
+	}
+	return -1
+}

@@ -85,6 +85,7 @@ func lost(applied bool, do func() (driver.Result, error)) (driver.Result, error)
 // rig is a client over a hooked store, and a plain one beside it.
 type rig struct {
 	t      *testing.T
+	data   *inmemory.Store
 	store  *hooked
 	client kv.Client
 	other  kv.Client // another process, as it were
@@ -93,7 +94,7 @@ type rig struct {
 func newRig(t *testing.T, opts kv.Options) *rig {
 	t.Helper()
 	data := inmemory.NewStore()
-	r := &rig{t: t, store: &hooked{Store: data.Open()}}
+	r := &rig{t: t, data: data, store: &hooked{Store: data.Open()}}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
