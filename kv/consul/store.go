@@ -120,6 +120,6 @@ func (s *store) AttemptTimeout() time.Duration { return attemptTimeout }
 // Close implements driver.Store.
 func (s *store) Close() error {
 	s.close()
-	s.transport.CloseIdleConnections()
+	s.transport.connections.close()
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -32,17 +31,6 @@ func attemptOf(ctx context.Context) *attempt {
 	return new(attempt)
 }
 
-// traced returns ctx with the callbacks that keep track of what was sent.
-func (a *attempt) traced(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		// Also when the transport tries again, on another connection,
-		// because it had sent nothing on the first; it does so only then,
-		// unless the request is a read.
-		GetConn:      func(string) { a.sent.Store(false) },
-		WroteHeaders: func() { a.sent.Store(true) },
-	})
-}
-
 // sinceAnswer returns how long ago the answer to ctx's request began.
 func sinceAnswer(ctx context.Context) time.Duration { return time.Since(attemptOf(ctx).answered) }
 
@@ -50,35 +38,24 @@ func sinceAnswer(ctx context.Context) time.Duration { return time.Since(attemptO
 // token, and turns the answers that Consul's API doesn't have for such a
 // request into a *statusError, since the client keeps little of them.
 type transport struct {
-	http.Transport
+	connections
 	closed context.Context
 }
 
 func newTransport(closed context.Context, cfg Config, at endpoint) *transport {
 	dialer := net.Dialer{Timeout: cfg.DialTimeout}
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		// net/http goes on dialling when the request is over.
+	dial := func(ctx context.Context) (conn, raw net.Conn, err error) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(closed, cancel)()
-		return dialer.DialContext(ctx, at.network, at.dial)
+		raw, err = dialer.DialContext(ctx, at.network, at.dial)
+		if err != nil || at.tls == nil {
+			return raw, raw, err
+		}
+		conn, err = overTLS(ctx, raw, at.tls, at.host, cfg.DialTimeout)
+		return conn, raw, err
 	}
-	t := &transport{closed: closed}
-	t.Transport = http.Transport{
-		DialContext:         dial,
-		MaxIdleConns:        cfg.MaxIdleConns,
-		MaxIdleConnsPerHost: cfg.MaxIdleConns,
-		IdleConnTimeout:     90 * time.Second,
-
-		ResponseHeaderTimeout: cfg.answerTime(),
-		DisableCompression:    true, // costs more than it saves within a datacenter
-		Protocols:             new(http.Protocols),
-	}
-	t.Protocols.SetHTTP1(true)
-	if at.tls != nil {
-		t.DialTLSContext = dialTLS(at.tls, at.host, cfg.DialTimeout, dial)
-	}
-	return t
+	return &transport{connections: connections{dial: dial, limit: cfg.answerTime(), max: cfg.MaxIdleConns}, closed: closed}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -87,16 +64,13 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, driver.ErrClosed
 	}
 	a := attemptOf(req.Context())
-	if req.Method != http.MethodGet { // nobody asks whether a read was sent
-		req = req.WithContext(a.traced(req.Context()))
-	}
 	// In place, though a RoundTripper shouldn't: the Consul client makes a
 	// header for each request and doesn't look at it again.
 	req.Header.Del("X-Consul-Token")
 	if a.token != "" {
 		req.Header.Set("X-Consul-Token", a.token)
 	}
-	resp, err := t.Transport.RoundTrip(req)
+	resp, err := t.connections.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
