@@ -60,8 +60,10 @@ func (o *options) run(ctx context.Context) error {
 		return workload.Serve(os.Stdin, os.Stdout, contestant.Polykv)
 	case "raw":
 		return workload.Serve(os.Stdin, os.Stdout, contestant.Raw)
+	case "bare":
+		return workload.Serve(os.Stdin, os.Stdout, contestant.Bare)
 	default:
-		return fmt.Errorf("no contestant %q in this program; there are polykv and raw", o.contestant)
+		return fmt.Errorf("no contestant %q in this program; there are polykv, raw and bare", o.contestant)
 	}
 	files := report.Files(o.dir)
 	results, err := report.Load(files.Results)

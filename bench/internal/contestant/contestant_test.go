@@ -38,12 +38,15 @@ func TestContestantsWork(t *testing.T) {
 		{Work: "fanout", Watchers: 8},
 		{Work: "watchmemory", Watchers: 8},
 	}
-	for name, open := range map[string]workload.Opener{"polykv": Polykv, "raw": Raw} {
+	for name, open := range map[string]workload.Opener{"polykv": Polykv, "raw": Raw, "bare": Bare} {
 		for _, target := range targets {
-			if name == "raw" && target.Backend == "memory" {
+			if name == "raw" && target.Backend == "memory" || name == "bare" && target.Backend != "consul" {
 				continue // there is no such client
 			}
 			for _, spec := range works {
+				if name == "bare" && spec.Work != "cas" {
+					continue // it has one caller at a time
+				}
 				title := strings.Join([]string{name, target.Backend, spec.Work}, "/")
 				t.Run(title, func(t *testing.T) {
 					spec.Prefix, spec.Seconds = title, 0.05
@@ -95,7 +98,7 @@ func TestGossip(t *testing.T) {
 }
 
 func TestUnknownBackends(t *testing.T) {
-	for name, open := range map[string]workload.Opener{"polykv": Polykv, "raw": Raw} {
+	for name, open := range map[string]workload.Opener{"polykv": Polykv, "raw": Raw, "bare": Bare} {
 		if _, err := open(workload.Target{Backend: "paper"}); err == nil || !strings.Contains(err.Error(), "paper") {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -10,10 +10,11 @@ const (
 	DskitTuned = "dskit tuned"
 	Cortex     = "Cortex"
 	Raw        = "raw client"
+	Bare       = "raw client on a bare connection"
 )
 
 // Contestants are all, in the order of the document.
-func Contestants() []string { return []string{Polykv, Dskit, DskitTuned, Cortex, Raw} }
+func Contestants() []string { return []string{Polykv, Dskit, DskitTuned, Cortex, Raw, Bare} }
 
 // The backends.
 const (

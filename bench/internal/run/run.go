@@ -38,6 +38,8 @@ func (r *Runner) command(ctx context.Context, contestant string) ([]string, erro
 		return executable("-contestant", "polykv")
 	case plan.Raw:
 		return executable("-contestant", "raw")
+	case plan.Bare:
+		return executable("-contestant", "bare")
 	case plan.Dskit, plan.DskitTuned:
 		return r.build(ctx, "dskit")
 	case plan.Cortex:
