@@ -3,11 +3,14 @@ package consul
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -112,6 +115,32 @@ func TestConnectionIsUsedAgain(t *testing.T) {
 				t.Errorf("%d connections for 3 requests, want %d", n, c.dialled)
 			}
 		})
+	}
+}
+
+// What a server says of a TLS session after the handshake is not taken for the
+// end of an idle connection.
+func TestTLSConnectionIsUsedAgain(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	defer server.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	s := newScripted(t, nil)
+	s.dial = func(ctx context.Context) (net.Conn, net.Conn, error) {
+		var d net.Dialer
+		raw, err := d.DialContext(ctx, "tcp", server.Listener.Addr().String())
+		if err != nil {
+			return nil, nil, err
+		}
+		s.dialled.Add(1)
+		conn, err := overTLS(ctx, raw, &tls.Config{RootCAs: roots}, "example.com:1", time.Minute)
+		return conn, raw, err
+	}
+	for range 5 {
+		s.mustAsk(t, http.MethodPut, "ok")
+	}
+	if n := s.dialled.Load(); n != 1 {
+		t.Errorf("%d connections for 5 requests", n)
 	}
 }
 
