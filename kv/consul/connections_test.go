@@ -17,6 +17,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/polykv/polykv/internal/drivertest"
 )
 
 // scripted is a server over pipes. It calls answer with each request, whose
@@ -133,7 +135,7 @@ func TestTLSConnectionIsUsedAgain(t *testing.T) {
 			return nil, nil, err
 		}
 		s.dialled.Add(1)
-		conn, err := overTLS(ctx, raw, &tls.Config{RootCAs: roots}, "example.com:1", time.Minute)
+		conn, err := overTLS(ctx, raw, expecting(&tls.Config{RootCAs: roots}, "example.com:1"), time.Minute)
 		return conn, raw, err
 	}
 	for range 5 {
@@ -243,9 +245,12 @@ func TestEndlessHeadIsRefused(t *testing.T) {
 		t.Error("it was read")
 	}
 	s.close()
-	for s.ended.Load() == 0 {
-		time.Sleep(time.Millisecond) // between two looks at the condition
-	}
+	drivertest.Eventually(t, func() error {
+		if s.ended.Load() == 0 {
+			return errors.New("the server has not noticed")
+		}
+		return nil
+	})
 	if sent > 2*maxHead {
 		t.Errorf("%d bytes were taken", sent)
 	}
@@ -331,9 +336,7 @@ func TestClosedConnectionIsNotUsed(t *testing.T) {
 		return conn, conn, err
 	}
 	s.mustAsk(t, http.MethodPut, "ok")
-	for !closedByPeer(t, s) {
-		time.Sleep(time.Millisecond) // between two looks at the condition
-	}
+	drivertest.Eventually(t, s.noticed)
 	s.mustAsk(t, http.MethodPut, "ok")
 	s.mustAsk(t, http.MethodPut, "ok")
 	if n := s.dialled.Load(); n != 2 {
@@ -341,12 +344,14 @@ func TestClosedConnectionIsNotUsed(t *testing.T) {
 	}
 }
 
-// closedByPeer reports whether the end of the idle connection has come.
-func closedByPeer(t *testing.T, s *scripted) bool {
-	t.Helper()
+// noticed is nil if the end of the one idle connection has come.
+func (s *scripted) noticed() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.idle) == 1 && !quiet(s.idle[0].raw)
+	if len(s.idle) != 1 || quiet(s.idle[0].raw) {
+		return fmt.Errorf("%d connections are idle, and none is closed", len(s.idle))
+	}
+	return nil
 }
 
 // A server that reads no more than it wants to is heard.

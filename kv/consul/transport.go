@@ -44,6 +44,9 @@ type transport struct {
 
 func newTransport(closed context.Context, cfg Config, at endpoint) *transport {
 	dialer := net.Dialer{Timeout: cfg.DialTimeout}
+	if at.tls != nil {
+		at.tls = expecting(at.tls, at.host)
+	}
 	dial := func(ctx context.Context) (conn, raw net.Conn, err error) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -52,7 +55,7 @@ func newTransport(closed context.Context, cfg Config, at endpoint) *transport {
 		if err != nil || at.tls == nil {
 			return raw, raw, err
 		}
-		conn, err = overTLS(ctx, raw, at.tls, at.host, cfg.DialTimeout)
+		conn, err = overTLS(ctx, raw, at.tls, cfg.DialTimeout)
 		return conn, raw, err
 	}
 	return &transport{connections: connections{dial: dial, limit: cfg.answerTime(), max: cfg.MaxIdleConns}, closed: closed}
