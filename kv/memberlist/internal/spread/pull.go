@@ -40,8 +40,7 @@ type pull struct {
 	size       uint64
 	sources    []network.Peer // who has it, the best first
 	tries      int
-	running    bool
-	heard      time.Time // when the member it comes from last said something
+	heard      time.Time // while it runs: when the member it comes from last said something
 	again      bool      // announced anew while running
 	due        time.Time
 }
@@ -81,7 +80,7 @@ func (p *pulls) announce(it *item, from network.Peer) {
 		w = &pull{key: it.Key}
 		p.wanted[it.Key] = w
 		p.order = append(p.order, w)
-	case w.running:
+	case p.isRunning(w):
 		w.again = true
 	}
 	w.codec, w.e, w.v, w.size = it.Codec, it.E, it.V, it.size
@@ -112,8 +111,7 @@ func (p *pulls) wake() {
 func (p *pulls) next(now time.Time) (w *pull, from network.Peer, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	talking, wait := p.talking(now)
-	if talking >= maxPulls {
+	if n, wait := p.talking(now); n >= maxPulls {
 		return nil, from, wait
 	}
 	wait = time.Hour
@@ -128,7 +126,7 @@ func (p *pulls) next(now time.Time) (w *pull, from network.Peer, wait time.Durat
 			}
 			p.order = append(p.order[:i], p.order[i+1:]...)
 			w.sources = append(w.sources[:j:j], w.sources[j+1:]...)
-			w.running, w.heard = true, now
+			w.heard = now
 			p.running[w] = struct{}{}
 			p.perPeer[peer.ID]++
 			return w, peer, 0
@@ -148,6 +146,12 @@ func (p *pulls) talking(now time.Time) (n int, wait time.Duration) {
 		}
 	}
 	return n, wait
+}
+
+// isRunning reports whether w is under way; p.mu is held.
+func (p *pulls) isRunning(w *pull) bool {
+	_, running := p.running[w]
+	return running
 }
 
 // hear notes that the member that w comes from said something.
@@ -230,7 +234,6 @@ func (p *pulls) finish(w *pull, from network.Peer, err error) {
 	if p.perPeer[from.ID]--; p.perPeer[from.ID] == 0 {
 		delete(p.perPeer, from.ID)
 	}
-	w.running = false
 	defer p.wake()
 	announced := item{Update: state.Update{Key: w.key, Codec: w.codec, E: w.e, V: w.v}}
 	switch {
