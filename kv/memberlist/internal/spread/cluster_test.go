@@ -134,6 +134,19 @@ func (c *cluster) awaitMembers() {
 	}
 }
 
+// awaitReady waits until each node has found itself equal to another one, by a
+// probe if not when they joined: from then on they have nothing to compare.
+func (c *cluster) awaitReady() {
+	c.t.Helper()
+	for _, n := range c.nodes {
+		select {
+		case <-n.spread.ready:
+		case <-time.After(patience):
+			c.t.Fatalf("%s was not ready within %v", n.name, patience)
+		}
+	}
+}
+
 // eventually waits until cond is true.
 func (c *cluster) eventually(what string, cond func() bool) {
 	c.t.Helper()

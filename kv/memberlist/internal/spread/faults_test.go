@@ -306,9 +306,7 @@ func TestStoppedPeer(t *testing.T) {
 		})
 	}
 	for _, n := range others { // rather than by comparison, later
-		if got := n.spread.count.pulls.Load(); got < 4 {
-			t.Errorf("%s pulled %d of the 4 values that the others announced", n.name, got)
-		}
+		c.eventually(n.name+" has pulled the 4 values that the others announced", func() bool { return n.spread.count.pulls.Load() >= 4 })
 	}
 	// Were anything held up by the stopped node, it would be for as long as a
 	// stream to it takes to fail.

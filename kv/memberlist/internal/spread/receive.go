@@ -188,8 +188,8 @@ func (s *Spread) takeAsk(peer network.Peer, d decoder) error {
 		frames, gone := s.history.get(sp)
 		if gone.from != 0 {
 			frame := appendHeader(make([]byte, 0, 32), frameGone, s.self.Instance)
-			s.transmit(appendSpan(frame, gone), peer)
 			s.logFrame(frameGone, gone.from, true, &peer)
+			s.transmit(appendSpan(frame, gone), peer)
 		}
 		for _, frame := range frames {
 			if resent++; resent > maxResent {
@@ -212,8 +212,8 @@ func (s *Spread) refuse(peer network.Peer, r refusal) {
 		frame = appendRefusal(frame[:frameHeader], r)
 	}
 	s.count.refusals.Add(1)
-	s.transmit(frame, peer)
 	s.logFrame(frameRefused, 0, true, &peer)
+	s.transmit(frame, peer)
 }
 
 func (s *Spread) takeRefusal(peer network.Peer, d decoder) error {

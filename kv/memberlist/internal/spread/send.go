@@ -111,12 +111,13 @@ func (w *sender) send(frame []byte, peers []network.Peer, items []item) {
 	if len(peers) > s.cfg.DirectFanout {
 		to = pick(peers, s.cfg.RelayFanout, 0)
 	}
-	s.transmit(frame, to...)
+	// Counted and noted first: who sees what a frame does finds it in the figures.
 	s.count.frames.Add(1)
 	now := time.Now()
 	for i := range items {
 		s.logItem(&items[i], w.seq, true, nil, now, "")
 	}
+	s.transmit(frame, to...)
 }
 
 // tailMemory is how long before a tail the frames of others were heard that it
@@ -132,8 +133,8 @@ func (w *sender) sendTail(flags byte) {
 	frame = appendPush(frame, w.seq, flags)
 	room := (s.net.MaxFrame() - len(frame)) / (8 + binary.MaxVarintLen64)
 	frame = appendLastFrames(frame, s.origins.recent(time.Now().Add(-tailMemory), min(room, maxLastFrames)))
-	s.transmit(frame, s.Peers()...)
 	s.logFrame(frameTail, w.seq, true, nil)
+	s.transmit(frame, s.Peers()...)
 }
 
 // greet tells new members which frame was the last, so that they can tell
