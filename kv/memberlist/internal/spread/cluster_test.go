@@ -134,15 +134,29 @@ func (c *cluster) awaitMembers() {
 	}
 }
 
-// awaitReady waits until each node has found itself equal to another one, by a
-// probe if not when they joined: from then on they have nothing to compare.
-func (c *cluster) awaitReady() {
+// withoutComparisons keeps all nodes from comparing themselves with others until
+// resume is called: what they get they were sent, or have pulled. Else a probe
+// that is answered late may have them compare first.
+func (c *cluster) withoutComparisons() (resume func()) {
 	c.t.Helper()
 	for _, n := range c.nodes {
-		select {
-		case <-n.spread.ready:
-		case <-time.After(patience):
-			c.t.Fatalf("%s was not ready within %v", n.name, patience)
+		comparer := n.spread.comparer
+		c.eventually("no comparison is under way", func() bool {
+			comparer.mu.Lock()
+			defer comparer.mu.Unlock()
+			if comparer.running > 0 {
+				return false
+			}
+			comparer.running = maxComparing
+			return true
+		})
+	}
+	return func() {
+		for _, n := range c.nodes {
+			n.spread.comparer.mu.Lock()
+			n.spread.comparer.running -= maxComparing
+			n.spread.comparer.mu.Unlock()
+			n.spread.comparer.wake()
 		}
 	}
 }

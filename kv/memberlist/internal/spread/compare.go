@@ -192,7 +192,8 @@ func (c *comparison) read(codec string, want []state.KeyDigest) error {
 	if err := c.stream.send(msgRead, body); err != nil {
 		return err
 	}
-	return c.s.takeRecords(c.stream, false, &c.refused)
+	_, err := c.s.takeRecords(c.stream, false, &c.refused)
+	return err
 }
 
 // give sends the keys that peer may lack.

@@ -34,7 +34,7 @@ func TestLargeValue(t *testing.T) {
 			count = 4
 		}
 		nodes := c.grow(count)
-		c.awaitReady() // so that values are pulled, not found by comparing
+		defer c.withoutComparisons()()
 		for _, size := range []int{8 << 20, 300 << 10, 2000, 10} {
 			value := random(t, size)
 			nodes[size%4].put(t, "large", value)
@@ -202,6 +202,32 @@ func TestPullFromAStoppedMember(t *testing.T) {
 	delete(pulls.perPeer, peers[writer.name].ID)
 	pulls.mu.Unlock()
 	c.eventually("the value is there", func() bool { return reader.get("large") == value })
+}
+
+// TestPullFromWhoHasItNotYet has a node pull a value from a member that it will
+// come to in a moment only, as happens when a busy one sends it to those that it
+// has just served.
+func TestPullFromWhoHasItNotYet(t *testing.T) {
+	c := newCluster(t, network.NewFabric(1))
+	c.silent()
+	nodes := c.grow(2)
+	defer c.withoutComparisons()()
+	server, reader := nodes[0], nodes[1]
+	value := random(t, 100<<10)
+	u := state.Update{Key: "large", Codec: "string", V: state.Version{Wall: 1, Instance: 1}, Value: []byte(value)}
+	announced := item{Update: u, announced: true, size: uint64(len(value))}
+	announced.Value = nil
+	reader.spread.pulls.announce(&announced, reader.spread.Peers()[0])
+	c.eventually("it is told that there is no such value", func() bool { return reader.spread.count.pullAbsent.Load() > 0 })
+	server.apply(t, u)
+	c.eventually("the value is there", func() bool { return reader.get("large") == value })
+	c.eventually("the pull has ended", func() bool {
+		waiting, running := reader.spread.pulls.size()
+		return waiting+running == 0
+	})
+	if got := reader.spread.count.pulls.Load(); got != 1 {
+		t.Errorf("%d pulls are counted, want 1", got)
+	}
 }
 
 // TestStoppedMembersHoldUpNobody has a node wait for as many members that have

@@ -45,6 +45,15 @@ type pull struct {
 	due        time.Time
 }
 
+// errAbsent: the member that was asked has not got the value either. A busy one
+// sends us to those that it has served, who may still be reading what they got.
+var errAbsent = errors.New("the member doesn't have the value yet")
+
+// announced is what w was announced as; the mutex of pulls is held.
+func (w *pull) announced() *item {
+	return &item{Update: state.Update{Key: w.key, Codec: w.codec, E: w.e, V: w.v}}
+}
+
 // pulls are the announced values that this node does not have yet.
 type pulls struct {
 	s    *Spread
@@ -185,13 +194,14 @@ func (p *pulls) run(ctx context.Context) {
 func (p *pulls) pull(ctx context.Context, w *pull, from network.Peer) error {
 	p.mu.Lock()
 	request := pullRequest{instance: p.s.self.Instance, codec: w.codec, size: w.size}
-	key, patience := w.key, p.s.cfg.StreamTimeout
+	announced, patience := w.announced(), p.s.cfg.StreamTimeout
 	if len(w.sources) > 0 {
 		patience = min(patience, answerPatience)
 	}
 	p.mu.Unlock()
-	request.have = p.s.store.Have(request.codec, key)
+	request.have = p.s.store.Have(announced.Codec, announced.Key)
 	var refused refusal
+	came := false
 	ask, cancel := context.WithTimeout(ctx, patience) // to dial and to answer
 	defer cancel()
 	err := p.s.pool.with(ask, from, func(st *stream) error {
@@ -199,7 +209,8 @@ func (p *pulls) pull(ctx context.Context, w *pull, from network.Peer) error {
 		if err := st.send(msgPull, appendPull(nil, &request)); err != nil {
 			return err
 		}
-		err := p.s.takeRecords(st, false, &refused)
+		n, err := p.s.takeRecords(st, false, &refused)
+		came = n > 0
 		if busy := (*busyError)(nil); errors.As(err, &busy) {
 			p.learn(w, busy.helpers)
 		}
@@ -207,6 +218,9 @@ func (p *pulls) pull(ctx context.Context, w *pull, from network.Peer) error {
 	})
 	if len(refused.keys) > 0 {
 		p.s.refuse(from, refused)
+	}
+	if err == nil && !came && !p.s.has(announced) {
+		return errAbsent
 	}
 	return err
 }
@@ -235,17 +249,20 @@ func (p *pulls) finish(w *pull, from network.Peer, err error) {
 		delete(p.perPeer, from.ID)
 	}
 	defer p.wake()
-	announced := item{Update: state.Update{Key: w.key, Codec: w.codec, E: w.e, V: w.v}}
 	switch {
 	case err == nil && !w.again:
 		p.s.count.pulls.Add(1)
 		delete(p.wanted, w.key)
 		return
-	case err != nil && p.s.ctx.Err() != nil, p.s.has(&announced):
+	case err != nil && p.s.ctx.Err() != nil, p.s.has(w.announced()):
 		delete(p.wanted, w.key)
 		return
-	case errors.Is(err, errBusy):
-		p.s.count.pullBusy.Add(1)
+	case errors.Is(err, errBusy), errors.Is(err, errAbsent):
+		if errors.Is(err, errBusy) {
+			p.s.count.pullBusy.Add(1)
+		} else {
+			p.s.count.pullAbsent.Add(1)
+		}
 		w.due = time.Now().Add(jitter(pullRetry))
 		w.sources = append(w.sources, from)
 	case err != nil:

@@ -185,23 +185,24 @@ func (s *Spread) sendRecords(st *stream, codec string, keys []state.KeyDigest) e
 // take reads records into the store and answers which were refused.
 func (v *server) take() error {
 	var refused refusal
-	if err := v.s.takeRecords(v.stream, v.mute, &refused); err != nil {
+	if _, err := v.s.takeRecords(v.stream, v.mute, &refused); err != nil {
 		return err
 	}
 	refused.clock = v.s.cfg.Clock()
 	return v.stream.send(msgTaken, appendRefusal(nil, refused))
 }
 
-// takeRecords reads records into the store, or, with mute, past it.
-func (s *Spread) takeRecords(st *stream, mute bool, refused *refusal) error {
+// takeRecords reads records into the store, or, with mute, past it, and
+// returns how many there were.
+func (s *Spread) takeRecords(st *stream, mute bool, refused *refusal) (n int, err error) {
 	in := recordReader{stream: st}
-	for {
+	for ; ; n++ {
 		it, err := in.next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			return n, nil
 		}
 		if err != nil {
-			return err
+			return n, err
 		}
 		s.count.recordsIn.Add(1)
 		s.count.recordBytesIn.Add(uint64(len(it.Value)))

@@ -20,7 +20,7 @@ type counters struct {
 	compares, compareBusy, compareFailures, stale             atomic.Uint64
 	served, turnedAway, streamFailures                        atomic.Uint64
 	recordsIn, recordBytesIn, recordsOut, recordBytesOut      atomic.Uint64
-	pulls, pullBusy, pullFailures                             atomic.Uint64
+	pulls, pullBusy, pullAbsent, pullFailures                 atomic.Uint64
 	yields, yieldedKeys, expired, expiredEarly, tombstones    atomic.Uint64
 	streams                                                   atomic.Int64
 	outcomes                                                  [state.UnknownCodec + 1]atomic.Uint64
@@ -68,7 +68,8 @@ func (s *Spread) Stats() Stats {
 		"records_received": c.recordsIn.Load(), "record_bytes_received": c.recordBytesIn.Load(),
 		"records_sent": c.recordsOut.Load(), "record_bytes_sent": c.recordBytesOut.Load(),
 		"pulls": c.pulls.Load(), "pulls_busy": c.pullBusy.Load(), "pulls_failed": c.pullFailures.Load(),
-		"yields": c.yields.Load(), "yielded_keys": c.yieldedKeys.Load(),
+		"pulls_absent": c.pullAbsent.Load(),
+		"yields":       c.yields.Load(), "yielded_keys": c.yieldedKeys.Load(),
 		"tombstones_expired": c.expired.Load(), "tombstones_expired_early": c.expiredEarly.Load(),
 		"tombstones": c.tombstones.Load(),
 	}}
