@@ -21,9 +21,10 @@ func TestManyNodesOfOneProcessJoin(t *testing.T) {
 		cfg := DefaultConfig()
 		cfg.Name, cfg.Fabric, cfg.Logger = fmt.Sprintf("node-%d", i), f, discard()
 		// Where the process gets too little time to answer within ProbeTimeout,
-		// its nodes take each other for failed, again and again, and rightly so.
-		// Here they are to join.
-		cfg.SuspicionMult = 100
+		// its nodes suspect each other, and rightly so, and tell all of it, which
+		// takes more time. Here they are to join.
+		cfg.ProbeInterval = time.Hour
+		cfg.PushPullInterval = 5 * time.Second // what gossip missed
 		if i > 0 {
 			cfg.Join = []string{nodes[0].Self().Addr.String()}
 		}
