@@ -137,9 +137,10 @@ type Config struct {
 	MaxClockSkew time.Duration `yaml:"max_clock_skew"`
 
 	// TombstoneTimeout is how long a deletion is remembered while all members
-	// are there, PartitionTolerance how long while one is failed that may come
-	// back. Longer partitions undo no deletion either: then the smaller side
-	// gives in. MaxTombstoneBytes bounds the memory of deletions; 0: no bound.
+	// are there, at least twice StreamTimeout; PartitionTolerance how long
+	// while one is failed that may come back. Longer partitions undo no
+	// deletion either: then the smaller side gives in. MaxTombstoneBytes
+	// bounds the memory of deletions; 0: no bound.
 	TombstoneTimeout   time.Duration `yaml:"tombstone_timeout"`
 	PartitionTolerance time.Duration `yaml:"partition_tolerance"`
 	MaxTombstoneBytes  int           `yaml:"max_tombstone_bytes"`

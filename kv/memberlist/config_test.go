@@ -53,6 +53,7 @@ func TestValidateNamesTheWrongField(t *testing.T) {
 		{`join: "http://a"`, func(c *Config) { c.Join = []string{"http://a"} }},
 		{"rejoin_interval: -1s", func(c *Config) { c.RejoinInterval = -time.Second }},
 		{"probe_timeout: 2s", func(c *Config) { c.ProbeTimeout = 2 * time.Second }},
+		{"tombstone_timeout: 19s", func(c *Config) { c.TombstoneTimeout = 19 * time.Second }},
 		{"partition_tolerance: ", func(c *Config) { c.PartitionTolerance = time.Second }},
 		{`keep_values: the codec id "" has 0 bytes`, func(c *Config) { c.KeepValues = []string{"a", ""} }},
 		{"keep_maps: the codec id ", func(c *Config) { c.KeepMaps = []string{strings.Repeat("x", 256)} }},

@@ -135,6 +135,8 @@ func (c Config) validateDurations() error {
 		return fmt.Errorf("rejoin_interval: %v is not allowed; it must be 0 or more", c.RejoinInterval)
 	case c.ProbeTimeout > c.ProbeInterval:
 		return fmt.Errorf("probe_timeout: %v is not allowed; it must be at most probe_interval (%v)", c.ProbeTimeout, c.ProbeInterval)
+	case c.TombstoneTimeout < 2*c.StreamTimeout: // a comparison that stood still for longer could bring back what was deleted and forgotten
+		return fmt.Errorf("tombstone_timeout: %v is not allowed; it must be at least twice stream_timeout (%v)", c.TombstoneTimeout, c.StreamTimeout)
 	case c.PartitionTolerance < c.TombstoneTimeout:
 		return fmt.Errorf("partition_tolerance: %v is not allowed; it must be at least tombstone_timeout (%v)", c.PartitionTolerance, c.TombstoneTimeout)
 	}

@@ -35,7 +35,9 @@ type Config struct {
 	// its number, so that they notice if that one was lost.
 	TailDelay time.Duration
 
-	// StreamTimeout bounds each read and write of a stream, and dialling.
+	// StreamTimeout bounds each read and write of a stream, and dialling. It
+	// is shorter than deletions are remembered: a comparison that stood still
+	// for a partition must not go on after it with what it knew before.
 	StreamTimeout time.Duration
 
 	// MaxServed is how many peers at once are sent whole values or what they
