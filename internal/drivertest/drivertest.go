@@ -28,10 +28,11 @@ func WithTimeout(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-// Eventually polls until check returns nil, for at most 20 seconds.
+// Eventually polls until check returns nil, for at most a minute: long enough
+// for a busy machine.
 func Eventually(t testing.TB, check func() error) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		err := check()
 		if err == nil {
 			return
