@@ -192,8 +192,7 @@ func (c *comparison) read(codec string, want []state.KeyDigest) error {
 	if err := c.stream.send(msgRead, body); err != nil {
 		return err
 	}
-	_, err := c.s.takeRecords(c.stream, false, &c.refused)
-	return err
+	return c.s.takeRecords(c.stream, false, &c.refused, nil)
 }
 
 // give sends the keys that peer may lack.

@@ -208,13 +208,30 @@ func TestPullFromAStoppedMember(t *testing.T) {
 // come to in a moment only, as happens when a busy one sends it to those that it
 // has just served.
 func TestPullFromWhoHasItNotYet(t *testing.T) {
+	older := state.Update{Key: "large", Codec: "string", V: state.Version{Wall: 1, Instance: 1}, Value: []byte("older")}
+	for name, test := range map[string]struct{ server, reader []state.Update }{
+		"nothing":       {},
+		"an older one":  {server: []state.Update{older}},
+		"the same here": {server: []state.Update{older}, reader: []state.Update{older}},
+	} {
+		t.Run(name, func(t *testing.T) { testPullFromWhoHasItNotYet(t, test.server, test.reader) })
+	}
+}
+
+func testPullFromWhoHasItNotYet(t *testing.T, before, beforeHere []state.Update) {
 	c := newCluster(t, network.NewFabric(1))
 	c.silent()
 	nodes := c.grow(2)
 	defer c.withoutComparisons()()
 	server, reader := nodes[0], nodes[1]
+	for _, u := range before {
+		server.apply(t, u)
+	}
+	for _, u := range beforeHere {
+		reader.apply(t, u)
+	}
 	value := random(t, 100<<10)
-	u := state.Update{Key: "large", Codec: "string", V: state.Version{Wall: 1, Instance: 1}, Value: []byte(value)}
+	u := state.Update{Key: "large", Codec: "string", V: state.Version{Wall: 2, Instance: 1}, Value: []byte(value)}
 	announced := item{Update: u, announced: true, size: uint64(len(value))}
 	announced.Value = nil
 	reader.spread.pulls.announce(&announced, reader.spread.Peers()[0])

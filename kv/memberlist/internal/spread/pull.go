@@ -45,8 +45,9 @@ type pull struct {
 	due        time.Time
 }
 
-// errAbsent: the member that was asked has not got the value either. A busy one
-// sends us to those that it has served, who may still be reading what they got.
+// errAbsent: the member that was asked has not got the value either, or only an
+// older one. A busy one sends us to those that it has served, who may still be
+// reading what they got, or got what the value was before.
 var errAbsent = errors.New("the member doesn't have the value yet")
 
 // announced is what w was announced as; the mutex of pulls is held.
@@ -101,12 +102,17 @@ func (p *pulls) announce(it *item, from network.Peer) {
 // has reports whether this node has what an item announces, or newer.
 func (s *Spread) has(it *item) bool {
 	have := s.store.Have(it.Codec, it.Key)
-	if c := have.E.Compare(it.E); c != 0 {
+	return it.isIn(have.E, have.V)
+}
+
+// isIn reports whether a state with these versions has what an item announces.
+func (it *item) isIn(e, v state.Version) bool {
+	if c := e.Compare(it.E); c != 0 {
 		return c > 0
 	}
 	// Of a value that merges, an equal version does not say as much: the
 	// announced one may be a change.
-	return !it.Partial && have.V.Compare(it.V) >= 0
+	return !it.Partial && v.Compare(it.V) >= 0
 }
 
 func (p *pulls) wake() {
@@ -209,8 +215,7 @@ func (p *pulls) pull(ctx context.Context, w *pull, from network.Peer) error {
 		if err := st.send(msgPull, appendPull(nil, &request)); err != nil {
 			return err
 		}
-		n, err := p.s.takeRecords(st, false, &refused)
-		came = n > 0
+		err := p.s.takeRecords(st, false, &refused, func(it *item) { came = came || announced.isIn(it.E, it.V) })
 		if busy := (*busyError)(nil); errors.As(err, &busy) {
 			p.learn(w, busy.helpers)
 		}
@@ -257,14 +262,16 @@ func (p *pulls) finish(w *pull, from network.Peer, err error) {
 	case err != nil && p.s.ctx.Err() != nil, p.s.has(w.announced()):
 		delete(p.wanted, w.key)
 		return
-	case errors.Is(err, errBusy), errors.Is(err, errAbsent):
-		if errors.Is(err, errBusy) {
-			p.s.count.pullBusy.Add(1)
-		} else {
-			p.s.count.pullAbsent.Add(1)
-		}
+	case errors.Is(err, errBusy):
+		p.s.count.pullBusy.Add(1)
 		w.due = time.Now().Add(jitter(pullRetry))
 		w.sources = append(w.sources, from)
+	case errors.Is(err, errAbsent):
+		p.s.count.pullAbsent.Add(1)
+		w.due = time.Now().Add(jitter(pullRetry))
+		if len(w.sources) == 0 { // else others, since from may have sent all of an older value
+			w.sources = append(w.sources, from)
+		}
 	case err != nil:
 		p.s.count.pullFailures.Add(1)
 		p.s.complain("pulling a value failed, trying another member", "key", w.key, "member", from.Name, "err", err)

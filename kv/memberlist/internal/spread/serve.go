@@ -185,24 +185,27 @@ func (s *Spread) sendRecords(st *stream, codec string, keys []state.KeyDigest) e
 // take reads records into the store and answers which were refused.
 func (v *server) take() error {
 	var refused refusal
-	if _, err := v.s.takeRecords(v.stream, v.mute, &refused); err != nil {
+	if err := v.s.takeRecords(v.stream, v.mute, &refused, nil); err != nil {
 		return err
 	}
 	refused.clock = v.s.cfg.Clock()
 	return v.stream.send(msgTaken, appendRefusal(nil, refused))
 }
 
-// takeRecords reads records into the store, or, with mute, past it, and
-// returns how many there were.
-func (s *Spread) takeRecords(st *stream, mute bool, refused *refusal) (n int, err error) {
+// takeRecords reads records into the store, or, with mute, past it, and calls
+// came, if it isn't nil, with each.
+func (s *Spread) takeRecords(st *stream, mute bool, refused *refusal, came func(*item)) error {
 	in := recordReader{stream: st}
-	for ; ; n++ {
+	for {
 		it, err := in.next()
 		if errors.Is(err, io.EOF) {
-			return n, nil
+			return nil
 		}
 		if err != nil {
-			return n, err
+			return err
+		}
+		if came != nil {
+			came(&it)
 		}
 		s.count.recordsIn.Add(1)
 		s.count.recordBytesIn.Add(uint64(len(it.Value)))

@@ -220,6 +220,9 @@ func (s *Store) Read(codec string, peer KeyDigest) (Update, bool) {
 	if !readable || !r.live() && s.expired(r.keyDigest()) {
 		return Update{}, false
 	}
+	if peer.E == r.e && peer.V == r.v && peer == r.keyDigest() {
+		return Update{}, false // it has exactly this
+	}
 	if u, ok := r.since(peer); ok {
 		return u, true
 	}

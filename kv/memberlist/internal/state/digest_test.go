@@ -170,6 +170,9 @@ func TestReadSendsWhatIsMissing(t *testing.T) {
 	if peer.apply(missing, Unchanged); peer.root("stamps") != n.root("stamps") {
 		t.Error("the peer still lacks something")
 	}
+	if _, ok := n.Read("stamps", peer.Have("stamps", "k")); ok {
+		t.Error("a peer that has the same is sent something")
+	}
 	if _, ok := n.Read("words", KeyDigest{Key: "k"}); ok {
 		t.Error("a key is read as another codec's")
 	}
