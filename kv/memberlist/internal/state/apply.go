@@ -220,6 +220,7 @@ func (s *Store) Read(codec string, peer KeyDigest) (Update, bool) {
 	if !readable || !r.live() && s.expired(r.keyDigest()) {
 		return Update{}, false
 	}
+	// The versions first: the digest of a value may take as long as to encode it.
 	if peer.E == r.e && peer.V == r.v && peer == r.keyDigest() {
 		return Update{}, false // it has exactly this
 	}
