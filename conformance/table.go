@@ -24,7 +24,7 @@ func table() []testCase {
 		watchStartCases(), slowWatchCases(), watchDeleteCases(), watchOrderCases(), watchEndCases(),
 		watchFaultCases(), watchServerCases(), watchValueCases(), watchEventCases(),
 		closeCases(), sharingCases(),
-		entriesCases(), pingCases(), guardedCases(), versionedCases(), rawCases(), limitsCases(), typedCases(),
+		entriesCases(), leftCases(), pingCases(), guardedCases(), versionedCases(), rawCases(), limitsCases(), typedCases(),
 		driverCases(),
 	)
 }

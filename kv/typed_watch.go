@@ -36,11 +36,12 @@ func (t TypedClient[T]) Watch(ctx context.Context, r Range) iter.Seq2[TypedEvent
 	return func(yield func(TypedEvent[T], error) bool) {
 		left := false
 		err := Watch(ctx, t.c, r, func(e Event) bool {
-			left = !yield(typedEvent[T](e))
+			left = left || !yield(typedEvent[T](e))
 			return !left
 		})
 		// Leaving the loop may coincide with the end of ctx or of the client,
-		// but an iterator must not yield after it was left.
+		// and a client may call once too often, but an iterator must not yield
+		// after it was left.
 		if err != nil && !left {
 			yield(TypedEvent[T]{}, err)
 		}

@@ -98,6 +98,24 @@ func TestTypedWatchYieldsNothingAfterItWasLeft(t *testing.T) {
 	}
 }
 
+// onceTooOften calls f after it returned false.
+type onceTooOften struct{ *fake }
+
+func (c onceTooOften) Watch(_ context.Context, _ kv.Range, f func(kv.Event) bool) error {
+	for f(kv.Event{Type: kv.Synced}) {
+	}
+	if f(kv.Event{Type: kv.Interrupted, Err: kv.ErrUnavailable}) {
+		return kv.ErrUnavailable
+	}
+	return nil
+}
+
+func TestTypedWatchIsLeftThoughItsClientGoesOn(t *testing.T) {
+	for range kv.Typed[string](onceTooOften{newFake()}).Watch(t.Context(), kv.PrefixRange("")) {
+		break // the runtime panics if the iterator yields again
+	}
+}
+
 func TestTypedWatchEnds(t *testing.T) {
 	for name, tc := range map[string]struct {
 		c    kv.Client

@@ -238,6 +238,26 @@ func TestAListingAmidACutoverIsMadeAgain(t *testing.T) {
 	}
 }
 
+// A loop over a sealed store's entries that is left as the record changes is
+// over: the store is not read again, and nothing more is yielded.
+func TestALoopThatWasLeftIsOver(t *testing.T) {
+	r := newRig(t)
+	c := r.client(nil)
+	put(t, c, "a", "1")
+	put(t, c, "b", "2")
+	r.set(0, migrate.State("sealed"))
+	eventually(t, "the client knows the store as sealed", func() bool { return c.Status().Primary == "" })
+	items := 0
+	for range c.Entries(t.Context(), "") { // the runtime panics if it goes on
+		items++
+		r.set(0, migrate.State("primary"))
+		break
+	}
+	if items != 1 {
+		t.Errorf("%d items", items)
+	}
+}
+
 // scanHook calls a function after every scan of users' keys.
 type scanHook struct {
 	driver.Store

@@ -129,11 +129,16 @@ func (v *view) Entries(ctx context.Context, prefix string) iter.Seq2[kv.Entry, e
 	return func(yield func(kv.Entry, error) bool) {
 		s := &scan{view: v, prefix: prefix, yield: yield}
 		err := v.read(ctx, "Entries", prefix, false, func(r *route) error { return s.run(ctx, r) })
-		if err != nil && !s.over {
+		if err != nil && !errors.Is(err, errLeft) {
 			yield(kv.Entry{}, err)
 		}
 	}
 }
+
+// errLeft says that the loop over an iteration was left. It ends the reading as
+// any error does, which success would not: a sealed store's answer is confirmed
+// and, if it doesn't count, read again.
+var errLeft = errors.New("the loop was left")
 
 // scan is one iteration over entries, on whatever routes.
 type scan struct {
@@ -142,7 +147,6 @@ type scan struct {
 	yield  func(kv.Entry, error) bool
 	batch  []entryOrError
 	last   string // the last key that was handed on
-	over   bool   // nothing more may be handed on
 }
 
 // run reads what comes after s.last.
@@ -160,7 +164,7 @@ func (s *scan) run(ctx context.Context, r *route) error {
 		}
 		s.batch = append(s.batch, entryOrError{e, err})
 		if len(s.batch) >= s.atOnce(r) {
-			if err := s.handOn(ctx, r); err != nil || s.over {
+			if err := s.handOn(ctx, r); err != nil {
 				return err
 			}
 		}
@@ -188,8 +192,7 @@ func (s *scan) handOn(ctx context.Context, r *route) error {
 	for _, e := range s.batch {
 		s.last = e.Key
 		if !s.yield(e.Entry, e.err) {
-			s.over = true
-			break
+			return errLeft
 		}
 	}
 	s.batch = s.batch[:0]
