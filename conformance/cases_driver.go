@@ -67,7 +67,7 @@ func (t *trial) session(d driver.Store, r driver.Range, enough func([]driver.Eve
 	ctx, cancel := context.WithTimeout(t.ctx(), t.patience)
 	defer cancel()
 	var events []driver.Event
-	err := d.Watch(ctx, r, func(ev driver.Event) {
+	err := d.Watch(ctx, driver.WatchRequest{Range: r}, func(ev driver.Event) {
 		if events = append(events, ev); enough(events) {
 			cancel()
 		}
@@ -325,7 +325,7 @@ func driverEndedCtx(t *trial) {
 		"Get":  func() error { _, err := d.Get(ctx, driver.GetRequest{Key: "k"}); return err },
 		"Scan": func() error { _, err := d.Scan(ctx, driver.ScanRequest{}); return err },
 		"Watch": func() error {
-			return d.Watch(ctx, driver.Range{Key: "k"}, func(driver.Event) { t.Errorf("Watch emits although its ctx is over") })
+			return d.Watch(ctx, driver.WatchRequest{Range: driver.Range{Key: "k"}}, func(driver.Event) { t.Errorf("Watch emits although its ctx is over") })
 		},
 	}
 	for name, s := range map[string]driver.Swap{

@@ -51,8 +51,8 @@ func (l *lean) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, e
 	return page, err
 }
 
-func (l *lean) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
-	if err := l.Store.Watch(ctx, r, emit); ctx.Err() != nil {
+func (l *lean) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
+	if err := l.Store.Watch(ctx, req, emit); ctx.Err() != nil {
 		return err
 	}
 	return nil

@@ -189,7 +189,7 @@ func (l *StoreLine) Swap(ctx context.Context, s driver.Swap) (driver.Result, err
 
 // Watch implements driver.Store. In a hung line events wait, but not in the
 // driver's emit, which must not be held up.
-func (l *StoreLine) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
+func (l *StoreLine) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
 	ctx, leave, err := l.enter(ctx)
 	if err != nil {
 		return err
@@ -198,7 +198,7 @@ func (l *StoreLine) Watch(ctx context.Context, r driver.Range, emit func(driver.
 	var q eventQueue
 	q.more = make(chan struct{}, 1)
 	go func() {
-		err := l.store.Watch(ctx, r, q.add)
+		err := l.store.Watch(ctx, req, q.add)
 		q.end(err)
 	}()
 	for {

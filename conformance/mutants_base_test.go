@@ -93,7 +93,7 @@ type brokenStore struct {
 	get   func(ctx context.Context, req driver.GetRequest) (driver.Entry, error)
 	scan  func(ctx context.Context, req driver.ScanRequest) (driver.Page, error)
 	swap  func(ctx context.Context, s driver.Swap) (driver.Result, error)
-	watch func(ctx context.Context, r driver.Range, emit func(driver.Event)) error
+	watch func(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error
 }
 
 func (b *brokenStore) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
@@ -117,11 +117,11 @@ func (b *brokenStore) Swap(ctx context.Context, s driver.Swap) (driver.Result, e
 	return b.Store.Swap(ctx, s)
 }
 
-func (b *brokenStore) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
+func (b *brokenStore) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
 	if b.watch != nil {
-		return b.watch(ctx, r, emit)
+		return b.watch(ctx, req, emit)
 	}
-	return b.Store.Watch(ctx, r, emit)
+	return b.Store.Watch(ctx, req, emit)
 }
 
 // stores is a harness of in-memory stores whose drivers are broken above their

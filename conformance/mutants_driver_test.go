@@ -28,8 +28,8 @@ func (b *buffer) hold(value []byte) []byte {
 // told is a driver whose sessions hand each event through f, which emits.
 func told(f func(ev driver.Event, emit func(driver.Event))) func(b *brokenStore) {
 	return func(b *brokenStore) {
-		b.watch = func(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
-			return b.Store.Watch(ctx, r, func(ev driver.Event) { f(ev, emit) })
+		b.watch = func(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
+			return b.Store.Watch(ctx, req, func(ev driver.Event) { f(ev, emit) })
 		}
 	}
 }
@@ -62,9 +62,9 @@ func driverMutants() []mutant {
 			})
 		})},
 		{"changes that the snapshot includes are told again", "Driver", "Driver-told-once", store(func(b *brokenStore) {
-			b.watch = func(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
+			b.watch = func(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
 				var last *driver.Event
-				return b.Store.Watch(ctx, r, func(ev driver.Event) {
+				return b.Store.Watch(ctx, req, func(ev driver.Event) {
 					emit(ev)
 					switch {
 					case ev.Type == driver.Put && last == nil:

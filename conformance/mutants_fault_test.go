@@ -98,13 +98,13 @@ func forwardOnly() Harness {
 		s.Open = func(c codec.Codec, o kv.Options) (kv.Client, error) {
 			b := &brokenStore{Store: server.line()}
 			var highest cache[driver.Version]
-			b.watch = func(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
-				return b.Store.Watch(ctx, r, func(e driver.Event) {
-					seen, _ := highest.get(r.Key)
+			b.watch = func(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
+				return b.Store.Watch(ctx, req, func(e driver.Event) {
+					seen, _ := highest.get(req.Range.Key)
 					if e.Type == driver.Put && e.Entry.Version < seen {
 						return
 					}
-					highest.put(r.Key, max(seen, e.Entry.Version))
+					highest.put(req.Range.Key, max(seen, e.Entry.Version))
 					emit(e)
 				})
 			}

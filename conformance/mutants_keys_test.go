@@ -81,8 +81,8 @@ func renaming(f func(string) string) Harness {
 			}
 			return page, err
 		}
-		b.watch = func(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
-			return in.Watch(ctx, r, func(e driver.Event) {
+		b.watch = func(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
+			return in.Watch(ctx, req, func(e driver.Event) {
 				e.Entry.Key = f(e.Entry.Key)
 				emit(e)
 			})

@@ -18,6 +18,7 @@ import (
 type server struct {
 	mu         sync.Mutex
 	data       *inmemory.Store
+	journal    *journal
 	generation uint64
 	lines      []*StoreLine
 	writes     map[string]lastWrite // the last one of each key
@@ -27,7 +28,7 @@ type server struct {
 }
 
 func newServer() *server {
-	s := &server{data: inmemory.NewStore(), generation: 1, writes: map[string]lastWrite{}}
+	s := &server{data: inmemory.NewStore(), journal: newJournal(1, nil), generation: 1, writes: map[string]lastWrite{}}
 	s.sessions, s.endAll = context.WithCancel(context.Background())
 	return s
 }
@@ -89,6 +90,7 @@ func (s *server) restart() {
 func (s *server) compact() {
 	s.mu.Lock()
 	s.compacted++
+	s.journal.compact()
 	s.mu.Unlock()
 	s.loseTrack()
 }
@@ -118,6 +120,7 @@ func (s *server) snapshot(ctx context.Context) (restore func(context.Context) er
 		s.mu.Lock()
 		s.data = fresh
 		s.generation++
+		s.journal.restore(s.generation, page.Entries)
 		s.mu.Unlock()
 		s.loseTrack()
 		return errors.Join(from.Close(), to.Close())
@@ -183,6 +186,9 @@ func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error)
 	result.Entry.Generation = generation
 	if result.Outcome == driver.Applied {
 		h.server.writes[s.Key] = lastWrite{result.Entry.Version, s.ID}
+		entry := result.Entry
+		entry.Key, entry.Value = s.Key, s.Value
+		h.server.journal.add(entry)
 	}
 	return result, err
 }
@@ -198,24 +204,21 @@ func (h *handle) Resolve(s driver.Swap, now driver.Entry) driver.Outcome {
 }
 
 // Watch finds back by itself once in a session, as a driver may.
-func (h *handle) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
-	err := h.session(ctx, r, emit)
+func (h *handle) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
+	err := h.session(ctx, req, emit)
 	if errors.Is(err, errLostTrack) && ctx.Err() == nil {
 		emit(driver.Event{Type: driver.Restart})
-		err = h.session(ctx, r, emit)
+		err = h.session(ctx, driver.WatchRequest{Range: req.Range}, emit)
 	}
 	return err
 }
 
-func (h *handle) session(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
-	data, generation, sessions := h.now()
+func (h *handle) session(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
+	_, _, sessions := h.now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(sessions, func() { cancel(errLostTrack) })()
-	err := data.Watch(ctx, r, func(e driver.Event) {
-		e.Entry.Generation = generation
-		emit(e)
-	})
+	err := h.server.journal.follow(ctx, req, emit)
 	if errors.Is(context.Cause(ctx), errLostTrack) {
 		return errLostTrack
 	}

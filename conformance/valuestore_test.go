@@ -109,8 +109,8 @@ func (s valueStore) Swap(ctx context.Context, sw driver.Swap) (driver.Result, er
 	return r, err
 }
 
-func (s valueStore) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
-	return s.Store.Watch(ctx, r, func(e driver.Event) {
+func (s valueStore) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
+	return s.Store.Watch(ctx, req, func(e driver.Event) {
 		e.Entry = withObject(e.Entry)
 		emit(e)
 	})

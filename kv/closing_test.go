@@ -133,7 +133,7 @@ func TestWatchPausesStartSmallAfterASessionThatWorked(t *testing.T) {
 	logged := &pausesLogged{Handler: slog.DiscardHandler}
 	r := newRig(t, kv.Options{MinBackoff: shortest, MaxBackoff: longest, Logger: slog.New(logged)})
 	ctx, cancel := context.WithCancel(t.Context())
-	r.store.onWatch = func(ctx context.Context, _ driver.Range, emit func(driver.Event), _ func() error) error {
+	r.store.onWatch = func(ctx context.Context, _ driver.WatchRequest, emit func(driver.Event), _ func() error) error {
 		switch r.store.watches.Load() {
 		case failures + 1:
 			emit(driver.Event{Type: driver.Synced})

@@ -25,7 +25,7 @@ type hooked struct {
 
 	onGet   func(ctx context.Context, req driver.GetRequest) error
 	onSwap  func(ctx context.Context, s driver.Swap, do func() (driver.Result, error)) (driver.Result, error)
-	onWatch func(ctx context.Context, r driver.Range, emit func(driver.Event), do func() error) error
+	onWatch func(ctx context.Context, req driver.WatchRequest, emit func(driver.Event), do func() error) error
 
 	unhooked atomic.Bool // from now on the store is what it is
 
@@ -57,11 +57,11 @@ func (h *hooked) Swap(ctx context.Context, s driver.Swap) (driver.Result, error)
 	return do()
 }
 
-func (h *hooked) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
+func (h *hooked) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
 	h.watches.Add(1)
-	do := func() error { return h.Store.Watch(ctx, r, emit) }
+	do := func() error { return h.Store.Watch(ctx, req, emit) }
 	if h.onWatch != nil {
-		return h.onWatch(ctx, r, emit, do)
+		return h.onWatch(ctx, req, emit, do)
 	}
 	return do()
 }

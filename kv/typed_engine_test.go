@@ -135,7 +135,7 @@ func TestTypedWatchOverTheEngine(t *testing.T) {
 	r := newRig(t, kv.Options{MinBackoff: time.Microsecond, MaxBackoff: time.Microsecond})
 	errDown := errors.New("down")
 	sessions := 0
-	r.store.onWatch = func(_ context.Context, _ driver.Range, _ func(driver.Event), do func() error) error {
+	r.store.onWatch = func(_ context.Context, _ driver.WatchRequest, _ func(driver.Event), do func() error) error {
 		if sessions++; sessions == 1 {
 			return errDown
 		}

@@ -116,8 +116,7 @@ func (c *client) deliver(t *watchTable, p pendingEvent, f func(Event) bool) bool
 func (e *engine) sessions(ctx context.Context, r Range, t *watchTable) {
 	pause := e.pauses()
 	for ctx.Err() == nil {
-		t.begin()
-		err := e.store.Watch(ctx, r, t.emit)
+		err := e.store.Watch(ctx, driver.WatchRequest{Range: r, Position: t.begin()}, t.emit)
 		if ctx.Err() != nil {
 			return
 		}
@@ -132,21 +131,4 @@ func (e *engine) sessions(ctx context.Context, r Range, t *watchTable) {
 			"backend", e.opts.Backend, "key", r.Key, "prefix", r.IsPrefix, "after", pause.next, "error", err)
 		pause.sleep(ctx, ctx)
 	}
-}
-
-// emit takes in a driver's event. It never waits for the callback.
-func (t *watchTable) emit(ev driver.Event) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch ev.Type {
-	case driver.Put:
-		t.put(ev.Entry)
-	case driver.Delete:
-		t.remove(ev.Entry.Key)
-	case driver.Synced:
-		t.synced()
-	case driver.Restart:
-		t.restart()
-	}
-	signal(t.wake)
 }

@@ -14,11 +14,11 @@ import (
 // sessions makes watch sessions end when the test says so.
 func breakable(r *rig) (breakNow chan error) {
 	breakNow = make(chan error)
-	r.store.onWatch = func(ctx context.Context, _ driver.Range, emit func(driver.Event), _ func() error) error {
+	r.store.onWatch = func(ctx context.Context, _ driver.WatchRequest, emit func(driver.Event), _ func() error) error {
 		sessionCtx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		ended := make(chan error, 1)
-		rng := driver.Range{IsPrefix: true}
+		rng := driver.WatchRequest{Range: driver.Range{IsPrefix: true}}
 		go func() { ended <- r.store.Store.Watch(sessionCtx, rng, emit) }()
 		select {
 		case err := <-breakNow:
@@ -35,11 +35,11 @@ func TestWatchResynchronises(t *testing.T) {
 	r := newRig(t, kv.Options{})
 	breakNow := breakable(r)
 	may, over, session := make(chan struct{}, 1), make(chan struct{}, 2), r.store.onWatch
-	r.store.onWatch = func(ctx context.Context, of driver.Range, emit func(driver.Event), do func() error) error {
+	r.store.onWatch = func(ctx context.Context, req driver.WatchRequest, emit func(driver.Event), do func() error) error {
 		select {
 		case <-may:
 			defer func() { over <- struct{}{} }()
-			return session(ctx, of, emit, do)
+			return session(ctx, req, emit, do)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -83,7 +83,7 @@ func TestWatchBacksOffWhileTheStoreIsAway(t *testing.T) {
 	r := newRig(t, kv.Options{MinBackoff: 5 * time.Millisecond, MaxBackoff: 20 * time.Millisecond})
 	var away atomic.Bool
 	away.Store(true)
-	r.store.onWatch = func(_ context.Context, _ driver.Range, _ func(driver.Event), do func() error) error {
+	r.store.onWatch = func(_ context.Context, _ driver.WatchRequest, _ func(driver.Event), do func() error) error {
 		if away.Load() {
 			return errors.New("away")
 		}
@@ -106,7 +106,7 @@ func TestWatchBacksOffWhileTheStoreIsAway(t *testing.T) {
 func TestWatchFirstSnapshotIsSortedThroughAnInterruption(t *testing.T) {
 	r := newRig(t, kv.Options{MinBackoff: time.Millisecond})
 	r.put(r.other, "b", "1")
-	r.store.onWatch = func(_ context.Context, _ driver.Range, emit func(driver.Event), do func() error) error {
+	r.store.onWatch = func(_ context.Context, _ driver.WatchRequest, emit func(driver.Event), do func() error) error {
 		if r.store.watches.Load() == 1 {
 			emit(driver.Event{Type: driver.Put, Entry: driver.Entry{Key: "b", Value: []byte("0"), Version: 1}})
 			emit(driver.Event{Type: driver.Put, Entry: driver.Entry{Key: "c", Value: []byte("0"), Version: 2}})
@@ -123,7 +123,7 @@ func TestWatchFirstSnapshotIsSortedThroughAnInterruption(t *testing.T) {
 func TestWatchRestartWithinASession(t *testing.T) {
 	r := newRig(t, kv.Options{})
 	next := make(chan []driver.Entry)
-	r.store.onWatch = func(ctx context.Context, _ driver.Range, emit func(driver.Event), _ func() error) error {
+	r.store.onWatch = func(ctx context.Context, _ driver.WatchRequest, emit func(driver.Event), _ func() error) error {
 		for {
 			select {
 			case entries := <-next:

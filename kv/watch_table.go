@@ -31,6 +31,9 @@ type watchTable struct {
 	since    time.Time  // when the session's snapshot was complete; zero: not yet
 	gap      *list.Element
 	sync     *list.Element
+
+	position driver.Position // that all of this is of; nil: of none
+	fresh    bool            // the session has emitted nothing yet
 }
 
 // slot is one key of a table.
@@ -86,18 +89,58 @@ func newWatchTable(wanted func(key string) bool, sum func(stored) digest) *watch
 	}
 }
 
-// begin announces a new session.
-func (t *watchTable) begin() {
+// begin announces a new session, and returns from where it may go on.
+func (t *watchTable) begin() driver.Position {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.restart()
+	t.session++
+	t.scanning, t.fresh = true, true
 	t.since = time.Time{}
+	return t.position
+}
+
+// emit takes in a driver's event. It never waits for the callback.
+func (t *watchTable) emit(ev driver.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.settle(ev.Type)
+	switch ev.Type {
+	case driver.Put:
+		t.put(ev.Entry)
+	case driver.Delete:
+		t.remove(ev.Entry.Key)
+	case driver.Synced:
+		t.synced()
+	case driver.Restart:
+		t.restart()
+	case driver.Resumed, driver.Progress:
+	}
+	if ev.Position != nil && !t.scanning {
+		t.position = ev.Position
+	}
+	signal(t.wake)
+}
+
+// settle makes of a session's first event whether it goes on from where the
+// one before was; t.mu is held. The states of a snapshot are newer than the
+// position, so if it breaks off no session may go on from there.
+func (t *watchTable) settle(first driver.EventType) {
+	if !t.fresh {
+		return
+	}
+	t.fresh = false
+	if first == driver.Resumed && t.position != nil {
+		t.scanning = false
+	} else {
+		t.position = nil
+	}
 }
 
 // restart begins a snapshot; t.mu is held.
 func (t *watchTable) restart() {
 	t.session++
 	t.scanning = true
+	t.position = nil
 }
 
 // put notes a key's state; t.mu is held.

@@ -43,7 +43,7 @@ func TestCommitFailsAtTheLastSync(t *testing.T) {
 	watching := make(chan error)
 	synced := make(chan struct{})
 	go func() {
-		watching <- h.Watch(t.Context(), driver.Range{IsPrefix: true}, func(ev driver.Event) {
+		watching <- h.Watch(t.Context(), driver.WatchRequest{Range: driver.Range{IsPrefix: true}}, func(ev driver.Event) {
 			if ev.Type == driver.Synced {
 				close(synced)
 			}

@@ -29,16 +29,16 @@ type change struct {
 //
 // The queue is there before the snapshot is taken, so no commit is in neither.
 // A commit that is in both has an index that the snapshot includes.
-func (h *handle) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
+func (h *handle) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
 	if err := h.check(ctx); err != nil {
 		return err
 	}
-	w := h.file.subscribe(r)
+	w := h.file.subscribe(req.Range)
 	defer h.file.unsubscribe(w)
 	var included uint64
 	err := h.file.bolt.View(func(tx *bbolt.Tx) error {
 		included = tx.Bucket(bucket).Sequence()
-		return each(ctx, tx, r, "", func(key string, stored []byte) bool {
+		return each(ctx, tx, req.Range, "", func(key string, stored []byte) bool {
 			emit(driver.Event{Type: driver.Put, Entry: decode(key, stored)})
 			return true
 		})

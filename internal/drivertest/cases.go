@@ -28,7 +28,7 @@ func AfterClose(t testing.TB, s driver.Store) {
 	if _, err := s.Scan(t.Context(), driver.ScanRequest{}); !errors.Is(err, driver.ErrClosed) {
 		t.Errorf("scan: %v", err)
 	}
-	if err := s.Watch(t.Context(), driver.Range{Key: "k"}, nil); !errors.Is(err, driver.ErrClosed) {
+	if err := s.Watch(t.Context(), driver.WatchRequest{Range: driver.Range{Key: "k"}}, nil); !errors.Is(err, driver.ErrClosed) {
 		t.Errorf("watch: %v", err)
 	}
 	if res, err := s.Swap(t.Context(), driver.Swap{Key: "k", ID: 1}); !errors.Is(err, driver.ErrClosed) || res.Outcome != driver.NotApplied {

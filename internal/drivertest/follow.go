@@ -41,7 +41,7 @@ func Follow(ctx context.Context, t testing.TB, s driver.Store, r driver.Range, c
 	}
 	go func() {
 		defer close(f.done)
-		err := s.Watch(ctx, r, f.take)
+		err := s.Watch(ctx, driver.WatchRequest{Range: r}, f.take)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.err = err

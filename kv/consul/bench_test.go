@@ -145,7 +145,7 @@ func BenchmarkSwapToWatch(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error)
 	go func() {
-		done <- s.Watch(ctx, driver.Range{Key: key}, func(driver.Event) { arrived <- time.Now() })
+		done <- s.Watch(ctx, driver.WatchRequest{Range: driver.Range{Key: key}}, func(driver.Event) { arrived <- time.Now() })
 	}()
 	<-arrived
 	e := drivertest.Get(b, s, key)

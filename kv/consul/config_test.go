@@ -215,7 +215,7 @@ func TestEnterpriseOnly(t *testing.T) {
 			check("guarded get", err)
 			_, err = s.Scan(t.Context(), driver.ScanRequest{Prefix: key})
 			check("scan", err)
-			check("watch", s.Watch(t.Context(), driver.Range{Key: key}, nil))
+			check("watch", s.Watch(t.Context(), driver.WatchRequest{Range: driver.Range{Key: key}}, nil))
 			if e := drivertest.Get(t, openStore(t, configFor(single.Get(t))), key); e.Exists() {
 				t.Errorf("written elsewhere: %+v", e)
 			}

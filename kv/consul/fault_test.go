@@ -36,7 +36,7 @@ func TestRefusedConnection(t *testing.T) {
 	if _, err = s.Scan(drivertest.WithTimeout(t, 10*time.Second), driver.ScanRequest{}); err == nil || driver.IsPermanent(err) {
 		t.Errorf("scan: %v", err)
 	}
-	if err = s.Watch(drivertest.WithTimeout(t, 10*time.Second), driver.Range{Key: "k"}, nil); err == nil || driver.IsPermanent(err) {
+	if err = s.Watch(drivertest.WithTimeout(t, 10*time.Second), driver.WatchRequest{Range: driver.Range{Key: "k"}}, nil); err == nil || driver.IsPermanent(err) {
 		t.Errorf("watch: %v", err)
 	}
 	if d := time.Since(start); d > cfg.DialTimeout {

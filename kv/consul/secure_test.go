@@ -56,7 +56,7 @@ func refusedEverywhere(t testing.TB, s *store, prefix string) {
 		check("get", err)
 		_, err = s.Get(ctx, driver.GetRequest{Key: key, Guard: guard})
 		check("guarded get", err)
-		check("watch of "+key, s.Watch(ctx, driver.Range{Key: key}, func(ev driver.Event) { t.Errorf("%+v", ev) }))
+		check("watch of "+key, s.Watch(ctx, driver.WatchRequest{Range: driver.Range{Key: key}}, func(ev driver.Event) { t.Errorf("%+v", ev) }))
 		for _, w := range []driver.Swap{
 			{Value: []byte("v")},
 			{Value: []byte("v"), Prev: driver.Entry{Version: 1}, Guard: guard},
@@ -77,8 +77,8 @@ func refusedEverywhere(t testing.TB, s *store, prefix string) {
 		_, err = s.Scan(ctx, driver.ScanRequest{Prefix: prefix + "nothing/", KeysOnly: keysOnly})
 		check("scan of nothing", err)
 	}
-	check("watch", s.Watch(ctx, driver.Range{Key: prefix, IsPrefix: true}, func(ev driver.Event) { t.Errorf("%+v", ev) }))
-	check("watch of nothing", s.Watch(ctx, driver.Range{Key: prefix + "nothing/", IsPrefix: true}, func(ev driver.Event) { t.Errorf("%+v", ev) }))
+	check("watch", s.Watch(ctx, driver.WatchRequest{Range: driver.Range{Key: prefix, IsPrefix: true}}, func(ev driver.Event) { t.Errorf("%+v", ev) }))
+	check("watch of nothing", s.Watch(ctx, driver.WatchRequest{Range: driver.Range{Key: prefix + "nothing/", IsPrefix: true}}, func(ev driver.Event) { t.Errorf("%+v", ev) }))
 }
 
 func TestWithoutPermission(t *testing.T) {

@@ -83,7 +83,7 @@ func TestRefusedCertificates(t *testing.T) {
 					t.Errorf("get %d: %v", i, err)
 				}
 			}
-			err := s.Watch(drivertest.WithTimeout(t, 5*time.Second), driver.Range{Key: "k"}, func(driver.Event) { t.Error("an event") })
+			err := s.Watch(drivertest.WithTimeout(t, 5*time.Second), driver.WatchRequest{Range: driver.Range{Key: "k"}}, func(driver.Event) { t.Error("an event") })
 			if !driver.IsPermanent(err) || errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("watch: %v", err)
 			}

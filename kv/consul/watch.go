@@ -17,8 +17,8 @@ const bodyTime = time.Minute
 // least as new as its index. One with a lower index than seen before counts
 // for nothing, since a server that lags would give it too; one with the same
 // index differs only if Consul has forgotten about deletions since.
-func (s *store) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
-	w := session{store: s, of: r, emit: emit}
+func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
+	w := session{store: s, of: req.Range, emit: emit}
 	return s.wrap(ctx, w.run(ctx))
 }
 

@@ -204,7 +204,7 @@ func TestWatchEndsPromptly(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := s.Watch(ctx, r, func(ev driver.Event) { t.Errorf("%v", ev) }); !errors.Is(err, context.Canceled) {
+		if err := s.Watch(ctx, driver.WatchRequest{Range: r}, func(ev driver.Event) { t.Errorf("%v", ev) }); !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 	}
@@ -256,7 +256,7 @@ func TestWatchIsPrompt(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			_ = s.Watch(ctx, r, func(driver.Event) { arrived <- time.Now() })
+			_ = s.Watch(ctx, driver.WatchRequest{Range: r}, func(driver.Event) { arrived <- time.Now() })
 		}()
 		defer func() { cancel(); <-done }()
 		<-arrived
@@ -290,7 +290,7 @@ func TestManyIdleWatches(t *testing.T) {
 	for i := range n {
 		synced.Add(1)
 		watches.Go(func() {
-			err := s.Watch(ctx, driver.Range{Key: p + strconv.Itoa(i)}, func(ev driver.Event) { synced.Done() })
+			err := s.Watch(ctx, driver.WatchRequest{Range: driver.Range{Key: p + strconv.Itoa(i)}}, func(ev driver.Event) { synced.Done() })
 			if !errors.Is(err, context.Canceled) {
 				t.Error(err)
 			}

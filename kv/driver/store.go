@@ -49,8 +49,8 @@ type Store interface {
 	// Watch runs one watch session and returns when ctx is done, when it lost
 	// track of the store, or failed; it always returns a non-nil error.
 	//
-	// It emits the entries of r that exist (read linearizably, all of one
-	// revision where the store can, in ascending key order) as Put events,
+	// It emits the entries of req.Range that exist (read linearizably, all of
+	// one revision where the store can, in ascending key order) as Put events,
 	// then one Synced event, then every later Put and Delete in the order of
 	// the store, with no gap between the snapshot and the changes. Changes of
 	// one key may be conflated to the newest. A driver that can only read the
@@ -59,10 +59,12 @@ type Store interface {
 	//
 	// The engine restarts a session that returned, with backoff, and compares
 	// the new snapshot with what it had: a driver never needs to remember
-	// anything across sessions. emit never blocks on the consumer and never
-	// uses the store, so a driver may call it under its own locks; it may be
-	// called from one goroutine at a time only, and not after Watch returned.
-	Watch(ctx context.Context, r Range, emit func(Event)) error
+	// anything across sessions. One that can go on from where an earlier
+	// session was says so by positions, see WatchRequest. emit never blocks on
+	// the consumer and never uses the store, so a driver may call it under its
+	// own locks; it may be called from one goroutine at a time only, and not
+	// after Watch returned.
+	Watch(ctx context.Context, req WatchRequest, emit func(Event)) error
 
 	// Limits tells the sizes the store accepts. It does no I/O.
 	Limits() Limits
@@ -215,21 +217,70 @@ func (r Range) Contains(key string) bool {
 	return len(key) >= len(r.Key) && key[:len(r.Key)] == r.Key
 }
 
+// WatchRequest asks for a watch session.
+type WatchRequest struct {
+	Range Range
+
+	// Position is the last one that an earlier session of this range emitted
+	// through this handle, nil if there was none. A session that can go on
+	// from there emits Resumed first, then every change after Position in the
+	// order of the store, each once, and Synced when it has emitted all that
+	// the store had when the session began. A session that can't (the history
+	// was compacted, the store is another) takes no notice of Position. One
+	// that finds out after Resumed emits Restart.
+	Position Position
+}
+
+// Position is a point of a store's history, as far as a watch of one range
+// goes. Positions are compared within one handle and range only.
+type Position interface {
+	// Covers reports whether a session at this position has emitted all that
+	// happened in its range up to other.
+	Covers(other Position) bool
+}
+
 // EventType tells what an Event is.
 type EventType uint8
 
 // The types of Event that a watch session emits.
 const (
-	Put     EventType = iota + 1 // Entry is the key's state
-	Delete                       // Entry.Key is absent now
-	Synced                       // the snapshot is complete
-	Restart                      // a complete new snapshot begins here
+	Put      EventType = iota + 1 // Entry is the key's state
+	Delete                        // Entry.Key is absent now
+	Synced                        // the snapshot is complete, or a resumed session is in step
+	Restart                       // a complete new snapshot begins here
+	Resumed                       // first of all: the session goes on from the position it was given
+	Progress                      // nothing happened; for the sake of Position
 )
+
+// String returns the type's name, for messages.
+func (t EventType) String() string {
+	switch t {
+	case Put:
+		return "put"
+	case Delete:
+		return "delete"
+	case Synced:
+		return "synced"
+	case Restart:
+		return "restart"
+	case Resumed:
+		return "resumed"
+	case Progress:
+		return "progress"
+	default:
+		return "invalid"
+	}
+}
 
 // Event is one thing that a watch session saw.
 type Event struct {
 	Type  EventType
 	Entry Entry
+
+	// Position, unless nil, says that with this event the session has emitted
+	// all that happened in its range up to there. It is nil in a snapshot,
+	// up to Synced, and from a driver whose sessions can't be resumed.
+	Position Position
 }
 
 // Limits are sizes in bytes; 0 means no limit known.

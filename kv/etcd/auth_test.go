@@ -48,7 +48,7 @@ func TestWrongPassword(t *testing.T) {
 	if res.Outcome != driver.NotApplied {
 		t.Errorf("swap: %v", res.Outcome)
 	}
-	check("watch", s.Watch(drivertest.WithTimeout(t, 10*time.Second), driver.Range{Key: "k"}, nil))
+	check("watch", s.Watch(drivertest.WithTimeout(t, 10*time.Second), driver.WatchRequest{Range: driver.Range{Key: "k"}}, nil))
 }
 
 func TestNoCredentials(t *testing.T) {
@@ -109,7 +109,7 @@ func TestPermissionForAPrefix(t *testing.T) {
 	denied("get", err)
 	_, err = s.Scan(ctx, driver.ScanRequest{})
 	denied("scan of everything", err)
-	denied("watch of everything", s.Watch(ctx, driver.Range{IsPrefix: true}, func(driver.Event) {}))
+	denied("watch of everything", s.Watch(ctx, driver.WatchRequest{Range: driver.Range{IsPrefix: true}}, func(driver.Event) {}))
 	if e := drivertest.Get(t, s, "app/k"); e.Version != mine.Version {
 		t.Errorf("%+v was %+v", e, mine)
 	}
@@ -191,7 +191,7 @@ func TestWatchRenewsItsToken(t *testing.T) {
 	drivertest.Get(t, s, "k")
 	forged := newSession("forged.1")
 	s.logins.current.Store(forged)
-	err := s.Watch(drivertest.WithTimeout(t, 10*time.Second), driver.Range{Key: "k"}, func(driver.Event) {
+	err := s.Watch(drivertest.WithTimeout(t, 10*time.Second), driver.WatchRequest{Range: driver.Range{Key: "k"}}, func(driver.Event) {
 		s.logins.current.Store(forged) // the snapshot's calls have replaced it
 	})
 	if !errors.Is(err, rpctypes.ErrInvalidAuthToken) || driver.IsPermanent(err) {

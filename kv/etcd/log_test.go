@@ -76,7 +76,7 @@ func failInEveryWay(t *testing.T, endpoint string) {
 				t.Errorf("%s answers", ep)
 			}
 			_, _ = s.Swap(ctx, driver.Swap{Key: "k", ID: 1})
-			_ = s.Watch(ctx, driver.Range{Key: "k"}, func(driver.Event) {})
+			_ = s.Watch(ctx, driver.WatchRequest{Range: driver.Range{Key: "k"}}, func(driver.Event) {})
 			cancel()
 		}
 	}

@@ -97,7 +97,7 @@ func TestRefusedCertificates(t *testing.T) {
 			if d := time.Since(start); d > cfg.DialTimeout {
 				t.Errorf("after %v", d)
 			}
-			if err := s.Watch(drivertest.WithTimeout(t, 10*time.Second), driver.Range{Key: "k"}, func(driver.Event) {}); !driver.IsPermanent(err) {
+			if err := s.Watch(drivertest.WithTimeout(t, 10*time.Second), driver.WatchRequest{Range: driver.Range{Key: "k"}}, func(driver.Event) {}); !driver.IsPermanent(err) {
 				t.Errorf("watch: %v", err)
 			}
 		})

@@ -19,9 +19,9 @@ var errWatchEnded = errors.New("the watch ended")
 
 // Watch implements driver.Store: all keys at one revision, then what the
 // server reports from the next one on.
-func (s *store) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
+func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
 	m := s.history.mark()
-	rev, gen, err := s.emitSnapshot(ctx, r, emit)
+	rev, gen, err := s.emitSnapshot(ctx, req.Range, emit)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (s *store) Watch(ctx context.Context, r driver.Range, emit func(driver.Even
 	wctx, cancel := context.WithCancel(ses.outgoing(s.base, false))
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	watch := s.watcher.Watch(wctx, r.Key, watchOptions(r, rev+1)...)
+	watch := s.watcher.Watch(wctx, req.Range.Key, watchOptions(req.Range, rev+1)...)
 	for {
 		select {
 		case <-ctx.Done():

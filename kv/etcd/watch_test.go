@@ -100,7 +100,7 @@ func TestWatchEndsOnCompaction(t *testing.T) {
 	// The snapshot's Synced event is emitted before the stream is asked for.
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	err := s.Watch(ctx, driver.Range{Key: p, IsPrefix: true}, func(ev driver.Event) {
+	err := s.Watch(ctx, driver.WatchRequest{Range: driver.Range{Key: p, IsPrefix: true}}, func(ev driver.Event) {
 		if ev.Type == driver.Synced {
 			drivertest.Put(t, s, p+"k", "2")
 			drivertest.Put(t, s, p+"k", "3")
@@ -131,7 +131,7 @@ func TestWatchEndsWithItsConnection(t *testing.T) {
 	if err := f.Ends(t, 5*time.Second); err == nil || driver.IsPermanent(err) {
 		t.Fatalf("ended with %v", err)
 	}
-	if err := s.Watch(drivertest.WithTimeout(t, time.Second), driver.Range{Key: "a"}, func(driver.Event) {}); err == nil || errors.Is(err, context.DeadlineExceeded) {
+	if err := s.Watch(drivertest.WithTimeout(t, time.Second), driver.WatchRequest{Range: driver.Range{Key: "a"}}, func(driver.Event) {}); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("a session without a server: %v", err)
 	}
 	if err := c.Restart(); err != nil {
@@ -249,7 +249,7 @@ func TestWatchesShareAStream(t *testing.T) {
 		synced.Add(1)
 		ctx := metadata.AppendToOutgoingContext(ctx, "request", strconv.Itoa(i))
 		watches.Go(func() {
-			err := s.Watch(ctx, driver.Range{Key: p + strconv.Itoa(i)}, func(ev driver.Event) {
+			err := s.Watch(ctx, driver.WatchRequest{Range: driver.Range{Key: p + strconv.Itoa(i)}}, func(ev driver.Event) {
 				if ev.Type != driver.Synced {
 					synced.Done()
 				} else {

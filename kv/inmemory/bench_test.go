@@ -181,7 +181,7 @@ func follow(b *testing.B, h driver.Store, n int, r func(i int) driver.Range) *at
 		var last driver.Entry
 		go func() {
 			defer done.Done()
-			_ = h.Watch(ctx, r(i), func(e driver.Event) {
+			_ = h.Watch(ctx, driver.WatchRequest{Range: r(i)}, func(e driver.Event) {
 				if e.Type == driver.Synced {
 					synced.Done()
 					got.Store(0)
@@ -307,7 +307,9 @@ func BenchmarkMemory(b *testing.B) {
 		before = inUse()
 		for _, key := range keys[:n/10] {
 			synced.Add(1)
-			ended.Go(func() { _ = h.Watch(ctx, driver.Range{Key: key}, func(driver.Event) { synced.Done() }) })
+			ended.Go(func() {
+				_ = h.Watch(ctx, driver.WatchRequest{Range: driver.Range{Key: key}}, func(driver.Event) { synced.Done() })
+			})
 			synced.Add(1) // the entry, and Synced
 		}
 		synced.Wait()

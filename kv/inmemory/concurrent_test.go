@@ -121,7 +121,7 @@ func checkWatchMoment(h driver.Store) error {
 	defer cancel()
 	seen := map[string]string{}
 	var wrong error
-	_ = h.Watch(ctx, driver.Range{Key: "k/", IsPrefix: true}, func(e driver.Event) {
+	_ = h.Watch(ctx, driver.WatchRequest{Range: driver.Range{Key: "k/", IsPrefix: true}}, func(e driver.Event) {
 		if e.Type == driver.Synced { // later, a change of one key may be conflated and another's not
 			wrong = checkMoment(seen)
 			cancel()
@@ -266,7 +266,7 @@ func TestWatchesMissNothing(t *testing.T) {
 	for i := range 60 {
 		hist := &history{state: map[string]driver.Entry{}, versions: map[string]driver.Version{}, news: make(chan struct{}, 1)}
 		histories = append(histories, hist)
-		watches.Go(func() { _ = h.Watch(ctx, ranges[i%3], hist.emit) })
+		watches.Go(func() { _ = h.Watch(ctx, driver.WatchRequest{Range: ranges[i%3]}, hist.emit) })
 		put(t, h, "pace", "") // spreads the starts
 	}
 	writers.Wait()

@@ -125,11 +125,11 @@ func (c Config) checkSwap(s *driver.Swap) error {
 	return nil
 }
 
-func (h *handle) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
+func (h *handle) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
 	if err := h.check(ctx); err != nil {
 		return err
 	}
-	return h.store.feed.Watch(ctx, h.done, r, emit, h.store.subscriber(r))
+	return h.store.feed.Watch(ctx, h.done, req.Range, emit, h.store.subscriber(req.Range))
 }
 
 func (h *handle) Limits() driver.Limits { return h.store.cfg.limits() }

@@ -117,7 +117,7 @@ func allCalls(ctx context.Context, h driver.Store) map[string]error {
 	if r.Outcome != driver.NotApplied {
 		errs["Swap's outcome "+r.Outcome.String()] = nil
 	}
-	errs["Watch"] = h.Watch(ctx, driver.Range{Key: "k"}, func(driver.Event) {})
+	errs["Watch"] = h.Watch(ctx, driver.WatchRequest{Range: driver.Range{Key: "k"}}, func(driver.Event) {})
 	return errs
 }
 
@@ -138,7 +138,7 @@ func TestClose(t *testing.T) {
 	watching := make(chan driver.Event, 10)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- a.Watch(ctx, driver.Range{IsPrefix: true}, func(e driver.Event) { watching <- e })
+		ended <- a.Watch(ctx, driver.WatchRequest{Range: driver.Range{IsPrefix: true}}, func(e driver.Event) { watching <- e })
 	}()
 	for receive(t, watching, "Synced").Type != driver.Synced {
 	}

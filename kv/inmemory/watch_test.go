@@ -27,7 +27,7 @@ func startWatch(t *testing.T, h driver.Store, r driver.Range, hook func(driver.E
 	t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watcher{cancel: cancel, synced: make(chan struct{}), ended: make(chan error, 1), hook: hook}
-	go func() { w.ended <- h.Watch(ctx, r, w.emit) }()
+	go func() { w.ended <- h.Watch(ctx, driver.WatchRequest{Range: r}, w.emit) }()
 	t.Cleanup(cancel)
 	return w
 }
@@ -267,7 +267,7 @@ func TestWatchEmitIsExclusive(t *testing.T) {
 		var inside atomic.Int32
 		var over atomic.Bool
 		n := 0
-		_ = h.Watch(ctx, driver.Range{IsPrefix: true}, func(driver.Event) {
+		_ = h.Watch(ctx, driver.WatchRequest{Range: driver.Range{IsPrefix: true}}, func(driver.Event) {
 			if inside.Add(1) != 1 {
 				t.Error("emit was called twice at a time")
 			}

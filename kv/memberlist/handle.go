@@ -131,11 +131,11 @@ func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error)
 	return driver.Result{Outcome: driver.Applied, Entry: now, Known: true}, nil
 }
 
-func (h *handle) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
+func (h *handle) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
 	if err := h.check(ctx, nil); err != nil {
 		return err
 	}
-	return h.store.Watch(ctx, h.done, r, emit)
+	return h.store.Watch(ctx, h.done, req.Range, emit)
 }
 
 func (h *handle) Limits() driver.Limits {

@@ -127,9 +127,9 @@ func (l userLine) Scan(ctx context.Context, r driver.ScanRequest) (driver.Page, 
 	return l.StoreLine.Scan(ctx, r)
 }
 
-func (l userLine) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
-	l.discount(r.Key)
-	return l.StoreLine.Watch(ctx, r, emit)
+func (l userLine) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
+	l.discount(req.Range.Key)
+	return l.StoreLine.Watch(ctx, req, emit)
 }
 
 func (l userLine) Attempts() int { return l.StoreLine.Attempts() - int(l.uncounted.Load()) }

@@ -36,14 +36,14 @@ func (s severed) Swap(ctx context.Context, w driver.Swap) (driver.Result, error)
 	return s.Store.Swap(ctx, w)
 }
 
-func (s severed) Watch(ctx context.Context, r driver.Range, emit func(driver.Event)) error {
+func (s severed) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
 	if s.ctx.Err() != nil {
 		return errSevered
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
-	return s.Store.Watch(ctx, r, emit)
+	return s.Store.Watch(ctx, req, emit)
 }
 
 // member is one client of a fleet whose first store is spread by gossip.
