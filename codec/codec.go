@@ -1,7 +1,8 @@
 // Package codec turns the values of a key-value client into the bytes that a store keeps, and back.
 //
-// [String], [Bytes], [JSON] and [Proto] cover the usual values; their zero values are ready to use. [Compress] puts
-// snappy or zstd around any of them, your own included.
+// [String], [Bytes], [JSON], [StrictJSON] and [Proto] cover the usual values; their zero values are ready to use.
+// [Compress] puts snappy or zstd around any of them, your own included, and [Encrypt] encryption. [Either] reads several
+// formats, so that a stored format can change while programs run.
 //
 // # Round trips
 //
@@ -16,7 +17,7 @@
 // # Secrets
 //
 // A stored value may be a password. No error of this package quotes a value or a part of it: errors name types,
-// sizes and byte offsets.
+// sizes and byte offsets. What they do name are fields of JSON objects and the ids of keys.
 package codec
 
 import (

@@ -58,6 +58,7 @@ func subjects(t testing.TB) []subject {
 		{codec.JSON[*member]{ID: "members"}, &m, "members"},
 		{codec.JSON[map[string]int]{}, map[string]int{"b": 1, "a": 2}, "json/map[string]int"},
 		{codec.JSON[json.RawMessage]{}, json.RawMessage(`{"raw":[1,2]}`), "json/json.RawMessage"},
+		{codec.StrictJSON[member]{}, m, "json/codec_test.member"},
 		{codec.Proto[*structpb.Struct]{}, list, "proto/google.protobuf.Struct"},
 		{codec.Proto[*durationpb.Duration]{ID: "lease"}, durationpb.New(90e9), "lease"},
 	}
@@ -67,8 +68,48 @@ func subjects(t testing.TB) []subject {
 			c := mustCompress(t, s.codec, algorithm, nil)
 			all = append(all, subject{c, s.value, s.id + "+" + string(algorithm)})
 		}
+		all = append(all, subject{mustEncrypt(t, s.codec, testKey(t, "k1", 1)), s.value, s.id + "+aes-gcm"})
+		zstd := mustCompress(t, s.codec, codec.Zstd, nil)
+		all = append(all, subject{mustEither(t, s.codec, zstd), s.value, s.id},
+			subject{mustEither(t, zstd, s.codec), s.value, s.id + "+zstd"})
 	}
 	return all
+}
+
+func mustEither(t testing.TB, write codec.Codec, alsoRead ...codec.Codec) codec.Codec {
+	t.Helper()
+	c, err := codec.Either(write, alsoRead...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func mustEncrypt(t testing.TB, inner codec.Codec, keys ...codec.Key) codec.Codec {
+	t.Helper()
+	c, err := codec.Encrypt(inner, keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// testKey returns the key of an id and a number from which its secret is made.
+func testKey(t testing.TB, id string, n byte) codec.Key {
+	t.Helper()
+	key, err := codec.NewKey(id, testSecret(n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func testSecret(n byte) []byte {
+	secret := make([]byte, codec.KeySize)
+	for i := range secret {
+		secret[i] = 'A' + n + byte(i)%7
+	}
+	return secret
 }
 
 func forAll(t *testing.T, test func(t *testing.T, s subject)) {

@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -120,6 +121,19 @@ func (c *compressed) Decode(data []byte) (any, error) {
 		return nil, decodeError(c.id, err.Error(), err)
 	}
 	return c.inner.Decode(plain)
+}
+
+func (c *compressed) wrote(data []byte) (yes, known bool) {
+	if _, ok := c.format.(*zstdFormat); !ok {
+		return false, false
+	}
+	return bytes.HasPrefix(data, []byte(zstdMagic)), true
+}
+
+// acceptsAnything holds for snappy, which has no mark and no checksum.
+func (c *compressed) acceptsAnything() bool {
+	_, ok := c.format.(snappyFormat)
+	return ok && acceptsAnything(c.inner)
 }
 
 func overLimit(size uint64, limit int) string {

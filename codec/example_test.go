@@ -55,6 +55,69 @@ func ExampleJSON() {
 	// codec json/codec_test.Shard: decode: not valid JSON, or cut off, at byte 16
 }
 
+func ExampleStrictJSON() {
+	type Flags struct {
+		Enabled bool `json:"enabled"`
+	}
+	tolerant, err := codec.JSON[Flags]{}.Decode([]byte(`{"enbled": true}`))
+	fmt.Println(tolerant, err)
+	_, err = codec.StrictJSON[Flags]{}.Decode([]byte(`{"enbled": true}`))
+	fmt.Println(err)
+	// Output:
+	// {false} <nil>
+	// codec json/codec_test.Flags: decode: codec_test.Flags has no field "enbled"
+}
+
+// A format changes while programs run: first all learn to read the new one, then they begin to write it.
+func ExampleEither() {
+	plain := codec.JSON[map[string]int]{}
+	compressed, err := codec.Compress(plain, codec.Zstd, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	first, err1 := codec.Either(plain, compressed)
+	second, err2 := codec.Either(compressed, plain)
+	fmt.Println(err1, err2)
+
+	byFirst, _ := first.Encode(map[string]int{"a": 1})
+	bySecond, _ := second.Encode(map[string]int{"a": 2})
+	fmt.Println(second.Decode(byFirst))
+	fmt.Println(first.Decode(bySecond))
+	// Output:
+	// <nil> <nil>
+	// map[a:1] <nil>
+	// map[a:2] <nil>
+}
+
+func ExampleEncrypt() {
+	old, err1 := codec.NewKey("2025", []byte("a secret of 32 bytes: all random"))
+	current, err2 := codec.NewKey("2026", []byte("another one, from openssl rand 3"))
+	before, err3 := codec.Encrypt(codec.String{}, old)
+	now, err4 := codec.Encrypt(codec.String{}, current, old) // writes with the first, reads both
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		fmt.Println(err)
+		return
+	}
+	stored, _ := before.Encode("hunter2")
+	fmt.Println(strings.Contains(string(stored), "hunter2"))
+	fmt.Println(now.Decode(stored))
+
+	stored, _ = now.Encode("hunter3")
+	_, err := before.Decode(stored)
+	fmt.Println(errors.Is(err, codec.ErrKey), err)
+	// Output:
+	// false
+	// hunter2 <nil>
+	// true codec string+aes-gcm: decode: encrypted with the key "2026", which this program doesn't have
+}
+
+func ExampleWithID() {
+	c, err := codec.WithID(codec.JSON[int]{}, "counter")
+	fmt.Println(c.CodecID(), err)
+	// Output: counter <nil>
+}
+
 func ExampleProto() {
 	c := codec.Proto[*durationpb.Duration]{}
 	fmt.Println(c.CodecID())

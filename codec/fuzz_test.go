@@ -144,3 +144,67 @@ func FuzzZstdDecode(f *testing.F) {
 		}
 	})
 }
+
+func FuzzStrictJSONDecode(f *testing.F) {
+	addText(f)
+	f.Add([]byte(`{"Text":"a","Txet":"b"}`))
+	f.Add([]byte(`{"Map":{"a":1,"a":2}}`))
+	f.Add([]byte(`{"Text":"a"} x`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		value, ok := checkDecode(t, codec.StrictJSON[document]{}, data)
+		if !ok {
+			return
+		}
+		// Whatever is accepted strictly is accepted by the tolerant codec, as the same.
+		if tolerant := mustDecode(t, codec.JSON[document]{}, data); !equal(value, tolerant) {
+			t.Fatalf("%q is %#v, and %#v by the tolerant codec", data, value, tolerant)
+		}
+		checkDecode(t, codec.StrictJSON[map[string]any]{}, data)
+	})
+}
+
+// FuzzEncryptDecode: without the key nothing is accepted but what Encode wrote, to the bit.
+func FuzzEncryptDecode(f *testing.F) {
+	c := mustEncrypt(f, codec.Bytes{}, testKey(f, "new", 1), testKey(f, "old", 2))
+	f.Add(mustEncode(f, c, []byte("hello")))
+	f.Add(mustEncode(f, mustEncrypt(f, codec.Bytes{}, testKey(f, "old", 2)), []byte("hello")))
+	f.Add(mustEncode(f, mustEncrypt(f, codec.Bytes{}, testKey(f, "unknown", 3)), []byte{}))
+	f.Add([]byte("\x00pke\x01"))
+	f.Add([]byte("\x00pke\x01\xff"))
+	addText(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		value, ok := checkDecode(t, c, data)
+		if !ok {
+			return
+		}
+		old := mustEncrypt(t, codec.Bytes{}, testKey(t, "old", 2))
+		if !bytes.Equal(mustEncode(t, c, value), data) && !bytes.Equal(mustEncode(t, old, value), data) {
+			t.Fatalf("%q was accepted as %q, which is not what is written", data, value)
+		}
+	})
+}
+
+func FuzzEitherDecode(f *testing.F) {
+	zstd := mustCompress(f, codec.JSON[document]{}, codec.Zstd, &codec.CompressOptions{MaxDecodedSize: fuzzLimit})
+	secret := mustEncrypt(f, zstd, testKey(f, "k", 1))
+	c := mustEither(f, secret, zstd, codec.JSON[document]{})
+	addText(f)
+	for _, of := range []codec.Codec{codec.JSON[document]{}, zstd, secret} {
+		f.Add(mustEncode(f, of, document{Text: "a"}))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		value, ok := checkDecode(t, c, data)
+		accepted := false
+		for _, of := range []codec.Codec{codec.JSON[document]{}, zstd, secret} {
+			if alone, err := of.Decode(data); err == nil {
+				accepted = true
+				if !ok || !equal(alone, value) {
+					t.Fatalf("%s reads %#v, either of them %#v", of.CodecID(), alone, value)
+				}
+			}
+		}
+		if ok && !accepted {
+			t.Fatalf("%q is accepted by none alone", data)
+		}
+	})
+}

@@ -17,8 +17,11 @@ import (
 // Strings that are not valid UTF-8 lose the offending bytes to U+FFFD on Encode, as encoding/json does it.
 //
 // Decode accepts exactly one JSON value, with white space around it. Text after it, text that is not valid UTF-8, and
-// numbers or strings where T has something else are errors. Fields that T doesn't have are ignored, so that a newer
-// program may add some while older ones run; beware that an older one drops them when it writes the value back.
+// numbers or strings where T has something else are errors.
+//
+// It is tolerant otherwise: fields that T doesn't have are ignored, a field given twice counts the last time, and names
+// may differ in case. So a newer program may add fields while older ones run; but an older one drops them when it writes
+// the value back, and a misspelt field of a value that people write by hand does nothing. [StrictJSON] refuses those.
 //
 // The JSON text null is refused in both directions, whatever T is: a nil pointer, map, slice or interface can't be
 // written, and nothing ever decodes to nil.
@@ -59,18 +62,26 @@ func (c JSON[T]) Encode(value any) ([]byte, error) {
 
 // Decode implements [Codec]. Its memory is proportional to the size of data, by a factor that depends on T.
 func (c JSON[T]) Decode(data []byte) (any, error) {
-	if bytes.Equal(bytes.Trim(data, " \t\r\n"), jsonNull) {
-		return nil, decodeError(c.CodecID(), "null is not a value", nil)
-	}
-	if !utf8.Valid(data) {
-		// encoding/json would put U+FFFD there, and the next write would make the loss permanent.
-		return nil, decodeError(c.CodecID(), "not valid UTF-8", nil)
+	if reason := notJSONValue(data); reason != "" {
+		return nil, decodeError(c.CodecID(), reason, nil)
 	}
 	var t T
 	if err := json.Unmarshal(data, &t); err != nil {
 		return nil, decodeError(c.CodecID(), jsonDecodeReason[T](err), err)
 	}
 	return t, nil
+}
+
+// notJSONValue says why data is refused whatever the type; empty if nothing is known against it.
+func notJSONValue(data []byte) string {
+	switch {
+	case bytes.Equal(bytes.Trim(data, " \t\r\n"), jsonNull):
+		return "null is not a value"
+	case !utf8.Valid(data):
+		// encoding/json would put U+FFFD there, and the next write would make the loss permanent.
+		return "not valid UTF-8"
+	}
+	return ""
 }
 
 // jsonEncodeReason and jsonDecodeReason describe errors of encoding/json, whose own texts quote values.

@@ -52,18 +52,19 @@ func genStruct(t *rapid.T) *structpb.Struct {
 	return s
 }
 
-// withCompression is c, plain and under every algorithm.
-func withCompression(t testing.TB, c codec.Codec) []codec.Codec {
+// wrapped is c, plain and in every codec that wraps others.
+func wrapped(t testing.TB, c codec.Codec) []codec.Codec {
 	all := []codec.Codec{c}
 	for _, algorithm := range algorithms {
 		all = append(all, mustCompress(t, c, algorithm, nil))
 	}
-	return all
+	secret := mustEncrypt(t, c, testKey(t, "k", 1))
+	return append(all, secret, mustEither(t, c, secret))
 }
 
 func TestRoundTripOfAnyValue(t *testing.T) {
 	check := func(c codec.Codec, draw func(*rapid.T) any) {
-		for _, c := range withCompression(t, c) {
+		for _, c := range wrapped(t, c) {
 			t.Run(c.CodecID(), rapid.MakeCheck(func(t *rapid.T) {
 				value := draw(t)
 				data, err := c.Encode(value)

@@ -8,6 +8,9 @@ import (
 )
 
 const (
+	// zstdMagic begins every frame (RFC 8878, section 3.1.1).
+	zstdMagic = "\x28\xb5\x2f\xfd"
+
 	// zstdWindow is how far back our frames refer. A larger one costs memory and gains little on values that a store
 	// takes.
 	zstdWindow = 1 << 20
