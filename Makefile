@@ -9,14 +9,15 @@ TIMEOUT ?= 20m
 # run as many at a time as Go likes, and compiling is not held back: it is done before.
 TESTP ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n > 4 ? n / 2 : 2 )))
 
-EACH = .ci/each
+# Everything in the workspace (go.work) is built, checked and tested at once, with the newest versions.
+PACKAGES = $(shell .ci/modules | sed 's|^\.$$||; s|.*|./&/...|; s|//|/|')
 TOOL = go run ./internal/testserver/pinned/build
 
 # The steps of test are in an order that fails early and ends with the tests.
 .NOTPARALLEL:
-.PHONY: test browser lint fmt build servers unit race-build fuzz soak bench microbench clean-servers
+.PHONY: test browser lint tidy tidy-fix fmt build servers unit race-build floors fuzz soak bench microbench clean-servers
 
-test: lint unit browser
+test: tidy lint unit floors browser
 
 # Tests of pages skip where there is no browser, which go test doesn't show.
 browser:
@@ -26,43 +27,55 @@ browser:
 
 # Everything that test compiles, it compiles with the race detector, so that it does so once. The linter vets too.
 lint:
-	lint=$$($(TOOL) golangci-lint) && \
-		GOFLAGS="$$GOFLAGS -race" $(EACH) "$$lint" run --allow-parallel-runners --config "$(CURDIR)/.golangci.yml" ./...
+	lint=$$($(TOOL) golangci-lint) && GOFLAGS="$$GOFLAGS -race" "$$lint" run --allow-parallel-runners $(PACKAGES)
+
+# Every go.mod and go.sum says just what its module needs. "make tidy-fix" mends them.
+tidy:
+	.ci/tidy -diff
+
+tidy-fix:
+	.ci/tidy
 
 fmt:
-	lint=$$($(TOOL) golangci-lint) && $(EACH) "$$lint" fmt --config "$(CURDIR)/.golangci.yml" ./...
+	lint=$$($(TOOL) golangci-lint) && "$$lint" fmt .
 
 build:
-	$(EACH) go build ./...
+	go build $(PACKAGES)
 	go build -o bin/polykv ./cmd/polykv
 
 servers:
 	$(TOOL) etcd consul
 
 race-build:
-	$(EACH) sh -c 'go list -race -export -test -deps ./... >/dev/null'
+	go list -race -export -test -deps $(PACKAGES) >/dev/null
 
 unit: servers race-build
-	$(EACH) go test -race -vet=off -p $(TESTP) -timeout $(TIMEOUT) ./...
+	go test -race -vet=off -p $(TESTP) -timeout $(TIMEOUT) $(PACKAGES)
+
+# The library by itself, with the lowest versions that it asks for, and then every program that it has to fit into,
+# with the versions that those choose.
+floors:
+	GOWORK=off go vet ./...
+	.ci/compat
 
 # The seeds of all fuzz targets run with the tests. Looking for more is for whoever has time.
 fuzz:
 	.ci/fuzz $(FUZZTIME)
 
 soak: servers race-build
-	POLYKV_SOAK=1 $(EACH) go test -race -count=1 -p 1 -timeout 3h ./...
+	POLYKV_SOAK=1 go test -race -count=1 -p 1 -timeout 3h $(PACKAGES)
 	.ci/fuzz $(FUZZTIME)
 
 # bench measures polykv beside other libraries and writes docs/benchmarks.md: about 25 minutes, or 6 with BENCH=-quick.
 # What links the other libraries isn't compiled by anything else, so it is checked here.
 BENCH ?=
 bench: servers
-	for contestant in dskit cortex; do (cd bench/contestants/$$contestant && go vet .) || exit 1; done
+	for contestant in dskit cortex; do (cd bench/contestants/$$contestant && GOWORK=off go vet .) || exit 1; done
 	cd bench && go run . $(BENCH)
 
 # microbench measures single functions, with allocations, for benchstat.
 microbench: servers
-	$(EACH) go test -run '^$$' -bench . -benchmem -p 1 -timeout 1h ./...
+	go test -run '^$$' -bench . -benchmem -p 1 -timeout 1h $(PACKAGES)
 
 clean-servers:
 	$(TOOL) -clean

@@ -1,12 +1,12 @@
 module github.com/polykv/polykv/bench
 
-go 1.26.7
+go 1.26.0
 
 require (
-	github.com/hashicorp/consul/api v1.34.5
+	github.com/hashicorp/consul/api v1.34.1
 	github.com/hashicorp/go-cleanhttp v0.5.2
-	github.com/polykv/polykv v0.0.0
-	github.com/polykv/polykv/bench/workload v0.0.0
+	github.com/polykv/polykv v0.1.0
+	github.com/polykv/polykv/bench/workload v0.1.0
 	go.etcd.io/etcd/client/v3 v3.7.3
 	go.uber.org/goleak v1.3.0
 	go.uber.org/zap v1.28.0

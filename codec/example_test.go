@@ -159,7 +159,7 @@ func ExampleCompress() {
 func ExampleError() {
 	_, err := codec.JSON[int]{}.Decode([]byte("12x"))
 
-	if e, ok := errors.AsType[*codec.Error](err); ok {
+	if e := new(codec.Error); errors.As(err, &e) {
 		fmt.Println(e.CodecID)
 		fmt.Println(e.Op)
 		fmt.Println(e.Reason)

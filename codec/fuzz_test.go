@@ -23,7 +23,7 @@ func checkDecode(t *testing.T, c codec.Codec, data []byte) (value any, ok bool) 
 		t.Fatal("Decode changed its input")
 	}
 	if err != nil {
-		if _, ok := errors.AsType[*codec.Error](err); !ok || value != nil {
+		if e := new(codec.Error); !errors.As(err, &e) || value != nil {
 			t.Fatalf("got %#v, %#v", value, err)
 		}
 		return nil, false

@@ -87,23 +87,31 @@ func notJSONValue(data []byte) string {
 // jsonEncodeReason and jsonDecodeReason describe errors of encoding/json, whose own texts quote values.
 
 func jsonEncodeReason(err error) string {
-	if e, ok := errors.AsType[*json.MarshalerError](err); ok {
-		return fmt.Sprintf("the marshalling method of %s failed", e.Type)
-	}
-	if e, ok := errors.AsType[*json.UnsupportedTypeError](err); ok {
-		return fmt.Sprintf("JSON has no form for the type %s", e.Type)
-	}
-	if _, ok := errors.AsType[*json.UnsupportedValueError](err); ok {
+	var (
+		marshaler *json.MarshalerError
+		kind      *json.UnsupportedTypeError
+		value     *json.UnsupportedValueError
+	)
+	switch {
+	case errors.As(err, &marshaler):
+		return fmt.Sprintf("the marshalling method of %s failed", marshaler.Type)
+	case errors.As(err, &kind):
+		return fmt.Sprintf("JSON has no form for the type %s", kind.Type)
+	case errors.As(err, &value):
 		return "JSON has no form for what the value holds: not a number, an infinity, or a cycle"
 	}
 	return fmt.Sprintf("cannot be written as JSON (%T)", err)
 }
 
 func jsonDecodeReason[T any](err error) string {
-	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return fmt.Sprintf("not valid JSON, or cut off, at byte %d", e.Offset)
-	}
-	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+	var (
+		syntax *json.SyntaxError
+		e      *json.UnmarshalTypeError
+	)
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Sprintf("not valid JSON, or cut off, at byte %d", syntax.Offset)
+	case errors.As(err, &e):
 		kind, _, _ := strings.Cut(e.Value, " ") // "number 300" quotes the number
 		where := ""
 		if e.Field != "" {

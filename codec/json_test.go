@@ -65,11 +65,11 @@ func TestJSONDecodeIsStrict(t *testing.T) {
 
 func TestJSONCauseIsMatchable(t *testing.T) {
 	_, err := codec.JSON[int]{}.Decode([]byte(`{`))
-	if _, ok := errors.AsType[*json.SyntaxError](err); !ok {
+	if syntax := new(json.SyntaxError); !errors.As(err, &syntax) {
 		t.Errorf("got %#v", err)
 	}
 	_, err = codec.JSON[int]{}.Decode([]byte(`""`))
-	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); !ok {
+	if kind := new(json.UnmarshalTypeError); !errors.As(err, &kind) {
 		t.Errorf("got %#v", err)
 	}
 }

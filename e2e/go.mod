@@ -1,14 +1,14 @@
 module github.com/polykv/polykv/e2e
 
-go 1.26.7
+go 1.26.0
 
 replace github.com/polykv/polykv => ../
 
 require (
 	github.com/Shopify/toxiproxy/v2 v2.5.0
 	github.com/anishathalye/porcupine v1.3.1
-	github.com/hashicorp/consul/api v1.34.5
-	github.com/polykv/polykv v0.0.0
+	github.com/hashicorp/consul/api v1.34.1
+	github.com/polykv/polykv v0.1.0
 	github.com/rs/zerolog v1.35.1
 	go.etcd.io/etcd/client/v3 v3.7.3
 	go.uber.org/goleak v1.3.0

@@ -1,3 +1,3 @@
 module github.com/polykv/polykv/bench/workload
 
-go 1.26.7
+go 1.26.0

@@ -11,7 +11,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/polykv/polykv/internal/browsertest"
 	"github.com/polykv/polykv/internal/webpage"
 )
 
@@ -94,40 +93,5 @@ func TestHandlerFailsWhole(t *testing.T) {
 	w = request(handler(struct{ Name string }{"half"}, nil), http.MethodGet, "/", "")
 	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "<h1>") {
 		t.Errorf("a template that fails in the middle: %d %q", w.Code, w.Body)
-	}
-}
-
-func TestPageInABrowser(t *testing.T) {
-	p := browsertest.Open(t)
-	hostile := `<script>document.title="owned"</script><img src="/steal">` + strings.Repeat("long", 200)
-	server := httptest.NewServer(handler(sample(hostile), nil))
-	t.Cleanup(server.Close)
-	for _, screen := range []browsertest.Screen{browsertest.Desktop, browsertest.Phone, browsertest.PhoneDark} {
-		p.Load(server.URL+"/", screen)
-		if got := p.Text("h1"); got != hostile {
-			t.Errorf("a hostile name shows as %q", got)
-		}
-		if got, want := p.Text("#facts"), "1.0 MiB | 1,234,567 | 2031-02-03 04:05:06 | 12.3ms"; got != want {
-			t.Errorf("facts %q, want %q", got, want)
-		}
-		if got, want := p.Text("figcaption"), "<backlog>: now 4, at most 8 in the last 2m0s"; got != want {
-			t.Errorf("the chart says %q, want %q", got, want)
-		}
-		if got := browsertest.Evaluate[string](p, `document.title`); got != "A <title>" {
-			t.Errorf("title %q", got)
-		}
-		if got := p.Overflow(); got != 0 {
-			t.Errorf("on %+v the page is %d pixels too wide", screen, got)
-		}
-		if got := p.Problems(); len(got) != 0 {
-			t.Errorf("problems: %v", got)
-		}
-		if got := p.Requests(); len(got) != 1 {
-			t.Errorf("requests: %v", got)
-		}
-		back := p.Style("body", "background-color")
-		if dark := back == "rgb(16, 21, 28)"; dark != screen.Dark {
-			t.Errorf("on %+v the background is %s", screen, back)
-		}
 	}
 }

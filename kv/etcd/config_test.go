@@ -76,7 +76,7 @@ func TestFlagsAndYAML(t *testing.T) {
 	fromFlags, fromYAML := DefaultConfig(), DefaultConfig()
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	fromFlags.RegisterFlags(fs, "etcd.")
-	for f := range reflect.TypeFor[Config]().Fields() {
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
 		name := strings.ReplaceAll(f.Tag.Get("yaml"), "_", "-")
 		if name == "tls" {
 			name = "tls.enabled"

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/polykv/polykv/codec"
-	"github.com/polykv/polykv/internal/browsertest"
 )
 
 // hostile is what anybody who may write to the cluster can put on the page.
@@ -162,60 +161,6 @@ func TestStatusPages(t *testing.T) {
 		if code, _, body := get(t, nodes[0].StatusHandler(), bad); code != http.StatusBadRequest || !strings.Contains(body, "limit") {
 			t.Errorf("%s: %d %s", bad, code, body)
 		}
-	}
-}
-
-func TestStatusPageInABrowser(t *testing.T) {
-	p := browsertest.Open(t)
-	nodes := statusNode(t, 2)
-	fill(t, nodes[0])
-	server := httptest.NewServer(nodes[0].StatusHandler())
-	t.Cleanup(server.Close)
-	hostileKey := "hostile/" + strings.ReplaceAll(hostile, "/", "_")
-	for _, screen := range []browsertest.Screen{browsertest.Desktop, browsertest.Phone, browsertest.PhoneDark} {
-		p.Load(server.URL+"/?tombstones=1", screen)
-		for selector, want := range map[string]string{
-			"h1":       "node-0",
-			"#address": nodes[0].Address(),
-			"#cluster": "test, not encrypted",
-			"#state":   "exchanges changes with 2 live members, itself included",
-			`section[aria-labelledby=tombstones] tbody th`:                                "gone",
-			`section[aria-labelledby=members] tbody tr:nth-child(2) td[data-label=State]`: "alive",
-			`section[aria-labelledby=keys] tbody tr:nth-child(3) th`:                      hostileKey,
-			`section[aria-labelledby=keys] tbody tr:nth-child(4) td[data-label="Value"]`:  "large: open the key",
-			`section[aria-labelledby=keys] tbody tr:nth-child(1) td[data-label="Value"]`:  `{"base64":"//4="}`,
-			`section[aria-labelledby=queues] tbody tr:nth-child(1) td[data-label=Length]`: "0 (0 B)",
-		} {
-			if got := strings.TrimSpace(p.Text(selector)); got != want {
-				t.Errorf("%s on %d pixels: %q, want %q", selector, screen.Width, got, want)
-			}
-		}
-		checkPage(t, p, screen)
-		p.Load(server.URL+"/"+statusView{}.KeyLink(hostileKey), screen)
-		var shown string
-		if err := json.Unmarshal([]byte(p.Text("#value")), &shown); err != nil || shown != hostile {
-			t.Errorf("the hostile value is shown as %q, %v", p.Text("#value"), err)
-		}
-		checkPage(t, p, screen)
-	}
-}
-
-func checkPage(t *testing.T, p *browsertest.Page, screen browsertest.Screen) {
-	t.Helper()
-	if n := p.Overflow(); n > 0 {
-		t.Errorf("on %d pixels the page is %d too wide", screen.Width, n)
-	}
-	if got := p.Requests(); len(got) != 1 {
-		t.Errorf("the page asks for %q", got)
-	}
-	if got := p.Problems(); len(got) != 0 {
-		t.Errorf("the browser reports %q", got)
-	}
-	if title := browsertest.Evaluate[string](p, "document.title"); title != "polykv gossip: node-0" {
-		t.Errorf("a script has run: the title is %q", title)
-	}
-	if dark := p.Style("body", "background-color") != "rgb(255, 255, 255)"; dark != screen.Dark {
-		t.Errorf("dark: %v, want %v", dark, screen.Dark)
 	}
 }
 

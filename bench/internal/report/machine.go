@@ -34,6 +34,9 @@ func (r *Results) Describe(ctx context.Context, dir string) error {
 	} {
 		cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", m.module)
 		cmd.Dir = filepath.Join(dir, m.folder)
+		if m.folder != "." {
+			cmd.Env = append(os.Environ(), "GOWORK=off") // contestants are not of the workspace
+		}
 		out, err := cmd.Output()
 		if err != nil {
 			return fmt.Errorf("the version of %s: %w", m.module, err)

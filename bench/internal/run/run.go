@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -58,6 +59,7 @@ func (r *Runner) build(ctx context.Context, name string) ([]string, error) {
 		fmt.Fprintf(r.options.Log, "building the contestant %s\n", name)
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", program, ".")
 		cmd.Dir = filepath.Join(r.options.Dir, "contestants", name)
+		cmd.Env = append(os.Environ(), "GOWORK=off") // its versions are its own, not the workspace's
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("building the contestant %s: %w\n%s", name, err, out)
 		}

@@ -4,14 +4,12 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
-	"github.com/polykv/polykv/internal/browsertest"
 	"github.com/polykv/polykv/kv/multi"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 	"github.com/polykv/polykv/kv/multi/progress"
@@ -53,52 +51,6 @@ func full() fixed {
 			},
 		},
 		Problem: "no store is primary: " + hostile,
-	}
-}
-
-func TestPageInABrowser(t *testing.T) {
-	p := browsertest.Open(t)
-	server := httptest.NewServer(progress.Handler(full()))
-	t.Cleanup(server.Close)
-	for _, screen := range []browsertest.Screen{browsertest.Desktop, browsertest.Phone, browsertest.PhoneDark} {
-		p.Load(server.URL+"/", screen)
-		for selector, want := range map[string]string{
-			"#phase":        "mirroring One store is primary, and what is written to it is mirrored into the other one.",
-			"#primary":      "old",
-			"#mirror":       "new",
-			"#owner":        hostile + ", this process",
-			"#problem":      "no store is primary: " + hostile,
-			"figcaption":    "Keys waiting to be mirrored: now 99, at most 2500 in the last 3m18s",
-			"#verdict .bad": "150 of 10,000 keys differ.",
-			"caption":       "Keys that differ: the first 2",
-			"tbody code":    hostile,
-			`section[aria-labelledby=mirroring] tr:nth-child(2) td[data-label="Mirrored"]`: "12,345",
-			`section[aria-labelledby=mirroring] tr:nth-child(2) td[data-label="Oldest"]`:   "1m30s",
-			`section[aria-labelledby=records] tr:nth-child(2) td[data-label="Error"]`:      "permission denied",
-			`section[aria-labelledby=verify] tr td[data-label="old"]`:                      "2.0 KiB, 0123456789ab",
-			`section[aria-labelledby=verify] tr td[data-label="new"]`:                      "absent",
-		} {
-			if got := p.Text(selector); strings.TrimSpace(got) != want {
-				t.Errorf("%s shows %q, want %q", selector, got, want)
-			}
-		}
-		if got := p.Overflow(); got != 0 {
-			t.Errorf("on %+v the page is %d pixels too wide", screen, got)
-		}
-		if got := p.Problems(); len(got) != 0 {
-			t.Errorf("problems: %v", got)
-		}
-		if got := p.Requests(); len(got) != 1 {
-			t.Errorf("the page asks for more than itself: %v", got)
-		}
-		if got := browsertest.Evaluate[string](p, `document.title`); got != "polykv: mirroring and migration" {
-			t.Errorf("title %q", got)
-		}
-	}
-	if dir := os.Getenv("POLYKV_SCREENSHOTS"); dir != "" {
-		if err := os.WriteFile(dir+"/progress.png", p.Screenshot(), 0o600); err != nil {
-			t.Error(err)
-		}
 	}
 }
 
