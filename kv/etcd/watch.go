@@ -49,10 +49,14 @@ func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(dr
 				}
 				return s.wrap(ctx, err)
 			}
-			if now, err := s.history.observe(resp.Header, m, false); err != nil || now != gen {
+			// Field by field: a struct in etcd's client 3.6, a pointer in 3.7.
+			at := header{resp.Header.GetClusterId(), resp.Header.GetRevision()}
+			if now, err := s.history.observe(at, m, false); err != nil || now != gen {
 				return errHistoryChanged
 			}
-			emitEvents(resp.Events, gen, emit)
+			for _, ev := range resp.Events {
+				emitEvent(ev.Type == clientv3.EventTypeDelete, ev.Kv, gen, emit)
+			}
 		}
 	}
 }
@@ -90,14 +94,14 @@ func watchOptions(r driver.Range, from int64) []clientv3.OpOption {
 	return opts
 }
 
-func emitEvents(events []*mvccpb.Event, gen uint64, emit func(driver.Event)) {
-	for _, ev := range events {
-		if ev.Type == mvccpb.Event_DELETE {
-			emit(driver.Event{Type: driver.Delete, Entry: driver.Entry{Key: string(ev.Kv.Key), Generation: gen}})
-			continue
-		}
-		emit(driver.Event{Type: driver.Put, Entry: existing(ev.Kv, gen)})
+// emitEvent emits what an event tells. The type of events is another in each of
+// the etcd client's versions, that of what is in them is not.
+func emitEvent(deleted bool, kv *mvccpb.KeyValue, gen uint64, emit func(driver.Event)) {
+	if deleted {
+		emit(driver.Event{Type: driver.Delete, Entry: driver.Entry{Key: string(kv.Key), Generation: gen}})
+		return
 	}
+	emit(driver.Event{Type: driver.Put, Entry: existing(kv, gen)})
 }
 
 // watchError returns why a watch ended, if resp says that it did.
