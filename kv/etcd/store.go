@@ -37,6 +37,7 @@ type store struct {
 var (
 	_ driver.Store    = (*store)(nil)
 	_ driver.Resolver = (*store)(nil)
+	_ driver.Locator  = (*store)(nil)
 )
 
 // Open returns a store for cfg, or the reason why cfg is wrong. It reads the
