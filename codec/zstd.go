@@ -42,6 +42,7 @@ func newZstdFormat(limit int) (*zstdFormat, error) {
 		zstd.WithEncoderConcurrency(min(runtime.GOMAXPROCS(0), zstdMaxEncoders)),
 		zstd.WithWindowSize(zstdWindow),
 		zstd.WithLowerEncoderMem(true),
+		zstd.WithZeroFrames(true), // older versions would write nothing for an empty value
 	)
 	if err != nil {
 		return nil, err

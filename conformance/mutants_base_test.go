@@ -94,18 +94,6 @@ type brokenStore struct {
 	scan  func(ctx context.Context, req driver.ScanRequest) (driver.Page, error)
 	swap  func(ctx context.Context, s driver.Swap) (driver.Result, error)
 	watch func(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error
-
-	locate func(ctx context.Context, r driver.Range, from driver.Position) (driver.Position, error)
-}
-
-func (b *brokenStore) Locate(ctx context.Context, r driver.Range, from driver.Position) (driver.Position, error) {
-	if b.locate != nil {
-		return b.locate(ctx, r, from)
-	}
-	if l, ok := b.Store.(driver.Locator); ok {
-		return l.Locate(ctx, r, from)
-	}
-	return nil, driver.ErrNotSupported
 }
 
 func (b *brokenStore) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {

@@ -25,6 +25,7 @@ type ClientConfig struct {
 	RememberBytes     int           `yaml:"remember_bytes"`
 	RememberFor       time.Duration `yaml:"remember_for"`
 	ScanPage          int           `yaml:"scan_page"` // entries
+	ListPage          int           `yaml:"list_page"` // keys
 }
 
 // DefaultClientConfig returns the defaults, those of [kv.DefaultOptions] where
@@ -44,6 +45,7 @@ func DefaultClientConfig() ClientConfig {
 		RememberBytes:     o.RememberBytes,
 		RememberFor:       o.RememberFor,
 		ScanPage:          o.ScanPage,
+		ListPage:          o.ListPage,
 	}
 }
 
@@ -56,18 +58,19 @@ func (c *ClientConfig) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	number := func(field *int, name, usage string) {
 		fs.IntVar(field, prefix+name, *field, usage)
 	}
-	duration(&c.RetryTimeout, "retry-timeout", "how long a call is retried while the store can't be reached")
+	duration(&c.RetryTimeout, "retry-timeout", "how long a call is retried while the store can't be reached; then it fails as unavailable, or as indeterminate if a write may have arrived")
 	duration(&c.AttemptTimeout, "attempt-timeout", "how long one request may take before its answer counts as lost; 0: 3s, on Consul 8s")
-	duration(&c.ContentionTimeout, "contention-timeout", "how long a compare-and-swap goes on against other writers")
-	duration(&c.SlowCallback, "slow-callback", "how long a compare-and-swap callback may hold up others of its key")
-	number(&c.MaxAttempts, "max-attempts", "how often a compare-and-swap callback that asks for a retry is called")
-	duration(&c.MinBackoff, "min-backoff", "shortest pause before a retry")
-	duration(&c.MaxBackoff, "max-backoff", "longest pause before a retry")
-	number(&c.MaxValueSize, "max-value-size", "largest value in `bytes` if lower than the store's limit; 0: the store's limit")
-	number(&c.RememberEntries, "remember-entries", "entries remembered to save a read; negative: none")
-	number(&c.RememberBytes, "remember-bytes", "limit in `bytes` of the values remembered")
-	duration(&c.RememberFor, "remember-for", "how long an entry is remembered")
-	number(&c.ScanPage, "scan-page", "entries asked for at once when a prefix is read")
+	duration(&c.ContentionTimeout, "contention-timeout", "how long a compare-and-swap goes on against other writers of its key before it fails as a conflict, time in its callback left out")
+	duration(&c.SlowCallback, "slow-callback", "how long a compare-and-swap callback may hold up others of its key in this process; they go on without it, and it runs again")
+	number(&c.MaxAttempts, "max-attempts", "how often at most a compare-and-swap callback is called that fails and asks for a retry")
+	duration(&c.MinBackoff, "min-backoff", "shortest pause before a request is tried again; pauses grow from it to max-backoff, and are random in part")
+	duration(&c.MaxBackoff, "max-backoff", "longest pause before a request is tried again, of calls and of watches")
+	number(&c.MaxValueSize, "max-value-size", "largest value in `bytes`, encoded, if lower than the store's limit; 0: the store's limit")
+	number(&c.RememberEntries, "remember-entries", "how many entries are remembered so that a compare-and-swap needs no read before it; negative: none")
+	number(&c.RememberBytes, "remember-bytes", "limit in `bytes` of the values of the entries that are remembered")
+	duration(&c.RememberFor, "remember-for", "how long an entry is remembered so that a compare-and-swap needs no read before it")
+	number(&c.ScanPage, "scan-page", "how many entries are asked for at once when a prefix is read with its values")
+	number(&c.ListPage, "list-page", "how many keys are asked for at once when a prefix is listed; 0: scan-page")
 }
 
 // Validate reports the first field that has no meaning, as a [*FieldError].
@@ -100,5 +103,6 @@ func (c *ClientConfig) options() kv.Options {
 		RememberBytes:     c.RememberBytes,
 		RememberFor:       c.RememberFor,
 		ScanPage:          c.ScanPage,
+		ListPage:          c.ListPage,
 	}
 }

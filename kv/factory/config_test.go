@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,23 @@ func TestValidateNamesTheField(t *testing.T) {
 				t.Errorf("%T is no FieldError", err)
 			}
 		})
+	}
+}
+
+// Every option of the client that isn't wired by New has a field with its default.
+func TestClientConfigHasEveryOption(t *testing.T) {
+	options := reflect.ValueOf(kv.DefaultOptions())
+	fields := reflect.ValueOf(factory.DefaultClientConfig())
+	for i := range options.NumField() {
+		name := options.Type().Field(i).Name
+		switch name {
+		case "Backend", "Logger", "Observer", "AttemptTimeout": // AttemptTimeout's default is the driver's
+			continue
+		}
+		field := fields.FieldByName(name)
+		if !field.IsValid() || !field.Equal(options.Field(i)) {
+			t.Errorf("%s is %v, want %v", name, field, options.Field(i))
+		}
 	}
 }
 

@@ -13,7 +13,31 @@ import (
 // Add must not run at the same time as other methods; those may run
 // concurrently.
 type Drivers struct {
-	list []Driver // sorted by name, never modified in place
+	list   []Driver // sorted by name, never modified in place
+	single bool     // without the backend "multi"
+}
+
+// Only returns a set of those drivers of d that are named, for a program that
+// wants no more: its configurations have no flags and no sections of others.
+// The backend "multi", which is two stores, stays if it is named too. It fails
+// on a name that d doesn't have, and lists those that it has.
+//
+//	drivers, err := factory.Builtin().Only("etcd", "inmemory")
+func (d Drivers) Only(names ...string) (Drivers, error) {
+	only := Drivers{single: d.single || !slices.Contains(names, multiBackend)}
+	for _, name := range names {
+		if name == multiBackend && !d.single {
+			continue
+		}
+		driver, err := d.lookup(name)
+		if err != nil {
+			return Drivers{}, fmt.Errorf("factory: Only: %w", err)
+		}
+		if i, found := only.search(name); !found {
+			only.list = slices.Insert(only.list, i, driver)
+		}
+	}
+	return only, nil
 }
 
 // Add adds d. It fails on a name that is already there, in which case the

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
+
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/factory"
@@ -43,6 +45,75 @@ func TestAddRefuses(t *testing.T) {
 			t.Errorf("a driver named %q was added", name)
 		}
 	}
+}
+
+func TestOnly(t *testing.T) {
+	drivers, err := withBolt().Only("inmemory", "bolt", "bolt")
+	if err != nil || !slices.Equal(drivers.Names(), []string{"bolt", "inmemory"}) {
+		t.Fatalf("%v, %v", drivers, err)
+	}
+	cfg := drivers.NewConfig()
+	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	cfg.RegisterFlags(fs, "")
+	usage := fs.FlagUsages()
+	for _, gone := range []string{"--etcd.", "--consul.", "--memberlist.", "--multi.", "multi"} {
+		if strings.Contains(usage, gone) {
+			t.Errorf("%s is still in the flags", gone)
+		}
+	}
+	for _, left := range []string{"--backend ", "--prefix ", "--client.retry-timeout ", "--bolt.path ", "--inmemory.name "} {
+		if !strings.Contains(usage, left) {
+			t.Errorf("%s is missing in the flags", left)
+		}
+	}
+	for _, section := range []string{"etcd: {}", "multi: {}"} {
+		wantError(t, cfg.Load(strings.NewReader(section)), "unknown field; known here: backend, bolt, client, inmemory, prefix")
+	}
+	if text := cfg.String(); strings.Contains(text, "etcd") || strings.Contains(text, "multi") {
+		t.Errorf("it is printed as %s", text)
+	}
+	for _, name := range []string{"etcd", "multi"} {
+		if cfg.Section(name) != nil {
+			t.Errorf("there is still a section %s", name)
+		}
+		cfg.Backend = name
+		wantError(t, cfg.Validate(), `backend: unknown backend "`+name+`"; choose one of: bolt, inmemory`)
+	}
+	t.Setenv("TEST_ETCD_PASSWORD", "x") // another program's, then
+	if err := cfg.LoadEnv("TEST_"); err != nil {
+		t.Error(err)
+	}
+	cfg.Backend, cfg.InMemory.Name = "inmemory", t.Name()
+	client, err := factory.New(t.Context(), cfg, codec.String{}, factory.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	mustPut(t, client, "a", "1")
+}
+
+func TestOnlyWithMulti(t *testing.T) {
+	drivers, err := withBolt().Only("multi", "bolt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := drivers.NewConfig()
+	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	cfg.RegisterFlags(fs, "")
+	if fs.Lookup("multi.primary.bolt.path") == nil || fs.Lookup("multi.primary.etcd.endpoints") != nil {
+		t.Error("the flags of two stores are not those of the driver that is left")
+	}
+	if err := cfg.Load(strings.NewReader("multi: {secondary: {backend: bolt}}")); err != nil || cfg.Multi.Secondary.Backend != "bolt" {
+		t.Error(err)
+	}
+	less, err := drivers.Only("bolt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = less.Only("bolt", "multi")
+	wantError(t, err, `factory: Only: unknown backend "multi"; choose one of: bolt`)
+	_, err = drivers.Only("etdc")
+	wantError(t, err, `factory: Only: unknown backend "etdc"; choose one of: bolt`)
 }
 
 func TestACopyOfDriversIsASetOfItsOwn(t *testing.T) {

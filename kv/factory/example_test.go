@@ -2,7 +2,9 @@ package factory_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -47,6 +49,46 @@ func ExampleConfig_Load() {
 	// Output:
 	// line 3: etcd.dial_timeout: "soon" is not a duration; write it like 500ms, 10s or 1m30s
 	// line 1: bakend: unknown field, did you mean "backend"?; known here: backend, client, consul, etcd, inmemory, memberlist, multi, prefix
+}
+
+// What the environment says wins over the file, and yields to flags.
+func ExampleConfig_LoadEnv() {
+	os.Setenv("SHOP_ETCD_ENDPOINTS", "etcd-1:2379,etcd-2:2379")
+	defer os.Unsetenv("SHOP_ETCD_ENDPOINTS")
+	cfg := factory.NewConfig()
+	if err := cfg.Load(strings.NewReader("backend: etcd\netcd: {endpoints: [127.0.0.1:2379]}\n")); err != nil {
+		panic(err)
+	}
+	fmt.Println(cfg.LoadEnv("SHOP_"), cfg.Etcd.Endpoints)
+	// Output: <nil> [etcd-1:2379 etcd-2:2379]
+}
+
+// A program whose flags are those of the standard library.
+func ExampleConfig_RegisterFlagsStd() {
+	cfg := factory.NewConfig()
+	flags := flag.NewFlagSet("program", flag.ContinueOnError)
+	cfg.RegisterFlagsStd(flags, "kv.")
+	fmt.Println(flags.Parse([]string{"-kv.backend=etcd", "-kv.etcd.serializable-reads"}), cfg.Backend, cfg.Etcd.SerializableReads)
+	// Output: <nil> etcd true
+}
+
+// A program that has one backend to offer, and one for its tests.
+func ExampleDrivers_Only() {
+	drivers, err := factory.Builtin().Only("etcd", "inmemory")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(drivers)
+	fmt.Println(drivers.NewConfig().Load(strings.NewReader("consul: {}\n")))
+	// Output:
+	// etcd, inmemory
+	// line 1: consul: unknown field; known here: backend, client, etcd, inmemory, prefix
+}
+
+func ExampleDecode() {
+	cfg, err := factory.Decode([]byte(`{"backend": "inmemory", "prefix": "shop/"}`))
+	fmt.Println(cfg.Backend, cfg.Prefix, err)
+	// Output: inmemory shop/ <nil>
 }
 
 // A driver of somebody else's joins.

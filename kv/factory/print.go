@@ -6,23 +6,27 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"reflect"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// MarshalYAML implements yaml.Marshaler: every field of every driver, secrets
-// as <redacted>.
+// MarshalYAML implements the yaml.Marshaler of every library: every field of
+// every driver, secrets as <redacted>.
 func (c Config) MarshalYAML() (any, error) {
-	mapping := &yaml.Node{Kind: yaml.MappingNode}
-	for _, e := range c.entries() {
-		key, value := &yaml.Node{}, &yaml.Node{}
-		key.SetString(e.name)
-		if err := value.Encode(e.value); err != nil {
-			return nil, fmt.Errorf("%s: %w", e.name, err)
-		}
-		mapping.Content = append(mapping.Content, key, value)
+	// A struct, since every library knows structs and keeps the order of their fields.
+	var types []reflect.StructField
+	entries := c.entries()
+	for i, e := range entries {
+		types = append(types, reflect.StructField{
+			Name: fmt.Sprintf("F%d", i), Type: reflect.TypeOf(e.value), Tag: reflect.StructTag(fmt.Sprintf("yaml:%q", e.name)),
+		})
 	}
-	return mapping, nil
+	all := reflect.New(reflect.StructOf(types)).Elem()
+	for i, e := range entries {
+		all.Field(i).Set(reflect.ValueOf(e.value))
+	}
+	return all.Interface(), nil
 }
 
 // MarshalJSON implements json.Marshaler, with the names, the values and the

@@ -3,9 +3,11 @@ package factory_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/config"
@@ -26,6 +28,9 @@ type boltConfig struct {
 	Labels  map[string]bucket `yaml:"labels"`
 	TLS     *boltTLS          `yaml:"tls"`
 	Tree    *tree             `yaml:"tree"`
+	Self    selfDecoded       `yaml:"self"`
+	Fill    float64           `yaml:"fill"`
+	Mask    mask              `yaml:"mask"`
 	Common  `yaml:",inline"`
 	Ignored string `yaml:"-"`
 }
@@ -33,6 +38,25 @@ type boltConfig struct {
 type bucket struct {
 	Name string  `yaml:"name"`
 	Fill float64 `yaml:"fill"`
+}
+
+// mask is a flag of a type of its own.
+type mask struct{ text string }
+
+func (m *mask) Set(string) error { return errors.New("it must be a mask") }
+func (m *mask) String() string   { return m.text }
+func (m *mask) Type() string     { return "mask" }
+
+// selfDecoded decodes itself.
+type selfDecoded struct{ text string }
+
+func (s *selfDecoded) UnmarshalYAML(node *yaml.Node) error {
+	var fields struct {
+		At []any `yaml:"at"`
+	}
+	err := node.Decode(&fields)
+	s.text = fmt.Sprint(fields.At)
+	return err
 }
 
 type boltTLS struct {
@@ -56,6 +80,8 @@ func (c *boltConfig) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	fs.DurationVar(&c.Wait, prefix+"wait", c.Wait, "how long to wait for the lock")
 	fs.BoolVar(&c.Sync, prefix+"sync", c.Sync, "write through")
 	fs.StringSliceVar(&c.Hosts, prefix+"hosts", c.Hosts, "names")
+	fs.Float64Var(&c.Fill, prefix+"fill", c.Fill, "how full pages may be")
+	fs.Var(&c.Mask, prefix+"mask", "the mask")
 	fs.Var(&c.Key, prefix+"key", "the secret")
 }
 

@@ -67,6 +67,8 @@ func TestYAMLMistakesHaveTheirLineAndField(t *testing.T) {
 		{"unknown field in a list", "bolt:\n  buckets:\n  - name: a\n  - nam: b", `line 4: bolt.buckets[1].nam: unknown field, did you mean "name"?`},
 		{"unknown field in a map", "bolt:\n  labels:\n    x: {nam: b}", `line 3: bolt.labels.x.nam: unknown field`},
 		{"unknown field behind a pointer", "bolt:\n  tls:\n    cert: b", `line 3: bolt.tls.cert: unknown field`},
+		{"a broken number", "client: {max_attempts: 1.5}", `line 1: client.max_attempts: "1.5" is not a whole number`},
+		{"no number", "client: {max_attempts: .nan}", `line 1: client.max_attempts: ".nan" is not a whole number`},
 		{"an ignored field", "bolt: {ignored: x}", `line 1: bolt.ignored: unknown field`},
 		{"wrong duration", "client:\n  max_attempts: 1\n  retry_timeout: 5 parsecs", `line 3: client.retry_timeout: "5 parsecs" is not a duration; write it like 500ms, 10s or 1m30s`},
 		{"duration without unit", "bolt: {wait: 5}", `line 1: bolt.wait: "5" is not a duration`},
