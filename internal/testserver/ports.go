@@ -49,6 +49,25 @@ func reservePorts(n int) (*portBlock, error) {
 	return nil, fmt.Errorf("no %d free ports together between %d and %d on %s", n, firstPort, lastPort, host)
 }
 
+// listenReserved claims a block and listens on a port of it, which stays the listener's own when it is closed for a while.
+// It doesn't look first whether a port is free: somebody could take it in between.
+func listenReserved() (*portBlock, net.Listener, error) {
+	for {
+		block, err := reservePorts(0)
+		if err != nil {
+			return nil, nil, err
+		}
+		base := block.claim.Addr().(*net.TCPAddr).Port
+		for port := base + 1; port < base+blockSize; port++ {
+			if l, err := net.Listen("tcp", address(port)); err == nil {
+				block.ports = []int{port}
+				return block, l, nil
+			}
+		}
+		block.release()
+	}
+}
+
 // portFree looks at UDP as well, since Consul's gossip uses both.
 func portFree(port int) bool {
 	l, err := net.Listen("tcp", address(port))

@@ -50,17 +50,14 @@ type ProxyStats struct {
 
 // NewProxy starts a proxy in front of an address ("127.0.0.1:2379"); it passes everything.
 func NewProxy(target string) (*Proxy, error) {
-	ports, err := reservePorts(1)
+	ports, listener, err := listenReserved()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("testserver: proxy: %w", err)
 	}
 	p := &Proxy{target: target, ports: ports, changed: make(chan struct{}), conns: map[*proxyConn]struct{}{}}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.listen(); err != nil {
-		ports.release()
-		return nil, err
-	}
+	p.accept(listener)
 	return p, nil
 }
 
@@ -115,7 +112,12 @@ func (p *Proxy) Heal() error {
 	if p.listener != nil || p.closed {
 		return nil
 	}
-	return p.listen()
+	listener, err := net.Listen("tcp", p.Addr())
+	if err != nil {
+		return fmt.Errorf("testserver: proxy: %w", err)
+	}
+	p.accept(listener)
+	return nil
 }
 
 // Close ends the proxy and its connections.
@@ -147,12 +149,8 @@ func (p *Proxy) set(mode proxyMode) {
 	}
 }
 
-// listen is called with mu held.
-func (p *Proxy) listen() error {
-	l, err := net.Listen("tcp", p.Addr())
-	if err != nil {
-		return fmt.Errorf("testserver: proxy: %w", err)
-	}
+// accept is called with mu held.
+func (p *Proxy) accept(l net.Listener) {
 	p.listener = l
 	p.wg.Go(func() {
 		for {
@@ -164,7 +162,6 @@ func (p *Proxy) listen() error {
 			p.wg.Go(func() { p.serve(conn) })
 		}
 	})
-	return nil
 }
 
 // A proxyConn is a client's connection and the one to the server that belongs to it.
