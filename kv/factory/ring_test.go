@@ -38,7 +38,7 @@ func register(ctx context.Context, client kv.Client, self Instance) error {
 
 // README's ring keeps every update on every store, gossip included: its entries merge.
 func TestRingKeepsEveryUpdate(t *testing.T) {
-	const clients, updates = 3, 200
+	const clients, updates = 3, 50
 	for _, backend := range []string{"inmemory", "memberlist"} {
 		t.Run(backend, func(t *testing.T) {
 			opened := make([]kv.Client, clients)
