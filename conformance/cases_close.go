@@ -45,11 +45,11 @@ func (t *trial) everyCall(c kv.Client) map[string]func() error {
 			return kv.Watch(t.ctx(), c, kv.KeyRange("k"), func(kv.Event) bool { return false })
 		},
 		Ping:    func() error { return kv.Ping(t.ctx(), c) },
-		Guarded: func() error { return tryGuarded(t, c, nil) },
+		Guarded: func() error { return tryGuarded(t, c) },
 		Versioned: func() error {
 			v, err := kv.Versioned(c)
 			if err == nil {
-				_, _, err = v.GetVersion(t.ctx(), "k", nil)
+				_, _, err = v.GetVersion(t.ctx(), "k")
 			}
 			return err
 		},

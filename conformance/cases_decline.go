@@ -89,7 +89,7 @@ func (t *trial) unchanged(c kv.Client, key string) func() {
 	if !t.has(Versioned) {
 		return func() {}
 	}
-	value, version, err := t.versions(c).GetVersion(t.ctx(), key, nil)
+	value, version, err := t.versions(c).GetVersion(t.ctx(), key)
 	t.ok(err, "GetVersion")
 	return func() {
 		t.Helper()

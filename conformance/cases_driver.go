@@ -170,11 +170,11 @@ func driverOutcomes(t *trial) {
 	told(t.swap(a, driver.Swap{Key: "k", Prev: first, Remove: true}, driver.Conflict), second)
 	if t.has(Guarded) {
 		g := t.set(b, "guard", []byte("on"))
-		holds, broken := &driver.Guard{Key: "guard", Version: g.Version}, &driver.Guard{Key: "guard", Version: g.Version + 1000}
-		t.swap(a, driver.Swap{Key: "k", Prev: first, Value: []byte("late"), Guard: broken}, driver.GuardBroken)
-		t.swap(a, driver.Swap{Key: "k", Prev: second, Value: []byte("late"), Guard: broken}, driver.GuardBroken)
-		t.swap(a, driver.Swap{Key: "k", Prev: first, Value: []byte("late"), Guard: holds}, driver.Conflict)
-		told(t.swap(a, driver.Swap{Key: "k", Prev: second, Value: []byte("3"), Guard: holds}, driver.Applied), t.entry(b, "k"))
+		holds, broken := []driver.Guard{{Key: "guard", Version: g.Version}}, []driver.Guard{{Key: "guard", Version: g.Version + 1000}}
+		t.swap(a, driver.Swap{Key: "k", Prev: first, Value: []byte("late"), Guards: broken}, driver.GuardBroken)
+		t.swap(a, driver.Swap{Key: "k", Prev: second, Value: []byte("late"), Guards: broken}, driver.GuardBroken)
+		t.swap(a, driver.Swap{Key: "k", Prev: first, Value: []byte("late"), Guards: holds}, driver.Conflict)
+		told(t.swap(a, driver.Swap{Key: "k", Prev: second, Value: []byte("3"), Guards: holds}, driver.Applied), t.entry(b, "k"))
 		second = t.entry(b, "k")
 	}
 	told(t.swap(b, driver.Swap{Key: "k", Prev: second, Remove: true}, driver.Applied), absent)

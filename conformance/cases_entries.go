@@ -54,7 +54,7 @@ func entriesCurrent(t *trial) {
 		n := 0
 		for entry, err := range kv.Entries(t.ctx(), b, "") {
 			t.ok(err, "Entries")
-			_, version, err := versions.GetVersion(t.ctx(), "k", nil)
+			_, version, err := versions.GetVersion(t.ctx(), "k")
 			t.ok(err, "GetVersion")
 			if n++; entry.Value != value || entry.Version != version {
 				t.Fatalf("Entries yields %s at version %d, want %q at %d", show(entry.Value), entry.Version, value, version)

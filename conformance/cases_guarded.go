@@ -18,6 +18,9 @@ func guardedCases() []testCase {
 		{"Guarded", "same-bytes", "a guard is broken by a write of the same bytes, and by delete and re-create", needGuarded | needVersioned, guardSameBytes},
 		{"Guarded", "decline", "a decision not to write counts only while the guard holds", needGuarded | needVersioned, guardedDecline},
 		{"Guarded", "turns", "of writers with guards of different times, those of the past write nothing", needGuarded | needVersioned, guardedTurns},
+		{"Guarded", "several", "several guards are one condition: in whatever order, each of them that is broken fences", needGuarded | needVersioned | needLimits, guardsSeveral},
+		{"Guarded", "several-meanwhile", "any of several guards that breaks between the callback and the swap fences it", needGuarded | needVersioned | needLimits, guardsBrokenMeanwhile},
+		{"Guarded", "too-many", "more guards than Limits says are refused with ErrNotSupported, before any I/O", needGuarded | needVersioned | needLimits, guardsTooMany},
 		{"Guarded", "reserved", "a guard may be a reserved key, and must be a valid one", needGuarded | needVersioned | needRaw, guardKeys},
 		{"Guarded", "too-large", "a guarded value is held to the limit for those", needGuarded | needVersioned | needLimits, guardedTooLarge},
 	}
@@ -32,26 +35,26 @@ func (t *trial) guarded(c kv.Client) kv.GuardedClient {
 }
 
 // tryGuarded makes one guarded read. Whether a store has guards shows only
-// under one that is not nil.
-func tryGuarded(t *trial, c kv.Client, guard *kv.Guard) error {
+// under one.
+func tryGuarded(t *trial, c kv.Client, guards ...kv.Guard) error {
 	g, err := kv.Guarded(c)
 	if err == nil {
-		_, err = g.GetGuarded(t.ctx(), "k", guard)
+		_, err = g.GetGuarded(t.ctx(), "k", guards...)
 	}
 	return err
 }
 
 // guardOn returns a guard that holds until key is written.
-func (t *trial) guardOn(c kv.Client, key string) *kv.Guard {
+func (t *trial) guardOn(c kv.Client, key string) kv.Guard {
 	t.Helper()
 	v, err := kv.Versioned(c)
 	t.ok(err, "Versioned")
-	_, version, err := v.GetVersion(t.ctx(), key, nil)
+	_, version, err := v.GetVersion(t.ctx(), key)
 	t.ok(err, "GetVersion of %q", key)
 	if version == 0 {
 		t.Fatalf("the guard %q is at version 0", key)
 	}
-	return &kv.Guard{Key: key, Version: version}
+	return kv.Guard{Key: key, Version: version}
 }
 
 func write(value any) func(any) (any, bool, error) {
@@ -61,25 +64,25 @@ func write(value any) func(any) (any, bool, error) {
 func guardHolds(t *trial) {
 	a, b := t.open(), t.open()
 	t.put(a, "guard", "on")
-	for _, guard := range []*kv.Guard{t.guardOn(b, "guard"), nil} {
+	for _, guards := range [][]kv.Guard{{t.guardOn(b, "guard")}, nil} {
 		g := t.guarded(b)
-		t.ok(g.CASGuarded(t.ctx(), "k", guard, write("created")), "CASGuarded of an absent key")
+		t.ok(g.CASGuarded(t.ctx(), "k", write("created"), guards...), "CASGuarded of an absent key")
 		t.wantGet(a, "k", "created")
-		t.ok(g.CASGuarded(t.ctx(), "k", guard, write("changed")), "CASGuarded")
-		value, err := g.GetGuarded(t.ctx(), "k", guard)
+		t.ok(g.CASGuarded(t.ctx(), "k", write("changed"), guards...), "CASGuarded")
+		value, err := g.GetGuarded(t.ctx(), "k", guards...)
 		t.ok(err, "GetGuarded")
 		if value != "changed" {
 			t.Fatalf("GetGuarded returned %s", show(value))
 		}
 		t.put(a, "k", "theirs")
-		t.ok(g.CASGuarded(t.ctx(), "k", guard, func(in any) (any, bool, error) { return fmt.Sprint(in) + "!", false, nil }), "CASGuarded")
+		t.ok(g.CASGuarded(t.ctx(), "k", func(in any) (any, bool, error) { return fmt.Sprint(in) + "!", false, nil }, guards...), "CASGuarded")
 		t.wantGet(a, "k", "theirs!")
-		t.ok(g.CASGuarded(t.ctx(), "k", guard, takeAway), "CASGuarded with kv.Remove")
+		t.ok(g.CASGuarded(t.ctx(), "k", takeAway, guards...), "CASGuarded with kv.Remove")
 		t.put(a, "k", "again")
-		t.ok(g.DeleteGuarded(t.ctx(), "k", guard), "DeleteGuarded")
-		t.ok(g.DeleteGuarded(t.ctx(), "k", guard), "DeleteGuarded of an absent key")
+		t.ok(g.DeleteGuarded(t.ctx(), "k", guards...), "DeleteGuarded")
+		t.ok(g.DeleteGuarded(t.ctx(), "k", guards...), "DeleteGuarded of an absent key")
 		t.wantGet(a, "k", nil)
-		value, err = g.GetGuarded(t.ctx(), "k", guard)
+		value, err = g.GetGuarded(t.ctx(), "k", guards...)
 		if t.ok(err, "GetGuarded"); value != nil {
 			t.Fatalf("GetGuarded of an absent key returned %s", show(value))
 		}
@@ -88,16 +91,16 @@ func guardHolds(t *trial) {
 
 // wantFenced wants every guarded operation to fail, and the keys "k" and
 // "absent" to stay as they are.
-func (t *trial) wantFenced(c kv.Client, guard *kv.Guard, why string) {
+func (t *trial) wantFenced(c kv.Client, why string, guards ...kv.Guard) {
 	t.Helper()
 	g := t.guarded(c)
 	for _, key := range []string{"k", "absent"} {
 		before := t.get(c, key)
-		_, err := g.GetGuarded(t.ctx(), key, guard)
+		_, err := g.GetGuarded(t.ctx(), key, guards...)
 		t.wantErr(err, "GetGuarded under "+why, kv.ErrFenced)
-		t.wantErr(g.CASGuarded(t.ctx(), key, guard, write("fenced")), "CASGuarded under "+why, kv.ErrFenced)
-		t.wantErr(g.CASGuarded(t.ctx(), key, guard, takeAway), "CASGuarded with kv.Remove under "+why, kv.ErrFenced)
-		t.wantErr(g.DeleteGuarded(t.ctx(), key, guard), "DeleteGuarded under "+why, kv.ErrFenced)
+		t.wantErr(g.CASGuarded(t.ctx(), key, write("fenced"), guards...), "CASGuarded under "+why, kv.ErrFenced)
+		t.wantErr(g.CASGuarded(t.ctx(), key, takeAway, guards...), "CASGuarded with kv.Remove under "+why, kv.ErrFenced)
+		t.wantErr(g.DeleteGuarded(t.ctx(), key, guards...), "DeleteGuarded under "+why, kv.ErrFenced)
 		t.wantGet(c, key, before)
 	}
 }
@@ -107,15 +110,15 @@ func guardBroken(t *trial) {
 	t.put(a, "k", "v")
 	t.put(a, "guard", "on")
 	guard := t.guardOn(b, "guard")
-	t.ok(t.guarded(b).CASGuarded(t.ctx(), "k", guard, write("v")), "CASGuarded")
+	t.ok(t.guarded(b).CASGuarded(t.ctx(), "k", write("v"), guard), "CASGuarded")
 	t.put(a, "guard", "off")
-	t.wantFenced(b, guard, "a guard that was changed")
-	t.wantFenced(a, guard, "a guard that was changed")
+	t.wantFenced(b, "a guard that was changed", guard)
+	t.wantFenced(a, "a guard that was changed", guard)
 	guard = t.guardOn(b, "guard")
 	t.delete(a, "guard")
-	t.wantFenced(b, guard, "a guard that was deleted")
-	t.wantFenced(b, &kv.Guard{Key: "never", Version: 1}, "a guard that never was")
-	t.wantFenced(b, &kv.Guard{Key: "never"}, "a guard at version 0")
+	t.wantFenced(b, "a guard that was deleted", guard)
+	t.wantFenced(b, "a guard that never was", kv.Guard{Key: "never", Version: 1})
+	t.wantFenced(b, "a guard at version 0", kv.Guard{Key: "never"})
 	t.wantGet(a, "k", "v")
 	t.wantGet(a, "absent", nil)
 }
@@ -134,12 +137,12 @@ func guardBrokenMeanwhile(t *trial) {
 			t.put(a, "guard", "on")
 			guard := t.guardOn(b, "guard")
 			calls := 0
-			err := t.guarded(b).CASGuarded(t.ctx(), key, guard, func(any) (any, bool, error) {
+			err := t.guarded(b).CASGuarded(t.ctx(), key, func(any) (any, bool, error) {
 				if calls++; calls == 1 {
 					t.put(a, "guard", "off")
 				}
 				return out, false, nil
-			})
+			}, guard)
 			t.wantErr(err, "CASGuarded whose guard broke in its callback", kv.ErrFenced)
 			t.wantGet(a, key, before)
 		}
@@ -147,11 +150,11 @@ func guardBrokenMeanwhile(t *trial) {
 	// A broken guard takes precedence over a conflict, which would call again.
 	t.put(a, "guard", "on")
 	guard := t.guardOn(b, "guard")
-	err := t.guarded(b).CASGuarded(t.ctx(), "k", guard, func(any) (any, bool, error) {
+	err := t.guarded(b).CASGuarded(t.ctx(), "k", func(any) (any, bool, error) {
 		t.put(a, "k", "theirs")
 		t.put(a, "guard", "off")
 		return "mine", false, nil
-	})
+	}, guard)
 	t.wantErr(err, "CASGuarded that was overtaken and fenced", kv.ErrFenced)
 	t.wantGet(a, "k", "theirs")
 }
@@ -163,11 +166,11 @@ func guardSameBytes(t *trial) {
 	guard := t.guardOn(b, "guard")
 	t.put(a, "guard", "off")
 	t.put(a, "guard", "on")
-	t.wantFenced(b, guard, "a guard that was changed and changed back")
+	t.wantFenced(b, "a guard that was changed and changed back", guard)
 	guard = t.guardOn(b, "guard")
 	t.delete(a, "guard")
 	t.put(a, "guard", "on")
-	t.wantFenced(b, guard, "a guard that was deleted and created again")
+	t.wantFenced(b, "a guard that was deleted and created again", guard)
 }
 
 func guardedDecline(t *trial) {
@@ -177,12 +180,12 @@ func guardedDecline(t *trial) {
 	guard := t.guardOn(b, "guard")
 	g := t.guarded(b)
 	decline := func(any) (any, bool, error) { return nil, false, nil }
-	t.ok(g.CASGuarded(t.ctx(), "k", guard, decline), "CASGuarded that declines")
+	t.ok(g.CASGuarded(t.ctx(), "k", decline, guard), "CASGuarded that declines")
 	t.put(b, "k", "w") // what b may remember is newer than the guard
 	t.put(a, "guard", "off")
-	t.wantErr(g.CASGuarded(t.ctx(), "k", guard, decline), "CASGuarded that declines under a broken guard", kv.ErrFenced)
+	t.wantErr(g.CASGuarded(t.ctx(), "k", decline, guard), "CASGuarded that declines under a broken guard", kv.ErrFenced)
 	refuse := func(any) (any, bool, error) { return nil, false, errPicky }
-	t.wantErr(g.CASGuarded(t.ctx(), "k", guard, refuse), "CASGuarded that fails under a broken guard", kv.ErrFenced)
+	t.wantErr(g.CASGuarded(t.ctx(), "k", refuse, guard), "CASGuarded that fails under a broken guard", kv.ErrFenced)
 }
 
 // guardedTurns has many write one key under a guard that somebody turns: a
@@ -216,12 +219,12 @@ func guardedTurns(t *trial) {
 				continue // turned meanwhile: whose version is it?
 			}
 			late := i == 0
-			err := t.guarded(clients[i]).CASGuarded(t.ctx(), "k", guard, func(any) (any, bool, error) {
+			err := t.guarded(clients[i]).CASGuarded(t.ctx(), "k", func(any) (any, bool, error) {
 				for late && turn.Load() <= int64(number(began)) && turn.Load() < turns {
 					runtime.Gosched()
 				}
 				return began, false, nil
-			})
+			}, guard)
 			if err != nil || late && number(began) < turns {
 				t.wantErr(err, "CASGuarded of an earlier turn", kv.ErrFenced)
 			}
@@ -236,18 +239,18 @@ func guardKeys(t *trial) {
 	t.put(raw, ".polykv/guard", []byte("on"))
 	guard := t.guardOn(raw, ".polykv/guard")
 	g := t.guarded(c)
-	t.ok(g.CASGuarded(t.ctx(), "k", guard, write("v")), "CASGuarded under a reserved guard")
+	t.ok(g.CASGuarded(t.ctx(), "k", write("v"), guard), "CASGuarded under a reserved guard")
 	t.put(raw, ".polykv/guard", []byte("off"))
-	t.wantFenced(c, guard, "a reserved guard that was changed")
+	t.wantFenced(c, "a reserved guard that was changed", guard)
 	for _, key := range []string{"", "/guard", "a//b", "guard/"} {
-		bad := &kv.Guard{Key: key, Version: 1}
-		t.wantErr(g.CASGuarded(t.ctx(), "k", bad, write("w")), "CASGuarded under the guard "+show(key), kv.ErrInvalidKey)
+		bad := kv.Guard{Key: key, Version: 1}
+		t.wantErr(g.CASGuarded(t.ctx(), "k", write("w"), bad), "CASGuarded under the guard "+show(key), kv.ErrInvalidKey)
 	}
 	for _, key := range []string{"", "a//b", ".polykv/x"} {
-		_, err := g.GetGuarded(t.ctx(), key, nil)
+		_, err := g.GetGuarded(t.ctx(), key)
 		t.wantErr(err, "GetGuarded of "+show(key), kv.ErrInvalidKey)
-		t.wantErr(g.CASGuarded(t.ctx(), key, nil, write("w")), "CASGuarded of "+show(key), kv.ErrInvalidKey)
-		t.wantErr(g.DeleteGuarded(t.ctx(), key, nil), "DeleteGuarded of "+show(key), kv.ErrInvalidKey)
+		t.wantErr(g.CASGuarded(t.ctx(), key, write("w")), "CASGuarded of "+show(key), kv.ErrInvalidKey)
+		t.wantErr(g.DeleteGuarded(t.ctx(), key), "DeleteGuarded of "+show(key), kv.ErrInvalidKey)
 	}
 	t.wantGet(c, "k", "v")
 }
@@ -264,8 +267,8 @@ func guardedTooLarge(t *trial) {
 	}
 	g := t.guarded(c)
 	largest := strings.Repeat("x", limits.GuardedValue)
-	t.ok(g.CASGuarded(t.ctx(), "k", guard, write(largest)), "CASGuarded of a value of the limit")
+	t.ok(g.CASGuarded(t.ctx(), "k", write(largest), guard), "CASGuarded of a value of the limit")
 	t.wantGet(c, "k", largest)
-	t.wantErr(g.CASGuarded(t.ctx(), "k", guard, write(largest+"x")), "CASGuarded of a value over the limit", kv.ErrTooLarge)
+	t.wantErr(g.CASGuarded(t.ctx(), "k", write(largest+"x"), guard), "CASGuarded of a value over the limit", kv.ErrTooLarge)
 	t.wantGet(c, "k", largest)
 }

@@ -203,10 +203,10 @@ func lostSwapVersion(t *trial) {
 		if prev != nil {
 			t.put(other, "k", prev)
 		}
-		_, version, err := t.versions(other).GetVersion(t.ctx(), "k", nil)
+		_, version, err := t.versions(other).GetVersion(t.ctx(), "k")
 		t.ok(err, "GetVersion")
 		loseNext(line, t.is(other, "k", "mine"), func() {})
-		told, err := t.versions(c).SwapVersion(t.ctx(), "k", version, "mine", nil)
+		told, err := t.versions(c).SwapVersion(t.ctx(), "k", version, "mine")
 		t.wantOnce(err, "a SwapVersion")
 		if err == nil {
 			t.wantVersion(other, "k", "mine", told)
@@ -222,7 +222,7 @@ func lostGuarded(t *trial) {
 	t.put(other, "guard", "on")
 	guard := t.guardOn(c, "guard")
 	loseNext(line, t.is(other, "k", "mine"), func() { t.put(other, "guard", "off") })
-	t.wantOnce(t.guarded(c).CASGuarded(t.ctx(), "k", guard, write("mine")), "a CASGuarded")
+	t.wantOnce(t.guarded(c).CASGuarded(t.ctx(), "k", write("mine"), guard), "a CASGuarded")
 	t.wantGet(other, "k", "mine")
 
 	for _, theirs := range []string{"", "theirs"} { // what else is written meanwhile
@@ -242,7 +242,7 @@ func lostGuarded(t *trial) {
 			carryOut()
 			return true
 		})
-		err := t.guarded(c).CASGuarded(t.ctx(), "k", guard, write("late"))
+		err := t.guarded(c).CASGuarded(t.ctx(), "k", write("late"), guard)
 		if !errors.Is(err, kv.ErrFenced) {
 			t.wantErr(err, "a CASGuarded that was lost and fenced", kv.ErrIndeterminate)
 		}

@@ -31,7 +31,7 @@ func (t *trial) versions(c kv.Client) kv.VersionedClient {
 // wantVersion wants a value at a version.
 func (t *trial) wantVersion(c kv.Client, key string, value any, version kv.Version) {
 	t.Helper()
-	got, at, err := t.versions(c).GetVersion(t.ctx(), key, nil)
+	got, at, err := t.versions(c).GetVersion(t.ctx(), key)
 	t.ok(err, "GetVersion of %q", key)
 	if got != value || at != version {
 		t.Fatalf("GetVersion of %q returned %s at %d, want %s at %d", key, show(got), at, show(value), version)
@@ -44,13 +44,13 @@ func swapVersion(t *trial) {
 	t.wantVersion(b, "k", nil, 0)
 	swap := func(prev kv.Version, value any) kv.Version {
 		t.Helper()
-		version, err := v.SwapVersion(t.ctx(), "k", prev, value, nil)
+		version, err := v.SwapVersion(t.ctx(), "k", prev, value)
 		t.ok(err, "SwapVersion at %d", prev)
 		return version
 	}
 	conflict := func(prev kv.Version, value any) {
 		t.Helper()
-		_, err := v.SwapVersion(t.ctx(), "k", prev, value, nil)
+		_, err := v.SwapVersion(t.ctx(), "k", prev, value)
 		t.wantErr(err, "SwapVersion at "+strconv.Itoa(int(prev)), kv.ErrConflict)
 	}
 	first := swap(0, "v1")
@@ -64,7 +64,7 @@ func swapVersion(t *trial) {
 	t.put(b, "k", "theirs")
 	conflict(second, "late")
 	t.wantGet(b, "k", "theirs")
-	_, third, err := v.GetVersion(t.ctx(), "k", nil)
+	_, third, err := v.GetVersion(t.ctx(), "k")
 	t.ok(err, "GetVersion")
 	if gone := swap(third, kv.Remove); gone != 0 {
 		t.Fatalf("SwapVersion of a removal returned version %d, want 0", gone)
@@ -86,7 +86,7 @@ func versionsNeverReturn(t *trial) {
 			t.delete(b, "k")
 			t.put(a, "k", "same")
 		}
-		_, version, err := v.GetVersion(t.ctx(), "k", nil)
+		_, version, err := v.GetVersion(t.ctx(), "k")
 		t.ok(err, "GetVersion")
 		if before, again := seen[version]; again && i%3 == 0 {
 			t.Fatalf("round %d has version %d, which round %d had before the key was deleted", i, version, before)
@@ -94,7 +94,7 @@ func versionsNeverReturn(t *trial) {
 		seen[version] = i
 		if i%4 == 3 {
 			t.put(a, "k", "other")
-			_, other, err := v.GetVersion(t.ctx(), "k", nil)
+			_, other, err := v.GetVersion(t.ctx(), "k")
 			t.ok(err, "GetVersion")
 			if _, again := seen[other]; again {
 				t.Fatalf("a changed value has the old version %d", other)
@@ -108,13 +108,13 @@ func oneSwapWins(t *trial) {
 	clients := t.openN(4)
 	t.put(clients[0], "k", "0")
 	for round := 1; round <= 10; round++ {
-		_, version, err := t.versions(clients[0]).GetVersion(t.ctx(), "k", nil)
+		_, version, err := t.versions(clients[0]).GetVersion(t.ctx(), "k")
 		t.ok(err, "GetVersion")
 		var winners atomic.Int64
 		var won atomic.Value
 		t.each(12, func(i int) {
 			value := strconv.Itoa(round*100 + i)
-			at, err := t.versions(clients[i%4]).SwapVersion(t.ctx(), "k", version, value, nil)
+			at, err := t.versions(clients[i%4]).SwapVersion(t.ctx(), "k", version, value)
 			if err != nil {
 				t.wantErr(err, "SwapVersion", kv.ErrConflict)
 				return
@@ -133,7 +133,7 @@ func oneSwapWins(t *trial) {
 func versionsAreShared(t *trial) {
 	clients := t.openN(3)
 	t.put(clients[0], "k", "v")
-	_, version, err := t.versions(clients[0]).GetVersion(t.ctx(), "k", nil)
+	_, version, err := t.versions(clients[0]).GetVersion(t.ctx(), "k")
 	t.ok(err, "GetVersion")
 	t.put(clients[1], "other", "v")
 	t.delete(clients[2], "other")
@@ -157,10 +157,10 @@ func swapTellsOwnVersion(t *trial) {
 				t.ok(t.cas(c, "k", func(any) (any, bool, error) { return "theirs", false, nil }), "CAS")
 				continue
 			}
-			_, version, err := v.GetVersion(t.ctx(), "k", nil)
+			_, version, err := v.GetVersion(t.ctx(), "k")
 			t.ok(err, "GetVersion")
 			mine := strconv.Itoa(i*100 + n)
-			told, err := v.SwapVersion(t.ctx(), "k", version, mine, nil)
+			told, err := v.SwapVersion(t.ctx(), "k", version, mine)
 			if errors.Is(err, kv.ErrIndeterminate) {
 				continue // the store tells no version, and the key was written again before it could be read back
 			}
@@ -168,7 +168,7 @@ func swapTellsOwnVersion(t *trial) {
 				t.wantErr(err, "SwapVersion", kv.ErrConflict)
 				continue
 			}
-			if value, at, err := t.versions(other).GetVersion(t.ctx(), "k", nil); err != nil || at == told && value != mine {
+			if value, at, err := t.versions(other).GetVersion(t.ctx(), "k"); err != nil || at == told && value != mine {
 				t.Fatalf("SwapVersion wrote %q and told version %d, at which %s is found (%v)", mine, told, show(value), err)
 			}
 		}
@@ -179,15 +179,15 @@ func swapRefuses(t *trial) {
 	c := t.openWith(picky{})
 	v := t.versions(c)
 	for _, key := range []string{"", "/k", "a//b", ".polykv/x", strings.Repeat("k", kv.MaxKeyLen+1)} {
-		_, err := v.SwapVersion(t.ctx(), key, 0, "v", nil)
+		_, err := v.SwapVersion(t.ctx(), key, 0, "v")
 		t.wantErr(err, "SwapVersion of "+show(key), kv.ErrInvalidKey)
-		_, _, err = v.GetVersion(t.ctx(), key, nil)
+		_, _, err = v.GetVersion(t.ctx(), key)
 		t.wantErr(err, "GetVersion of "+show(key), kv.ErrInvalidKey)
 	}
-	_, err := v.SwapVersion(t.ctx(), "k", 0, "!", nil)
+	_, err := v.SwapVersion(t.ctx(), "k", 0, "!")
 	t.wantErr(err, "SwapVersion of a value that can't be encoded", errPicky)
 	if limits, err := kv.LimitsOf(c); err == nil && limits.Value > 0 {
-		_, err := v.SwapVersion(t.ctx(), "k", 0, strings.Repeat("x", limits.Value+1), nil)
+		_, err := v.SwapVersion(t.ctx(), "k", 0, strings.Repeat("x", limits.Value+1))
 		t.wantErr(err, "SwapVersion of a value over the limit", kv.ErrTooLarge)
 	}
 	t.wantList(c, "")

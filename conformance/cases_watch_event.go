@@ -215,11 +215,11 @@ func extrasRefused(t *trial) {
 		Ping:    func(c kv.Client) error { return kv.Ping(t.ctx(), c) },
 		Limits:  func(c kv.Client) error { _, err := kv.LimitsOf(c); return err },
 		Raw:     func(c kv.Client) error { _, err := kv.Raw(c); return err },
-		Guarded: func(c kv.Client) error { return tryGuarded(t, c, &kv.Guard{Key: "guard", Version: 1}) },
+		Guarded: func(c kv.Client) error { return tryGuarded(t, c, kv.Guard{Key: "guard", Version: 1}) },
 		Versioned: func(c kv.Client) error {
 			v, err := kv.Versioned(c)
 			if err == nil {
-				_, _, err = v.GetVersion(t.ctx(), "k", nil)
+				_, _, err = v.GetVersion(t.ctx(), "k")
 			}
 			return err
 		},

@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"context"
 	"testing"
 
 	"github.com/polykv/polykv/kv"
@@ -20,20 +19,12 @@ func TestClientWithoutExtras(t *testing.T) {
 }
 
 // TestStoreWithoutGuards runs what is left of the suite for a driver that
-// refuses guards and says so.
+// takes no guards and says so.
 func TestStoreWithoutGuards(t *testing.T) {
 	h := store(func(b *brokenStore) {
-		b.get = func(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
-			if req.Guard != nil {
-				return driver.Entry{}, driver.ErrNotSupported
-			}
-			return b.Store.Get(ctx, req)
-		}
-		b.swap = func(ctx context.Context, s driver.Swap) (driver.Result, error) {
-			if s.Guard != nil {
-				return driver.Result{Outcome: driver.NotApplied}, driver.ErrNotSupported
-			}
-			return b.Store.Swap(ctx, s)
+		b.limits = func(l driver.Limits) driver.Limits {
+			l.Guards = 0
+			return l
 		}
 	})
 	h.Features.Lacks = []Extra{Guarded}

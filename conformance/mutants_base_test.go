@@ -94,6 +94,15 @@ type brokenStore struct {
 	scan  func(ctx context.Context, req driver.ScanRequest) (driver.Page, error)
 	swap  func(ctx context.Context, s driver.Swap) (driver.Result, error)
 	watch func(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error
+
+	limits func(driver.Limits) driver.Limits
+}
+
+func (b *brokenStore) Limits() driver.Limits {
+	if b.limits != nil {
+		return b.limits(b.Store.Limits())
+	}
+	return b.Store.Limits()
 }
 
 func (b *brokenStore) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
@@ -188,13 +197,13 @@ func newLoop(c kv.Forward, o kv.Options) *loop {
 		l.o.ContentionTimeout = 30 * time.Second
 	}
 	l.read = func(ctx context.Context, key string, _ int) (any, kv.Version, error) {
-		return l.GetVersion(ctx, key, nil)
+		return l.GetVersion(ctx, key)
 	}
 	l.write = func(ctx context.Context, key string, prev kv.Version, in, out any) error {
 		if out == kv.Remove && prev == 0 {
 			return nil
 		}
-		_, err := l.SwapVersion(ctx, key, prev, out, nil)
+		_, err := l.SwapVersion(ctx, key, prev, out)
 		return err
 	}
 	l.pause = func(ctx context.Context, attempt int) error {

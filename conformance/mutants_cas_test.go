@@ -18,11 +18,11 @@ func pauseForOthers() { time.Sleep(time.Millisecond) }
 // blindly writes whatever the key holds by now.
 func blindly(ctx context.Context, l *loop, key string, out any) error {
 	for {
-		_, version, err := l.GetVersion(ctx, key, nil)
+		_, version, err := l.GetVersion(ctx, key)
 		if err != nil || out == kv.Remove && version == 0 {
 			return err
 		}
-		if _, err = l.SwapVersion(ctx, key, version, out, nil); !errors.Is(err, kv.ErrConflict) {
+		if _, err = l.SwapVersion(ctx, key, version, out); !errors.Is(err, kv.ErrConflict) {
 			return err
 		}
 	}
@@ -32,14 +32,14 @@ func atomicityMutants() []mutant {
 	return []mutant{
 		{"values are compared, not versions", "C1", "C1-aba-recreated C1-aba-changed-back", looping(func(l *loop) {
 			l.write = func(ctx context.Context, key string, prev kv.Version, in, out any) error {
-				now, version, err := l.GetVersion(ctx, key, nil)
+				now, version, err := l.GetVersion(ctx, key)
 				if err != nil || out == kv.Remove && version == 0 {
 					return err
 				}
 				if now != in {
 					return kv.ErrConflict
 				}
-				_, err = l.SwapVersion(ctx, key, version, out, nil)
+				_, err = l.SwapVersion(ctx, key, version, out)
 				return err
 			}
 		})},
@@ -68,7 +68,7 @@ func atomicityMutants() []mutant {
 				l.conflicts = 10
 				var first kv.Version
 				l.read = func(ctx context.Context, key string, attempt int) (any, kv.Version, error) {
-					value, version, err := l.GetVersion(ctx, key, nil)
+					value, version, err := l.GetVersion(ctx, key)
 					if attempt == 1 {
 						first = version
 					}
@@ -90,7 +90,7 @@ func atomicityMutants() []mutant {
 		{"a deletion in between is no conflict", "C1", "C1-deleted-meanwhile", looping(func(l *loop) {
 			sound := l.write
 			l.write = func(ctx context.Context, key string, prev kv.Version, in, out any) error {
-				if _, version, err := l.GetVersion(ctx, key, nil); err == nil && version == 0 {
+				if _, version, err := l.GetVersion(ctx, key); err == nil && version == 0 {
 					prev = 0
 				}
 				return sound(ctx, key, prev, in, out)
@@ -103,7 +103,7 @@ func atomicityMutants() []mutant {
 				if value, ok := seen.get(key); ok && attempt == 1 {
 					return value, 0, nil
 				}
-				return l.GetVersion(ctx, key, nil)
+				return l.GetVersion(ctx, key)
 			}
 			l.write = func(ctx context.Context, key string, _ kv.Version, _, out any) error {
 				seen.put(key, out)
@@ -133,7 +133,7 @@ func recallingDeclines(unconfirmed func(err error) bool) Harness {
 				if v, ok := seen.get(key); ok && attempt == 1 {
 					return v.value, v.version, nil
 				}
-				value, version, err := l.GetVersion(ctx, key, nil)
+				value, version, err := l.GetVersion(ctx, key)
 				seen.put(key, versioned{value, version})
 				return value, version, err
 			}
@@ -141,7 +141,7 @@ func recallingDeclines(unconfirmed func(err error) bool) Harness {
 				if out == kv.Remove && prev == 0 {
 					return nil
 				}
-				version, err := l.SwapVersion(ctx, key, prev, out, nil)
+				version, err := l.SwapVersion(ctx, key, prev, out)
 				if err == nil && out != kv.Remove {
 					seen.put(key, versioned{out, version})
 				}
@@ -151,7 +151,7 @@ func recallingDeclines(unconfirmed func(err error) bool) Harness {
 				if unconfirmed(decided) {
 					return true, nil
 				}
-				_, now, err := l.GetVersion(ctx, key, nil)
+				_, now, err := l.GetVersion(ctx, key)
 				return now == version, err
 			}
 			return l.CAS(ctx, key, func(in any) (any, bool, error) {
@@ -176,14 +176,14 @@ func declineMutants() []mutant {
 				if version == 0 {
 					return true, nil
 				}
-				_, err := l.SwapVersion(ctx, key, version, in, nil)
+				_, err := l.SwapVersion(ctx, key, version, in)
 				return err == nil, nil
 			}
 		})},
 		{"declining makes an absent key", "C2", "C2-absent", looping(func(l *loop) {
 			l.declined = func(ctx context.Context, key string, _ any, version kv.Version) (bool, error) {
 				if version == 0 {
-					_, err := l.SwapVersion(ctx, key, 0, "", nil)
+					_, err := l.SwapVersion(ctx, key, 0, "")
 					return err == nil, nil
 				}
 				return true, nil
@@ -218,7 +218,7 @@ func removeMutants() []mutant {
 				if out == kv.Remove {
 					out = ""
 				}
-				_, err := l.SwapVersion(ctx, key, prev, out, nil)
+				_, err := l.SwapVersion(ctx, key, prev, out)
 				return err
 			}
 		})},
@@ -252,7 +252,7 @@ func removeMutants() []mutant {
 				if out == kv.Remove && prev == 0 {
 					return errors.New("no such key")
 				}
-				_, err := l.SwapVersion(ctx, key, prev, out, nil)
+				_, err := l.SwapVersion(ctx, key, prev, out)
 				return err
 			}
 		})},

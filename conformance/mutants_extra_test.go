@@ -162,56 +162,58 @@ func entriesBy(f func(kv.Entry, error) (kv.Entry, error, bool)) Harness {
 
 // guardedBy are clients whose guarded operations ask holds whether the guard
 // holds, and then go on without it.
-func guardedBy(holds func(ctx context.Context, b *broken, g *kv.Guard) error) Harness {
+func guardedBy(holds func(ctx context.Context, b *broken, g []kv.Guard) error) Harness {
 	return client(func(b *broken, _ kv.Options) {
-		b.getGuarded = func(ctx context.Context, key string, g *kv.Guard) (any, error) {
+		b.getGuarded = func(ctx context.Context, key string, g ...kv.Guard) (any, error) {
 			if err := holds(ctx, b, g); err != nil {
 				return nil, err
 			}
-			return b.Forward.GetGuarded(ctx, key, nil)
+			return b.Forward.GetGuarded(ctx, key)
 		}
-		b.casGuarded = func(ctx context.Context, key string, g *kv.Guard, f casFunc) error {
+		b.casGuarded = func(ctx context.Context, key string, f casFunc, g ...kv.Guard) error {
 			if err := holds(ctx, b, g); err != nil {
 				return err
 			}
-			return b.Forward.CASGuarded(ctx, key, nil, f)
+			return b.Forward.CASGuarded(ctx, key, f)
 		}
-		b.delGuarded = func(ctx context.Context, key string, g *kv.Guard) error {
+		b.delGuarded = func(ctx context.Context, key string, g ...kv.Guard) error {
 			if err := holds(ctx, b, g); err != nil {
 				return err
 			}
-			return b.Forward.DeleteGuarded(ctx, key, nil)
+			return b.Forward.DeleteGuarded(ctx, key)
 		}
 	})
 }
 
-// atVersion reads once whether a guard holds.
-func atVersion(ctx context.Context, b *broken, g *kv.Guard) error {
-	if g == nil {
-		return nil
+// atVersion reads once whether guards hold.
+func atVersion(ctx context.Context, b *broken, guards []kv.Guard) error {
+	for _, g := range guards {
+		_, version, err := b.Forward.GetVersion(ctx, g.Key)
+		if err == nil && version != g.Version {
+			err = kv.ErrFenced
+		}
+		if err != nil {
+			return err
+		}
 	}
-	_, version, err := b.Forward.GetVersion(ctx, g.Key, nil)
-	if err == nil && version != g.Version {
-		err = kv.ErrFenced
-	}
-	return err
+	return nil
 }
 
 func guardMutants() []mutant {
 	return []mutant{
-		{"guards are ignored", "Guarded", "Guarded-fenced Guarded-turns", guardedBy(func(context.Context, *broken, *kv.Guard) error { return nil })},
+		{"guards are ignored", "Guarded", "Guarded-fenced Guarded-turns", guardedBy(func(context.Context, *broken, []kv.Guard) error { return nil })},
 		{"a guard is checked before the callback only", "Guarded", "Guarded-broken-meanwhile Guarded-turns", guardedBy(atVersion)},
-		{"guards never hold", "Guarded", "Guarded-holds", guardedBy(func(context.Context, *broken, *kv.Guard) error { return kv.ErrFenced })},
+		{"guards never hold", "Guarded", "Guarded-holds", guardedBy(func(context.Context, *broken, []kv.Guard) error { return kv.ErrFenced })},
 		{"a guard is compared by its bytes", "Guarded", "Guarded-same-bytes", client(func(b *broken, _ kv.Options) {
 			was := map[kv.Version]any{}
-			b.getVersion = func(ctx context.Context, key string, g *kv.Guard) (any, kv.Version, error) {
-				value, version, err := b.Forward.GetVersion(ctx, key, g)
+			b.getVersion = func(ctx context.Context, key string, g ...kv.Guard) (any, kv.Version, error) {
+				value, version, err := b.Forward.GetVersion(ctx, key, g...)
 				was[version] = value
 				return value, version, err
 			}
-			b.getGuarded = func(ctx context.Context, key string, g *kv.Guard) (any, error) {
-				now, _, err := b.Forward.GetVersion(ctx, g.Key, nil)
-				if err == nil && now != was[g.Version] {
+			b.getGuarded = func(ctx context.Context, key string, g ...kv.Guard) (any, error) {
+				now, _, err := b.Forward.GetVersion(ctx, g[0].Key)
+				if err == nil && now != was[g[0].Version] {
 					err = kv.ErrFenced
 				}
 				if err != nil {
@@ -220,8 +222,41 @@ func guardMutants() []mutant {
 				return b.Forward.Get(ctx, key)
 			}
 		})},
+		{"only the first of several guards is looked at", "Guarded", "Guarded-several", store(func(b *brokenStore) {
+			b.get = func(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
+				req.Guards = req.Guards[:min(1, len(req.Guards))]
+				return b.Store.Get(ctx, req)
+			}
+			b.swap = func(ctx context.Context, s driver.Swap) (driver.Result, error) {
+				s.Guards = s.Guards[:min(1, len(s.Guards))]
+				return b.Store.Swap(ctx, s)
+			}
+		})},
+		{"only a write's last guard is looked at", "Guarded", "Guarded-several Guarded-several-meanwhile", store(func(b *brokenStore) {
+			b.swap = func(ctx context.Context, s driver.Swap) (driver.Result, error) {
+				s.Guards = s.Guards[max(0, len(s.Guards)-1):]
+				return b.Store.Swap(ctx, s)
+			}
+		})},
+		{"one guard that holds is enough for a read", "Guarded", "Guarded-several", store(func(b *brokenStore) {
+			b.get = func(ctx context.Context, req driver.GetRequest) (e driver.Entry, err error) {
+				guards := req.Guards
+				for i := range max(1, len(guards)) {
+					req.Guards = guards[i:min(i+1, len(guards))]
+					if e, err = b.Store.Get(ctx, req); !errors.Is(err, driver.ErrFenced) {
+						break
+					}
+				}
+				return e, err
+			}
+		})},
+		{"guards over the limit are left out", "Guarded", "Guarded-too-many", client(func(b *broken, _ kv.Options) {
+			b.casGuarded = func(ctx context.Context, key string, f casFunc, g ...kv.Guard) error {
+				return b.Forward.CASGuarded(ctx, key, f, g[:min(8, len(g))]...)
+			}
+		})},
 		{"a decision not to write asks for no guard", "Guarded", "Guarded-decline", client(func(b *broken, _ kv.Options) {
-			b.casGuarded = func(ctx context.Context, key string, g *kv.Guard, f casFunc) error {
+			b.casGuarded = func(ctx context.Context, key string, f casFunc, g ...kv.Guard) error {
 				in, err := b.Forward.Get(ctx, key)
 				if err != nil {
 					return err
@@ -229,28 +264,28 @@ func guardMutants() []mutant {
 				if out, retry, err := f(in); out == nil && !retry {
 					return err
 				}
-				return b.Forward.CASGuarded(ctx, key, g, f)
+				return b.Forward.CASGuarded(ctx, key, f, g...)
 			}
 		})},
 		{"a guard must not be a reserved key", "Guarded", "Guarded-reserved", client(func(b *broken, _ kv.Options) {
-			b.casGuarded = func(ctx context.Context, key string, g *kv.Guard, f casFunc) error {
-				if g != nil {
+			b.casGuarded = func(ctx context.Context, key string, f casFunc, g ...kv.Guard) error {
+				for _, g := range g {
 					if err := kv.CheckKey(g.Key); err != nil {
 						return err
 					}
 				}
-				return b.Forward.CASGuarded(ctx, key, g, f)
+				return b.Forward.CASGuarded(ctx, key, f, g...)
 			}
 		})},
 		{"a guarded value is cut to its limit", "Guarded", "Guarded-too-large", client(func(b *broken, _ kv.Options) {
-			b.casGuarded = func(ctx context.Context, key string, g *kv.Guard, f casFunc) error {
-				return b.Forward.CASGuarded(ctx, key, g, func(in any) (any, bool, error) {
+			b.casGuarded = func(ctx context.Context, key string, f casFunc, g ...kv.Guard) error {
+				return b.Forward.CASGuarded(ctx, key, func(in any) (any, bool, error) {
 					out, retry, err := f(in)
 					if s, ok := out.(string); ok {
 						out = s[:min(len(s), 512<<10)]
 					}
 					return out, retry, err
-				})
+				}, g...)
 			}
 		})},
 	}
@@ -260,23 +295,23 @@ func versionMutants() []mutant {
 	return []mutant{
 		{"a version counts the writes since the key was created", "Versioned", "Versioned-never-again C1-aba-recreated", countingVersions()},
 		{"SwapVersion does not compare", "Versioned", "Versioned-swap Versioned-one-winner", client(func(b *broken, _ kv.Options) {
-			b.swapVersion = func(ctx context.Context, key string, _ kv.Version, value any, g *kv.Guard) (kv.Version, error) {
+			b.swapVersion = func(ctx context.Context, key string, _ kv.Version, value any, g ...kv.Guard) (kv.Version, error) {
 				pauseForOthers()
-				_, now, err := b.Forward.GetVersion(ctx, key, nil)
+				_, now, err := b.Forward.GetVersion(ctx, key)
 				if err != nil {
 					return 0, err
 				}
-				return b.Forward.SwapVersion(ctx, key, now, value, g)
+				return b.Forward.SwapVersion(ctx, key, now, value, g...)
 			}
 		})},
 		{"SwapVersion tells what the version is by now", "Versioned", "Versioned-own-version", client(func(b *broken, _ kv.Options) {
-			b.swapVersion = func(ctx context.Context, key string, prev kv.Version, value any, g *kv.Guard) (kv.Version, error) {
-				version, err := b.Forward.SwapVersion(ctx, key, prev, value, g)
+			b.swapVersion = func(ctx context.Context, key string, prev kv.Version, value any, g ...kv.Guard) (kv.Version, error) {
+				version, err := b.Forward.SwapVersion(ctx, key, prev, value, g...)
 				if err != nil || version == 0 {
 					return version, err
 				}
 				pauseForOthers()
-				_, version, err = b.Forward.GetVersion(ctx, key, nil)
+				_, version, err = b.Forward.GetVersion(ctx, key)
 				return version, err
 			}
 		})},
@@ -285,8 +320,8 @@ func versionMutants() []mutant {
 			return func(b *broken, _ kv.Options) {
 				opened++
 				mine := opened
-				b.getVersion = func(ctx context.Context, key string, g *kv.Guard) (any, kv.Version, error) {
-					value, version, err := b.Forward.GetVersion(ctx, key, g)
+				b.getVersion = func(ctx context.Context, key string, g ...kv.Guard) (any, kv.Version, error) {
+					value, version, err := b.Forward.GetVersion(ctx, key, g...)
 					if version != 0 {
 						version += mine
 					}
@@ -295,8 +330,8 @@ func versionMutants() []mutant {
 			}
 		})},
 		{"SwapVersion writes reserved keys", "Versioned", "Versioned-refused", client(func(b *broken, _ kv.Options) {
-			b.swapVersion = func(ctx context.Context, key string, prev kv.Version, value any, g *kv.Guard) (kv.Version, error) {
-				version, err := b.Forward.SwapVersion(ctx, key, prev, value, g)
+			b.swapVersion = func(ctx context.Context, key string, prev kv.Version, value any, g ...kv.Guard) (kv.Version, error) {
+				version, err := b.Forward.SwapVersion(ctx, key, prev, value, g...)
 				if errors.Is(err, kv.ErrInvalidKey) && strings.HasPrefix(key, kv.ReservedSegment) {
 					return 1, nil
 				}

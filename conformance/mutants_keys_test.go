@@ -21,11 +21,11 @@ func keysBy(f func(string) string) Harness {
 		b.get = func(ctx context.Context, key string) (any, error) { return in.Get(ctx, f(key)) }
 		b.delete = func(ctx context.Context, key string) error { return in.Delete(ctx, f(key)) }
 		b.cas = func(ctx context.Context, key string, cb casFunc) error { return in.CAS(ctx, f(key), cb) }
-		b.getVersion = func(ctx context.Context, key string, g *kv.Guard) (any, kv.Version, error) {
-			return in.GetVersion(ctx, f(key), g)
+		b.getVersion = func(ctx context.Context, key string, g ...kv.Guard) (any, kv.Version, error) {
+			return in.GetVersion(ctx, f(key), g...)
 		}
-		b.swapVersion = func(ctx context.Context, key string, prev kv.Version, value any, g *kv.Guard) (kv.Version, error) {
-			return in.SwapVersion(ctx, f(key), prev, value, g)
+		b.swapVersion = func(ctx context.Context, key string, prev kv.Version, value any, g ...kv.Guard) (kv.Version, error) {
+			return in.SwapVersion(ctx, f(key), prev, value, g...)
 		}
 	})
 }

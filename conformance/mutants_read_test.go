@@ -16,7 +16,7 @@ import (
 func believing(b *broken, l *loop) *cache[versioned] {
 	var seen cache[versioned]
 	read := func(ctx context.Context, key string) (any, kv.Version, error) {
-		value, version, err := b.Forward.GetVersion(ctx, key, nil)
+		value, version, err := b.Forward.GetVersion(ctx, key)
 		if old, ok := seen.get(key); ok && old.version == version {
 			return old.value, version, err
 		}
@@ -152,7 +152,7 @@ func sharedValueMutants() []mutant {
 				if out == kv.Remove && prev == 0 {
 					return nil
 				}
-				version, err := b.Forward.SwapVersion(ctx, key, prev, out, nil)
+				version, err := b.Forward.SwapVersion(ctx, key, prev, out)
 				if err == nil && out != kv.Remove {
 					seen.put(key, versioned{out, version})
 				}
@@ -309,12 +309,12 @@ func deleteMutants() []mutant {
 		})},
 		{"Delete fails if another one was quicker", "D1", "D1-together", client(func(b *broken, _ kv.Options) {
 			b.delete = func(ctx context.Context, key string) error {
-				_, version, err := b.Forward.GetVersion(ctx, key, nil)
+				_, version, err := b.Forward.GetVersion(ctx, key)
 				if err != nil || version == 0 {
 					return err
 				}
 				pauseForOthers()
-				_, err = b.Forward.SwapVersion(ctx, key, version, kv.Remove, nil)
+				_, err = b.Forward.SwapVersion(ctx, key, version, kv.Remove)
 				return err
 			}
 		})},

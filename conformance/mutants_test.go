@@ -155,11 +155,11 @@ type broken struct {
 	watch       func(ctx context.Context, r kv.Range, f func(kv.Event) bool) error
 	entries     func(ctx context.Context, prefix string) iter.Seq2[kv.Entry, error]
 	ping        func(ctx context.Context) error
-	getGuarded  func(ctx context.Context, key string, g *kv.Guard) (any, error)
-	casGuarded  func(ctx context.Context, key string, g *kv.Guard, f casFunc) error
-	delGuarded  func(ctx context.Context, key string, g *kv.Guard) error
-	getVersion  func(ctx context.Context, key string, g *kv.Guard) (any, kv.Version, error)
-	swapVersion func(ctx context.Context, key string, prev kv.Version, value any, g *kv.Guard) (kv.Version, error)
+	getGuarded  func(ctx context.Context, key string, g ...kv.Guard) (any, error)
+	casGuarded  func(ctx context.Context, key string, f casFunc, g ...kv.Guard) error
+	delGuarded  func(ctx context.Context, key string, g ...kv.Guard) error
+	getVersion  func(ctx context.Context, key string, g ...kv.Guard) (any, kv.Version, error)
+	swapVersion func(ctx context.Context, key string, prev kv.Version, value any, g ...kv.Guard) (kv.Version, error)
 	raw         func() (kv.Client, error)
 	limits      func() (kv.Limits, error)
 }
@@ -245,39 +245,39 @@ func (b *broken) Ping(ctx context.Context) error {
 	return b.Forward.Ping(ctx)
 }
 
-func (b *broken) GetGuarded(ctx context.Context, key string, g *kv.Guard) (any, error) {
+func (b *broken) GetGuarded(ctx context.Context, key string, g ...kv.Guard) (any, error) {
 	if b.getGuarded != nil {
-		return b.getGuarded(ctx, key, g)
+		return b.getGuarded(ctx, key, g...)
 	}
-	return b.Forward.GetGuarded(ctx, key, g)
+	return b.Forward.GetGuarded(ctx, key, g...)
 }
 
-func (b *broken) CASGuarded(ctx context.Context, key string, g *kv.Guard, f casFunc) error {
+func (b *broken) CASGuarded(ctx context.Context, key string, f casFunc, g ...kv.Guard) error {
 	if b.casGuarded != nil {
-		return b.casGuarded(ctx, key, g, f)
+		return b.casGuarded(ctx, key, f, g...)
 	}
-	return b.Forward.CASGuarded(ctx, key, g, f)
+	return b.Forward.CASGuarded(ctx, key, f, g...)
 }
 
-func (b *broken) DeleteGuarded(ctx context.Context, key string, g *kv.Guard) error {
+func (b *broken) DeleteGuarded(ctx context.Context, key string, g ...kv.Guard) error {
 	if b.delGuarded != nil {
-		return b.delGuarded(ctx, key, g)
+		return b.delGuarded(ctx, key, g...)
 	}
-	return b.Forward.DeleteGuarded(ctx, key, g)
+	return b.Forward.DeleteGuarded(ctx, key, g...)
 }
 
-func (b *broken) GetVersion(ctx context.Context, key string, g *kv.Guard) (any, kv.Version, error) {
+func (b *broken) GetVersion(ctx context.Context, key string, g ...kv.Guard) (any, kv.Version, error) {
 	if b.getVersion != nil {
-		return b.getVersion(ctx, key, g)
+		return b.getVersion(ctx, key, g...)
 	}
-	return b.Forward.GetVersion(ctx, key, g)
+	return b.Forward.GetVersion(ctx, key, g...)
 }
 
-func (b *broken) SwapVersion(ctx context.Context, key string, prev kv.Version, value any, g *kv.Guard) (kv.Version, error) {
+func (b *broken) SwapVersion(ctx context.Context, key string, prev kv.Version, value any, g ...kv.Guard) (kv.Version, error) {
 	if b.swapVersion != nil {
-		return b.swapVersion(ctx, key, prev, value, g)
+		return b.swapVersion(ctx, key, prev, value, g...)
 	}
-	return b.Forward.SwapVersion(ctx, key, prev, value, g)
+	return b.Forward.SwapVersion(ctx, key, prev, value, g...)
 }
 
 func (b *broken) Raw() (kv.Client, error) {

@@ -55,7 +55,7 @@ func (e *engine) alone(cl *cell, c *casCall) error {
 func (e *engine) aloneOnce(cl *cell, c *casCall) error {
 	// A read made by this call began no earlier than the call, which is all
 	// that a decision not to write needs to know.
-	base, err := e.base(c.ctx, c.id.key, c.guard, c.begun)
+	base, err := e.base(c.ctx, c.id.key, c.guards, c.begun)
 	if err != nil {
 		return e.orDemote(c, err)
 	}
@@ -94,7 +94,7 @@ func (e *engine) orDemote(c *casCall, err error) error {
 // errDemoted if the call must go on in a group.
 func (e *engine) conclude(c *casCall, base *recollection, d *decision) error {
 	if !d.writes() {
-		same, err := e.confirm(c.ctx, c.id.key, c.guard, base, c.begun)
+		same, err := e.confirm(c.ctx, c.id.key, c.guards, base, c.begun)
 		switch {
 		case err != nil:
 			return e.orDemote(c, err)

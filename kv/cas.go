@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/polykv/polykv/kv/driver"
@@ -13,12 +14,12 @@ type casFunc = func(in any) (out any, retry bool, err error)
 
 // CAS implements Client.
 func (c *client) CAS(ctx context.Context, key string, f func(in any) (out any, retry bool, err error)) error {
-	return c.cas(ctx, "CAS", key, nil, f)
+	return c.cas(ctx, "CAS", key, f, nil)
 }
 
 // CASGuarded implements GuardedClient.
-func (c *client) CASGuarded(ctx context.Context, key string, guard *Guard, f func(in any) (out any, retry bool, err error)) error {
-	return c.cas(ctx, "CASGuarded", key, guard, f)
+func (c *client) CASGuarded(ctx context.Context, key string, f func(in any) (out any, retry bool, err error), guards ...Guard) error {
+	return c.cas(ctx, "CASGuarded", key, f, guards)
 }
 
 // Delete implements Client. It is a CAS that removes: conditional on what it
@@ -29,26 +30,25 @@ func (c *client) Delete(ctx context.Context, key string) error {
 }
 
 // DeleteGuarded implements GuardedClient.
-func (c *client) DeleteGuarded(ctx context.Context, key string, guard *Guard) error {
-	return c.cas(ctx, "DeleteGuarded", key, guard, nil)
+func (c *client) DeleteGuarded(ctx context.Context, key string, guards ...Guard) error {
+	return c.cas(ctx, "DeleteGuarded", key, nil, guards)
 }
 
-func (c *client) cas(ctx context.Context, op, key string, guard *Guard, f casFunc) error {
-	if err := c.admit(ctx, key, guard); err != nil {
+func (c *client) cas(ctx context.Context, op, key string, f casFunc, guards []Guard) error {
+	guards = slices.Clone(guards) // a request may outlive the call that it was made for
+	if err := c.admit(ctx, key, guards); err != nil {
 		return c.fail(op, key, err)
 	}
 	e := c.engine
-	quick := casCall{client: c, ctx: ctx, id: cellID{key: key}, guard: guard, f: f, patience: e.opts.SlowCallback}
+	quick := casCall{client: c, ctx: ctx, id: cellID{key: key}, guards: guards, f: f, patience: e.opts.SlowCallback}
 	err := errDemoted
-	if e.local && guard == nil {
+	if e.local && len(guards) == 0 {
 		err = e.dash(&quick)
 	}
 	callbacks := quick.callbacks
 	if err != nil && unfinished(err) {
 		call := quick // on the heap, for others to see
-		if guard != nil {
-			call.id.guard = *guard
-		}
+		call.id.guards = guardsID(guards)
 		err = e.run(&call, err)
 		callbacks = call.callbacks
 	}
@@ -64,7 +64,7 @@ type casCall struct {
 	client *client
 	ctx    context.Context
 	id     cellID
-	guard  *Guard
+	guards []Guard
 	f      casFunc // nil: a Delete
 
 	// begun is when the call, or its latest try after a refusal, began: a
@@ -118,7 +118,7 @@ func (e *engine) run(c *casCall, err error) error {
 }
 
 func (c *casCall) swap(prev *driver.Entry, s state) driver.Swap {
-	sw := driver.Swap{Prev: *prev, Key: c.id.key, Remove: !s.exists, Guard: c.guard, ID: swapID()}
+	sw := driver.Swap{Prev: *prev, Key: c.id.key, Remove: !s.exists, Guards: c.guards, ID: swapID()}
 	if s.exists {
 		sw.Value, sw.Object = s.value.bytes, s.value.object
 	}
@@ -175,20 +175,20 @@ func (e *engine) unavailable(c *casCall) bool {
 
 // base returns what to run callbacks on: what is remembered of the key, or
 // else a linearizable read, which begins no earlier than now.
-func (e *engine) base(ctx context.Context, key string, guard *Guard, now time.Time) (recollection, error) {
+func (e *engine) base(ctx context.Context, key string, guards []Guard, now time.Time) (recollection, error) {
 	if seen, ok := e.recall(key); ok {
 		return seen, nil
 	}
-	return e.look(ctx, key, guard, now)
+	return e.look(ctx, key, guards, now)
 }
 
 // confirm reports whether a decision not to write, made on base, counts for
 // calls that began at or before since (C2): base was read after that, or
 // the key still is at the same version.
-func (e *engine) confirm(ctx context.Context, key string, guard *Guard, base *recollection, since time.Time) (bool, error) {
-	if !base.asOf.Before(since) && (guard == nil || base.guarded) {
+func (e *engine) confirm(ctx context.Context, key string, guards []Guard, base *recollection, since time.Time) (bool, error) {
+	if !base.asOf.Before(since) && (len(guards) == 0 || base.guarded) {
 		return true, nil
 	}
-	now, err := e.look(ctx, key, guard, since)
+	now, err := e.look(ctx, key, guards, since)
 	return err == nil && now.entry.Version == base.entry.Version && now.entry.Generation == base.entry.Generation, err
 }

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"encoding/binary"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -9,10 +10,22 @@ import (
 	"time"
 )
 
-// cellID tells which calls can share a swap: those on one key with one guard.
+// cellID tells which calls can share a swap: those on one key with the same
+// guards.
 type cellID struct {
-	key   string
-	guard Guard // zero: none
+	key    string
+	guards string // see guardsID
+}
+
+// guardsID is a string that equal lists of guards have in common.
+func guardsID(guards []Guard) string {
+	var id []byte
+	for _, g := range guards {
+		id = binary.AppendUvarint(id, uint64(len(g.Key)))
+		id = append(id, g.Key...)
+		id = binary.AppendUvarint(id, uint64(g.Version))
+	}
+	return string(id)
 }
 
 // cells holds a cell for every key that is under CAS right now.

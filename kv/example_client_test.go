@@ -102,7 +102,7 @@ func ExampleGuarded() {
 		fmt.Println(err)
 		return
 	}
-	_, term, err := versioned.GetVersion(ctx, "leader", nil)
+	_, term, err := versioned.GetVersion(ctx, "leader")
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -112,13 +112,13 @@ func ExampleGuarded() {
 		fmt.Println(err)
 		return
 	}
-	guard := &kv.Guard{Key: "leader", Version: term}
-	fmt.Println(guarded.CASGuarded(ctx, "task", guard, set("done by the leader")))
+	guard := kv.Guard{Key: "leader", Version: term}
+	fmt.Println(guarded.CASGuarded(ctx, "task", set("done by the leader"), guard))
 
 	if err := client.CAS(ctx, "leader", set("another")); err != nil {
 		fmt.Println(err)
 	}
-	err = guarded.CASGuarded(ctx, "task", guard, set("done by who was the leader"))
+	err = guarded.CASGuarded(ctx, "task", set("done by who was the leader"), guard)
 	fmt.Println(errors.Is(err, kv.ErrFenced))
 	// Output:
 	// <nil>
@@ -134,11 +134,11 @@ func ExampleVersioned() {
 		fmt.Println(err)
 		return
 	}
-	first, err := versioned.SwapVersion(ctx, "k", 0, "created", nil)
+	first, err := versioned.SwapVersion(ctx, "k", 0, "created")
 	fmt.Println(first != 0, err)
-	_, err = versioned.SwapVersion(ctx, "k", 0, "created again", nil)
+	_, err = versioned.SwapVersion(ctx, "k", 0, "created again")
 	fmt.Println(errors.Is(err, kv.ErrConflict))
-	_, err = versioned.SwapVersion(ctx, "k", first, kv.Remove, nil)
+	_, err = versioned.SwapVersion(ctx, "k", first, kv.Remove)
 	fmt.Println(err)
 	// Output:
 	// true <nil>

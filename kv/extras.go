@@ -20,7 +20,8 @@ type Guard = driver.Guard
 // [PrefixRange].
 type Range = driver.Range
 
-// Limits are the sizes a client accepts, in bytes; 0 means no limit known.
+// Limits are the sizes a client accepts, in bytes (0 means no limit known), and
+// how many guards.
 type Limits = driver.Limits
 
 // KeyRange is the range of exactly one key.
@@ -164,16 +165,20 @@ func Ping(ctx context.Context, c Client) error {
 }
 
 // GuardedClient is the optional interface of clients whose operations can
-// depend on another key: each holds only if guard.Key is at guard.Version in
-// the same atomic step, and otherwise fails with ErrFenced, with nothing
-// written. A nil guard always holds. What they read is always linearizable.
+// depend on other keys: each holds only if every guard's key is at the guard's
+// version in the same atomic step, and otherwise fails with ErrFenced, with
+// nothing written. Without guards there is no condition. What these operations
+// read is always linearizable.
+//
+// The order of guards means nothing. More of them than Limits.Guards (see
+// [LimitsOf]) are refused with ErrNotSupported, before any I/O.
 //
 // A guard's key is relative to the client, like any other key, except that it
 // may have the segment [ReservedSegment].
 type GuardedClient interface {
-	GetGuarded(ctx context.Context, key string, guard *Guard) (any, error)
-	CASGuarded(ctx context.Context, key string, guard *Guard, f func(in any) (out any, retry bool, err error)) error
-	DeleteGuarded(ctx context.Context, key string, guard *Guard) error
+	GetGuarded(ctx context.Context, key string, guards ...Guard) (any, error)
+	CASGuarded(ctx context.Context, key string, f func(in any) (out any, retry bool, err error), guards ...Guard) error
+	DeleteGuarded(ctx context.Context, key string, guards ...Guard) error
 }
 
 // Guarded returns c as a GuardedClient, or ErrNotSupported. Whether the store
@@ -190,7 +195,8 @@ func Guarded(c Client) (GuardedClient, error) {
 // by the exact version that they read.
 type VersionedClient interface {
 	// GetVersion reads linearizably. An absent key is nil at version 0.
-	GetVersion(ctx context.Context, key string, guard *Guard) (value any, version Version, err error)
+	// It takes guards as [GuardedClient] does.
+	GetVersion(ctx context.Context, key string, guards ...Guard) (value any, version Version, err error)
 
 	// SwapVersion writes value, or deletes key if value is Remove, if key is
 	// at exactly the version prev (0: absent), and returns the new version (0
@@ -198,7 +204,7 @@ type VersionedClient interface {
 	// that of a write carried together with another caller's. If a store
 	// doesn't tell the version and it can't be read back, the error is
 	// ErrIndeterminate and says that the write was applied.
-	SwapVersion(ctx context.Context, key string, prev Version, value any, guard *Guard) (Version, error)
+	SwapVersion(ctx context.Context, key string, prev Version, value any, guards ...Guard) (Version, error)
 }
 
 // Versioned returns c as a VersionedClient, or ErrNotSupported.

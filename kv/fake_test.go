@@ -58,11 +58,15 @@ func (f *fake) check(op, key string) error {
 	return nil
 }
 
-func guardName(guard *kv.Guard) string {
-	if guard == nil {
+func guardNames(guards []kv.Guard) string {
+	if len(guards) == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%s@%d", guard.Key, guard.Version)
+	names := make([]string, len(guards))
+	for i, g := range guards {
+		names[i] = fmt.Sprintf("%s@%d", g.Key, g.Version)
+	}
+	return strings.Join(names, " ")
 }
 
 func (f *fake) keys(prefix string) []string {
@@ -164,28 +168,28 @@ func (f *fake) Ping(context.Context) error {
 	return nil
 }
 
-func (f *fake) GetGuarded(_ context.Context, key string, guard *kv.Guard) (any, error) {
-	f.asked("GetGuarded %s %s", key, guardName(guard))
+func (f *fake) GetGuarded(_ context.Context, key string, guards ...kv.Guard) (any, error) {
+	f.asked("GetGuarded %s %s", key, guardNames(guards))
 	return f.data[key].Value, f.check("GetGuarded", key)
 }
 
-func (f *fake) CASGuarded(_ context.Context, key string, guard *kv.Guard, cb func(any) (any, bool, error)) error {
-	f.asked("CASGuarded %s %s", key, guardName(guard))
+func (f *fake) CASGuarded(_ context.Context, key string, cb func(any) (any, bool, error), guards ...kv.Guard) error {
+	f.asked("CASGuarded %s %s", key, guardNames(guards))
 	return f.cas(key, cb)
 }
 
-func (f *fake) DeleteGuarded(_ context.Context, key string, guard *kv.Guard) error {
-	f.asked("DeleteGuarded %s %s", key, guardName(guard))
+func (f *fake) DeleteGuarded(_ context.Context, key string, guards ...kv.Guard) error {
+	f.asked("DeleteGuarded %s %s", key, guardNames(guards))
 	return nil
 }
 
-func (f *fake) GetVersion(_ context.Context, key string, guard *kv.Guard) (any, kv.Version, error) {
-	f.asked("GetVersion %s %s", key, guardName(guard))
+func (f *fake) GetVersion(_ context.Context, key string, guards ...kv.Guard) (any, kv.Version, error) {
+	f.asked("GetVersion %s %s", key, guardNames(guards))
 	return f.data[key].Value, f.data[key].Version, nil
 }
 
-func (f *fake) SwapVersion(_ context.Context, key string, prev kv.Version, value any, guard *kv.Guard) (kv.Version, error) {
-	f.asked("SwapVersion %s %d %v %s", key, prev, value, guardName(guard))
+func (f *fake) SwapVersion(_ context.Context, key string, prev kv.Version, value any, guards ...kv.Guard) (kv.Version, error) {
+	f.asked("SwapVersion %s %d %v %s", key, prev, value, guardNames(guards))
 	return prev + 1, nil
 }
 

@@ -41,48 +41,48 @@ func (w Forward) Entries(ctx context.Context, prefix string) iter.Seq2[Entry, er
 func (w Forward) Ping(ctx context.Context) error { return Ping(ctx, w.Client) }
 
 // GetGuarded forwards to the [GuardedClient] inside.
-func (w Forward) GetGuarded(ctx context.Context, key string, guard *Guard) (any, error) {
+func (w Forward) GetGuarded(ctx context.Context, key string, guards ...Guard) (any, error) {
 	g, err := Guarded(w.Client)
 	if err != nil {
 		return nil, err
 	}
-	return g.GetGuarded(ctx, key, guard)
+	return g.GetGuarded(ctx, key, guards...)
 }
 
 // CASGuarded forwards to the [GuardedClient] inside.
-func (w Forward) CASGuarded(ctx context.Context, key string, guard *Guard, f func(any) (any, bool, error)) error {
+func (w Forward) CASGuarded(ctx context.Context, key string, f func(any) (any, bool, error), guards ...Guard) error {
 	g, err := Guarded(w.Client)
 	if err != nil {
 		return err
 	}
-	return g.CASGuarded(ctx, key, guard, f)
+	return g.CASGuarded(ctx, key, f, guards...)
 }
 
 // DeleteGuarded forwards to the [GuardedClient] inside.
-func (w Forward) DeleteGuarded(ctx context.Context, key string, guard *Guard) error {
+func (w Forward) DeleteGuarded(ctx context.Context, key string, guards ...Guard) error {
 	g, err := Guarded(w.Client)
 	if err != nil {
 		return err
 	}
-	return g.DeleteGuarded(ctx, key, guard)
+	return g.DeleteGuarded(ctx, key, guards...)
 }
 
 // GetVersion forwards to the [VersionedClient] inside.
-func (w Forward) GetVersion(ctx context.Context, key string, guard *Guard) (any, Version, error) {
+func (w Forward) GetVersion(ctx context.Context, key string, guards ...Guard) (any, Version, error) {
 	v, err := Versioned(w.Client)
 	if err != nil {
 		return nil, 0, err
 	}
-	return v.GetVersion(ctx, key, guard)
+	return v.GetVersion(ctx, key, guards...)
 }
 
 // SwapVersion forwards to the [VersionedClient] inside.
-func (w Forward) SwapVersion(ctx context.Context, key string, prev Version, value any, guard *Guard) (Version, error) {
+func (w Forward) SwapVersion(ctx context.Context, key string, prev Version, value any, guards ...Guard) (Version, error) {
 	v, err := Versioned(w.Client)
 	if err != nil {
 		return 0, err
 	}
-	return v.SwapVersion(ctx, key, prev, value, guard)
+	return v.SwapVersion(ctx, key, prev, value, guards...)
 }
 
 // Raw forwards to [Raw].

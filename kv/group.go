@@ -96,7 +96,7 @@ func (g *group) gather() {
 // round lets members decide and settles their results; those that have to
 // decide again are back in the queue afterwards.
 func (g *group) round(members []*casCall) {
-	base, err := g.e.base(g.e.ctx, g.cl.id.key, members[0].guard, time.Now())
+	base, err := g.e.base(g.e.ctx, g.cl.id.key, members[0].guards, time.Now())
 	if err != nil {
 		g.failed(members, err)
 		return
@@ -183,7 +183,7 @@ func (g *group) decline(members []*casCall, decisions []decision, base recollect
 		}
 	}
 	asked := time.Now()
-	same, err := g.e.confirm(g.e.ctx, g.cl.id.key, members[0].guard, &base, since)
+	same, err := g.e.confirm(g.e.ctx, g.cl.id.key, members[0].guards, &base, since)
 	g.trip = time.Since(asked)
 	switch {
 	case err != nil:

@@ -80,7 +80,7 @@ func (c *client) fail(op, key string, err error) error {
 }
 
 // admit is what every operation on a key checks before anything else.
-func (c *client) admit(ctx context.Context, key string, guard *Guard) error {
+func (c *client) admit(ctx context.Context, key string, guards []Guard) error {
 	if c.engine.ctx.Err() != nil {
 		return ErrClosed
 	}
@@ -93,16 +93,33 @@ func (c *client) admit(ctx context.Context, key string, guard *Guard) error {
 			return err
 		}
 	}
-	if guard != nil {
-		if err := checkForm(guard.Key); err != nil {
-			return fmt.Errorf("guard: %w", err)
-		}
-		if guard.Version == 0 {
-			return fmt.Errorf("guard on %q: %w: version 0: absence is no valid guard", guard.Key, ErrFenced)
+	if len(guards) > 0 {
+		if err := checkGuards(guards, c.engine.limits.Guards); err != nil {
+			return err
 		}
 	}
 	if ctx.Err() != nil {
 		return ctxError(ctx, nil)
+	}
+	return nil
+}
+
+// checkGuards refuses guards that make no sense, or that a store which takes
+// only so many would not judge.
+func checkGuards(guards []Guard, most int) error {
+	switch {
+	case most == 0:
+		return fmt.Errorf("%w: the store takes no guards", ErrNotSupported)
+	case len(guards) > most:
+		return fmt.Errorf("%w: %d guards, the store takes at most %d", ErrNotSupported, len(guards), most)
+	}
+	for _, g := range guards {
+		if err := checkForm(g.Key); err != nil {
+			return fmt.Errorf("guard: %w", err)
+		}
+		if g.Version == 0 {
+			return fmt.Errorf("guard on %q: %w: version 0: absence is no valid guard", g.Key, ErrFenced)
+		}
 	}
 	return nil
 }

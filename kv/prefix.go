@@ -77,14 +77,21 @@ func (p *prefixed) key(op, key string) (string, error) {
 	return p.prefix + key, nil
 }
 
-// guarded is key for a key and its guard, which may be nil.
-func (p *prefixed) guarded(op, key string, guard *Guard) (string, *Guard, error) {
+// guarded is key for a key and its guards.
+func (p *prefixed) guarded(op, key string, guards []Guard) (string, []Guard, error) {
 	full, err := p.key(op, key)
-	if err != nil || guard == nil {
+	if err != nil || len(guards) == 0 {
 		return full, nil, err
 	}
-	name, err := p.key(op, guard.Key)
-	return full, &Guard{Key: name, Version: guard.Version}, err
+	prefixed := make([]Guard, len(guards))
+	for i, g := range guards {
+		name, err := p.key(op, g.Key)
+		if err != nil {
+			return "", nil, err
+		}
+		prefixed[i] = Guard{Key: name, Version: g.Version}
+	}
+	return full, prefixed, nil
 }
 
 func (p *prefixed) bare(key string) string { return strings.TrimPrefix(key, p.prefix) }
@@ -177,44 +184,44 @@ func (p *prefixed) pingKey(ctx context.Context, key string) error {
 	return p.in.Ping(ctx)
 }
 
-func (p *prefixed) GetGuarded(ctx context.Context, key string, guard *Guard) (any, error) {
-	full, guard, err := p.guarded("GetGuarded", key, guard)
+func (p *prefixed) GetGuarded(ctx context.Context, key string, guards ...Guard) (any, error) {
+	full, guards, err := p.guarded("GetGuarded", key, guards)
 	if err != nil {
 		return nil, err
 	}
-	return p.in.GetGuarded(ctx, full, guard)
+	return p.in.GetGuarded(ctx, full, guards...)
 }
 
-func (p *prefixed) CASGuarded(ctx context.Context, key string, guard *Guard, f func(any) (any, bool, error)) error {
-	full, guard, err := p.guarded("CASGuarded", key, guard)
+func (p *prefixed) CASGuarded(ctx context.Context, key string, f func(any) (any, bool, error), guards ...Guard) error {
+	full, guards, err := p.guarded("CASGuarded", key, guards)
 	if err != nil {
 		return err
 	}
-	return p.in.CASGuarded(ctx, full, guard, f)
+	return p.in.CASGuarded(ctx, full, f, guards...)
 }
 
-func (p *prefixed) DeleteGuarded(ctx context.Context, key string, guard *Guard) error {
-	full, guard, err := p.guarded("DeleteGuarded", key, guard)
+func (p *prefixed) DeleteGuarded(ctx context.Context, key string, guards ...Guard) error {
+	full, guards, err := p.guarded("DeleteGuarded", key, guards)
 	if err != nil {
 		return err
 	}
-	return p.in.DeleteGuarded(ctx, full, guard)
+	return p.in.DeleteGuarded(ctx, full, guards...)
 }
 
-func (p *prefixed) GetVersion(ctx context.Context, key string, guard *Guard) (any, Version, error) {
-	full, guard, err := p.guarded("GetVersion", key, guard)
+func (p *prefixed) GetVersion(ctx context.Context, key string, guards ...Guard) (any, Version, error) {
+	full, guards, err := p.guarded("GetVersion", key, guards)
 	if err != nil {
 		return nil, 0, err
 	}
-	return p.in.GetVersion(ctx, full, guard)
+	return p.in.GetVersion(ctx, full, guards...)
 }
 
-func (p *prefixed) SwapVersion(ctx context.Context, key string, prev Version, value any, guard *Guard) (Version, error) {
-	full, guard, err := p.guarded("SwapVersion", key, guard)
+func (p *prefixed) SwapVersion(ctx context.Context, key string, prev Version, value any, guards ...Guard) (Version, error) {
+	full, guards, err := p.guarded("SwapVersion", key, guards)
 	if err != nil {
 		return 0, err
 	}
-	return p.in.SwapVersion(ctx, full, prev, value, guard)
+	return p.in.SwapVersion(ctx, full, prev, value, guards...)
 }
 
 func (p *prefixed) Raw() (Client, error) {

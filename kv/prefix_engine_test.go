@@ -57,23 +57,23 @@ func TestPrefixGuardsHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	const epoch = ".polykv/epoch"
-	version, err := raw.(everything).SwapVersion(ctx, epoch, 0, []byte("1"), nil)
+	version, err := raw.(everything).SwapVersion(ctx, epoch, 0, []byte("1"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	guard := &kv.Guard{Key: epoch, Version: version}
+	guard := kv.Guard{Key: epoch, Version: version}
 	guarded, err := kv.Guarded(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := guarded.CASGuarded(ctx, "k", guard, set("v")); err != nil {
+	if err := guarded.CASGuarded(ctx, "k", set("v"), guard); err != nil {
 		t.Errorf("under a guard that holds: %v", err)
 	}
 	r.want("a/k", "v")
-	if _, err := raw.(everything).SwapVersion(ctx, epoch, version, []byte("2"), nil); err != nil {
+	if _, err := raw.(everything).SwapVersion(ctx, epoch, version, []byte("2")); err != nil {
 		t.Fatal(err)
 	}
-	if err := guarded.CASGuarded(ctx, "k", guard, set("w")); !errors.Is(err, kv.ErrFenced) {
+	if err := guarded.CASGuarded(ctx, "k", set("w"), guard); !errors.Is(err, kv.ErrFenced) {
 		t.Errorf("under a guard that is broken: %v, want ErrFenced", err)
 	}
 	if keys, err := c.List(ctx, ""); !slices.Equal(keys, []string{"k"}) || err != nil {

@@ -35,32 +35,34 @@ type everything interface {
 func ignore(any) (any, bool, error) { return nil, false, nil }
 
 // keyed calls every method that takes a key.
-var keyed = map[string]func(ctx context.Context, c everything, key string, guard *kv.Guard) error{
-	"Get": func(ctx context.Context, c everything, key string, _ *kv.Guard) error {
+var keyed = map[string]func(ctx context.Context, c everything, key string, guards ...kv.Guard) error{
+	"Get": func(ctx context.Context, c everything, key string, _ ...kv.Guard) error {
 		_, err := c.Get(ctx, key)
 		return err
 	},
-	"Delete": func(ctx context.Context, c everything, key string, _ *kv.Guard) error { return c.Delete(ctx, key) },
-	"CAS":    func(ctx context.Context, c everything, key string, _ *kv.Guard) error { return c.CAS(ctx, key, ignore) },
-	"Watch": func(ctx context.Context, c everything, key string, _ *kv.Guard) error {
+	"Delete": func(ctx context.Context, c everything, key string, _ ...kv.Guard) error { return c.Delete(ctx, key) },
+	"CAS": func(ctx context.Context, c everything, key string, _ ...kv.Guard) error {
+		return c.CAS(ctx, key, ignore)
+	},
+	"Watch": func(ctx context.Context, c everything, key string, _ ...kv.Guard) error {
 		return c.Watch(ctx, kv.KeyRange(key), func(kv.Event) bool { return false })
 	},
-	"GetGuarded": func(ctx context.Context, c everything, key string, guard *kv.Guard) error {
-		_, err := c.GetGuarded(ctx, key, guard)
+	"GetGuarded": func(ctx context.Context, c everything, key string, guards ...kv.Guard) error {
+		_, err := c.GetGuarded(ctx, key, guards...)
 		return err
 	},
-	"CASGuarded": func(ctx context.Context, c everything, key string, guard *kv.Guard) error {
-		return c.CASGuarded(ctx, key, guard, ignore)
+	"CASGuarded": func(ctx context.Context, c everything, key string, guards ...kv.Guard) error {
+		return c.CASGuarded(ctx, key, ignore, guards...)
 	},
-	"DeleteGuarded": func(ctx context.Context, c everything, key string, guard *kv.Guard) error {
-		return c.DeleteGuarded(ctx, key, guard)
+	"DeleteGuarded": func(ctx context.Context, c everything, key string, guards ...kv.Guard) error {
+		return c.DeleteGuarded(ctx, key, guards...)
 	},
-	"GetVersion": func(ctx context.Context, c everything, key string, guard *kv.Guard) error {
-		_, _, err := c.GetVersion(ctx, key, guard)
+	"GetVersion": func(ctx context.Context, c everything, key string, guards ...kv.Guard) error {
+		_, _, err := c.GetVersion(ctx, key, guards...)
 		return err
 	},
-	"SwapVersion": func(ctx context.Context, c everything, key string, guard *kv.Guard) error {
-		_, err := c.SwapVersion(ctx, key, 3, "new", guard)
+	"SwapVersion": func(ctx context.Context, c everything, key string, guards ...kv.Guard) error {
+		_, err := c.SwapVersion(ctx, key, 3, "new", guards...)
 		return err
 	},
 }
@@ -69,33 +71,33 @@ func TestPrefixPutsItselfBeforeEveryKey(t *testing.T) {
 	ctx := t.Context()
 	inner := newFake()
 	c := mustPrefix(t, inner, "a/b/").(everything)
-	guard := &kv.Guard{Key: ".polykv/epoch", Version: 7}
+	guards := []kv.Guard{{Key: ".polykv/epoch", Version: 7}, {Key: "lock", Version: 8}}
 	want := map[string]string{
 		"Get":           "Get a/b/k",
 		"Delete":        "Delete a/b/k",
 		"CAS":           "CAS a/b/k",
 		"Watch":         "Watch a/b/k false",
-		"GetGuarded":    "GetGuarded a/b/k a/b/.polykv/epoch@7",
-		"CASGuarded":    "CASGuarded a/b/k a/b/.polykv/epoch@7",
-		"DeleteGuarded": "DeleteGuarded a/b/k a/b/.polykv/epoch@7",
-		"GetVersion":    "GetVersion a/b/k a/b/.polykv/epoch@7",
-		"SwapVersion":   "SwapVersion a/b/k 3 new a/b/.polykv/epoch@7",
+		"GetGuarded":    "GetGuarded a/b/k a/b/.polykv/epoch@7 a/b/lock@8",
+		"CASGuarded":    "CASGuarded a/b/k a/b/.polykv/epoch@7 a/b/lock@8",
+		"DeleteGuarded": "DeleteGuarded a/b/k a/b/.polykv/epoch@7 a/b/lock@8",
+		"GetVersion":    "GetVersion a/b/k a/b/.polykv/epoch@7 a/b/lock@8",
+		"SwapVersion":   "SwapVersion a/b/k 3 new a/b/.polykv/epoch@7 a/b/lock@8",
 	}
 	for name, call := range keyed {
-		if err := call(ctx, c, "k", guard); err != nil {
+		if err := call(ctx, c, "k", guards...); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if got := inner.took(); !slices.Equal(got, []string{want[name]}) {
 			t.Errorf("%s asked for %q, want %q", name, got, want[name])
 		}
 	}
-	if guard.Key != ".polykv/epoch" {
-		t.Errorf("the caller's guard was changed to %q", guard.Key)
+	if guards[0].Key != ".polykv/epoch" {
+		t.Errorf("the caller's guard was changed to %q", guards[0].Key)
 	}
 
 	c.WatchKey(ctx, "k", func(any) bool { return false })
 	_ = c.Close()
-	_, _ = c.GetGuarded(ctx, "k", nil)
+	_, _ = c.GetGuarded(ctx, "k")
 	if got, want := inner.took(), []string{"WatchKey a/b/k", "Close", "GetGuarded a/b/k -"}; !slices.Equal(got, want) {
 		t.Errorf("asked for %q, want %q", got, want)
 	}
@@ -169,13 +171,13 @@ func TestPrefixRefusesInvalidKeysItself(t *testing.T) {
 	tooLongTogether := strings.Repeat("k", kv.MaxKeyLen-len("a/b/")+1)
 	for name, call := range keyed {
 		for _, key := range append([]string{tooLongTogether}, badKeys...) {
-			err := call(ctx, c, key, nil)
+			err := call(ctx, c, key)
 			var e *kv.Error
 			if !errors.Is(err, kv.ErrInvalidKey) || !errors.As(err, &e) || e.Op != name || e.Key != key {
 				t.Errorf("%s(%q) = %v, want ErrInvalidKey that names both", name, key, err)
 			}
 			if strings.HasSuffix(name, "Guarded") || strings.HasSuffix(name, "Version") {
-				err = call(ctx, c, "ok", &kv.Guard{Key: key, Version: 1})
+				err = call(ctx, c, "ok", kv.Guard{Key: key, Version: 1})
 				if !errors.Is(err, kv.ErrInvalidKey) {
 					t.Errorf("%s with a guard on %q = %v, want ErrInvalidKey", name, key, err)
 				}
@@ -184,7 +186,7 @@ func TestPrefixRefusesInvalidKeysItself(t *testing.T) {
 		if got := inner.took(); got != nil {
 			t.Errorf("%s asked the client inside for %q", name, got)
 		}
-		if err := call(ctx, c, tooLongTogether[1:], &kv.Guard{Key: tooLongTogether[1:], Version: 1}); err != nil {
+		if err := call(ctx, c, tooLongTogether[1:], kv.Guard{Key: tooLongTogether[1:], Version: 1}); err != nil {
 			t.Errorf("%s refused a key of exactly the longest length: %v", name, err)
 		}
 		inner.took()
@@ -294,7 +296,7 @@ func TestPrefixRefusesWhatTheClientInsideLacks(t *testing.T) {
 	errs := map[string]error{"Ping": c.Ping(ctx)}
 	for name, call := range keyed {
 		if name != "Get" && name != "Delete" && name != "CAS" {
-			errs[name] = call(ctx, c, "k", nil)
+			errs[name] = call(ctx, c, "k")
 		}
 	}
 	_, errs["Raw"] = c.Raw()

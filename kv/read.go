@@ -17,19 +17,19 @@ func (c *client) Get(ctx context.Context, key string) (any, error) {
 }
 
 // GetGuarded implements GuardedClient.
-func (c *client) GetGuarded(ctx context.Context, key string, guard *Guard) (any, error) {
-	_, value, err := c.get(ctx, "GetGuarded", driver.GetRequest{Key: key, Guard: guard})
+func (c *client) GetGuarded(ctx context.Context, key string, guards ...Guard) (any, error) {
+	_, value, err := c.get(ctx, "GetGuarded", driver.GetRequest{Key: key, Guards: slices.Clone(guards)})
 	return value, err
 }
 
 // GetVersion implements VersionedClient.
-func (c *client) GetVersion(ctx context.Context, key string, guard *Guard) (any, Version, error) {
-	entry, value, err := c.get(ctx, "GetVersion", driver.GetRequest{Key: key, Guard: guard})
+func (c *client) GetVersion(ctx context.Context, key string, guards ...Guard) (any, Version, error) {
+	entry, value, err := c.get(ctx, "GetVersion", driver.GetRequest{Key: key, Guards: slices.Clone(guards)})
 	return value, entry.Version, err
 }
 
 func (c *client) get(ctx context.Context, op string, req driver.GetRequest) (driver.Entry, any, error) {
-	if err := c.admit(ctx, req.Key, req.Guard); err != nil {
+	if err := c.admit(ctx, req.Key, req.Guards); err != nil {
 		return driver.Entry{}, nil, c.fail(op, req.Key, err)
 	}
 	entry, err := c.engine.readOne(ctx, req)

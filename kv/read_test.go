@@ -254,37 +254,37 @@ func TestVersions(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := t.Context()
-	first, err := v.SwapVersion(ctx, "k", 0, "1", nil)
+	first, err := v.SwapVersion(ctx, "k", 0, "1")
 	if err != nil || first == 0 {
 		t.Fatal(first, err)
 	}
-	if _, err := v.SwapVersion(ctx, "k", 0, "2", nil); !errors.Is(err, kv.ErrConflict) {
+	if _, err := v.SwapVersion(ctx, "k", 0, "2"); !errors.Is(err, kv.ErrConflict) {
 		t.Errorf("creating what exists: %v", err)
 	}
-	second, err := v.SwapVersion(ctx, "k", first, "2", nil)
+	second, err := v.SwapVersion(ctx, "k", first, "2")
 	if err != nil || second == first {
 		t.Fatal(second, err)
 	}
-	if _, err := v.SwapVersion(ctx, "k", first, kv.Remove, nil); !errors.Is(err, kv.ErrConflict) {
+	if _, err := v.SwapVersion(ctx, "k", first, kv.Remove); !errors.Is(err, kv.ErrConflict) {
 		t.Errorf("removing at an old version: %v", err)
 	}
-	guard := &kv.Guard{Key: "k", Version: first}
+	guard := kv.Guard{Key: "k", Version: first}
 	if _, err := v.SwapVersion(ctx, "other", 0, "x", guard); !errors.Is(err, kv.ErrFenced) {
 		t.Errorf("a broken guard: %v", err)
 	}
 	if _, _, err := v.GetVersion(ctx, "k", guard); !errors.Is(err, kv.ErrFenced) {
 		t.Errorf("a read under a broken guard: %v", err)
 	}
-	if value, version, err := v.GetVersion(ctx, "k", &kv.Guard{Key: "k", Version: second}); value != "2" || version != second || err != nil {
+	if value, version, err := v.GetVersion(ctx, "k", kv.Guard{Key: "k", Version: second}); value != "2" || version != second || err != nil {
 		t.Errorf("GetVersion = %v, %v, %v", value, version, err)
 	}
-	if version, err := v.SwapVersion(ctx, "k", second, kv.Remove, nil); version != 0 || err != nil {
+	if version, err := v.SwapVersion(ctx, "k", second, kv.Remove); version != 0 || err != nil {
 		t.Errorf("removing: %v, %v", version, err)
 	}
-	if _, err := v.SwapVersion(ctx, "k", 0, kv.Remove, nil); !errors.Is(err, kv.ErrConflict) {
+	if _, err := v.SwapVersion(ctx, "k", 0, kv.Remove); !errors.Is(err, kv.ErrConflict) {
 		t.Errorf("removing the absent: %v", err)
 	}
-	if _, err := v.SwapVersion(ctx, "k", 0, "x", &kv.Guard{Key: "k"}); !errors.Is(err, kv.ErrFenced) {
+	if _, err := v.SwapVersion(ctx, "k", 0, "x", kv.Guard{Key: "k"}); !errors.Is(err, kv.ErrFenced) {
 		t.Errorf("absence as a guard: %v", err)
 	}
 }

@@ -54,7 +54,7 @@ func TestSkipDeletesForwardsTheRest(t *testing.T) {
 	}
 	for name, call := range keyed {
 		inner.took()
-		if err := call(ctx, c, "k", nil); err != nil || len(inner.took()) != 1 {
+		if err := call(ctx, c, "k"); err != nil || len(inner.took()) != 1 {
 			t.Errorf("%s = %v, or was not forwarded", name, err)
 		}
 	}

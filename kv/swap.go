@@ -5,32 +5,33 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/polykv/polykv/kv/driver"
 )
 
 // SwapVersion implements VersionedClient.
-func (c *client) SwapVersion(ctx context.Context, key string, prev Version, value any, guard *Guard) (Version, error) {
-	version, err := c.swapVersion(ctx, key, prev, value, guard)
+func (c *client) SwapVersion(ctx context.Context, key string, prev Version, value any, guards ...Guard) (Version, error) {
+	version, err := c.swapVersion(ctx, key, prev, value, slices.Clone(guards))
 	if err != nil {
 		return 0, c.fail("SwapVersion", key, err)
 	}
 	return version, nil
 }
 
-func (c *client) swapVersion(ctx context.Context, key string, prev Version, value any, guard *Guard) (Version, error) {
-	if err := c.admit(ctx, key, guard); err != nil {
+func (c *client) swapVersion(ctx context.Context, key string, prev Version, value any, guards []Guard) (Version, error) {
+	if err := c.admit(ctx, key, guards); err != nil {
 		return 0, err
 	}
-	s := driver.Swap{Key: key, Prev: driver.Entry{Key: key, Version: prev}, Guard: guard, ID: swapID()}
+	s := driver.Swap{Key: key, Prev: driver.Entry{Key: key, Version: prev}, Guards: guards, ID: swapID()}
 	if seen, ok := c.engine.recall(key); ok && seen.entry.Version == prev {
 		s.Prev = seen.entry // with what the driver may need to resolve it
 	}
 	if c.values != nil { // whose objects are made from what they replace
 		var seen recollection
 		err := c.engine.retry(ctx, func(time.Duration) (err error) {
-			seen, err = c.engine.look(ctx, key, guard, time.Now())
+			seen, err = c.engine.look(ctx, key, guards, time.Now())
 			return err
 		})
 		if err != nil {
@@ -43,7 +44,7 @@ func (c *client) swapVersion(ctx context.Context, key string, prev Version, valu
 	}
 	switch {
 	case value != Remove:
-		sealed, err := c.seal(key, storedIn(s.Prev), value, guard != nil)
+		sealed, err := c.seal(key, storedIn(s.Prev), value, len(guards) > 0)
 		if err != nil {
 			return 0, err
 		}
@@ -258,10 +259,10 @@ func (e *engine) judge(s *driver.Swap, now driver.Entry, fenced bool) (verdict d
 
 // look makes one linearizable read, which begins no earlier than now, and
 // remembers what it found.
-func (e *engine) look(ctx context.Context, key string, guard *Guard, now time.Time) (recollection, error) {
-	seen := recollection{asOf: now, guarded: guard != nil}
+func (e *engine) look(ctx context.Context, key string, guards []Guard, now time.Time) (recollection, error) {
+	seen := recollection{asOf: now, guarded: len(guards) > 0}
 	err := e.attempt(ctx, "get", e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
-		seen.entry, err = e.store.Get(ctx, driver.GetRequest{Key: key, Guard: guard})
+		seen.entry, err = e.store.Get(ctx, driver.GetRequest{Key: key, Guards: guards})
 		return err
 	})
 	if err == nil {

@@ -147,7 +147,7 @@ func TestUnknownThenBrokenGuardIsFenced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, version, err := v.GetVersion(t.Context(), "guard", nil)
+	_, version, err := v.GetVersion(t.Context(), "guard")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,23 +155,23 @@ func TestUnknownThenBrokenGuardIsFenced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	guard := &kv.Guard{Key: "guard", Version: version}
-	if err := g.CASGuarded(t.Context(), "k", guard, increment); err != nil {
+	guard := kv.Guard{Key: "guard", Version: version}
+	if err := g.CASGuarded(t.Context(), "k", increment, guard); err != nil {
 		t.Fatal(err)
 	}
 	breakGuard := func() { r.put(r.other, "guard", "moved") }
 
 	loseFirst(r, false, breakGuard)
-	if err := g.CASGuarded(t.Context(), "k", guard, increment); !errors.Is(err, kv.ErrFenced) || errors.Is(err, kv.ErrIndeterminate) {
+	if err := g.CASGuarded(t.Context(), "k", increment, guard); !errors.Is(err, kv.ErrFenced) || errors.Is(err, kv.ErrIndeterminate) {
 		t.Errorf("lost, not applied, then the guard broke: %v, want ErrFenced for certain", err)
 	}
 	r.want("k", "2")
 
-	if _, guard.Version, err = v.GetVersion(t.Context(), "guard", nil); err != nil {
+	if _, guard.Version, err = v.GetVersion(t.Context(), "guard"); err != nil {
 		t.Fatal(err)
 	}
 	loseFirst(r, true, breakGuard)
-	if err := g.CASGuarded(t.Context(), "k", guard, increment); !errors.Is(err, kv.ErrIndeterminate) {
+	if err := g.CASGuarded(t.Context(), "k", increment, guard); !errors.Is(err, kv.ErrIndeterminate) {
 		t.Errorf("lost, applied, then the guard broke: %v, want ErrIndeterminate", err)
 	}
 	r.want("k", "3")

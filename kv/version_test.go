@@ -47,7 +47,7 @@ func TestSwapVersionWithoutAVersionInTheAnswer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			version, err := versioned.SwapVersion(t.Context(), "k", 0, "mine", nil)
+			version, err := versioned.SwapVersion(t.Context(), "k", 0, "mine")
 			if !errors.Is(err, c.want) || (version != 0) != (c.want == nil) {
 				t.Errorf("SwapVersion = %d, %v; want %v", version, err, c.want)
 			}

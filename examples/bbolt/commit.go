@@ -22,7 +22,7 @@ func (f *file) swap(s driver.Swap) (driver.Result, error) {
 	var index uint64 // of this write; 0: there is none
 	err := f.update(func(tx *bbolt.Tx) (err error) {
 		b := tx.Bucket(bucket)
-		if !holds(b, s.Guard) {
+		if !hold(b, s.Guards) {
 			r.Outcome = driver.GuardBroken
 			return errDecline
 		}

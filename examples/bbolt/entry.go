@@ -45,9 +45,14 @@ func read(b *bbolt.Bucket, key string) driver.Entry {
 	return decode(key, stored)
 }
 
-// holds reports whether g, if there is one, holds.
-func holds(b *bbolt.Bucket, g *driver.Guard) bool {
-	return g == nil || read(b, g.Key).Version == g.Version
+// hold reports whether all of guards hold.
+func hold(b *bbolt.Bucket, guards []driver.Guard) bool {
+	for _, g := range guards {
+		if read(b, g.Key).Version != g.Version {
+			return false
+		}
+	}
+	return true
 }
 
 // each calls f with the keys of r that are greater than after, in ascending

@@ -42,7 +42,7 @@ func (h *handle) Get(ctx context.Context, req driver.GetRequest) (e driver.Entry
 	}
 	err = h.file.bolt.View(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucket)
-		if !holds(b, req.Guard) {
+		if !hold(b, req.Guards) {
 			return driver.ErrFenced
 		}
 		e = read(b, req.Key)
@@ -127,10 +127,14 @@ func (h *handle) Resolve(s driver.Swap, now driver.Entry) driver.Outcome {
 	return driver.Unknown
 }
 
+// maxGuards is how many guards a write or read may carry. A transaction takes
+// any number.
+const maxGuards = 100
+
 // Limits implements driver.Store. They are the same with and without a guard.
 func (h *handle) Limits() driver.Limits {
 	value := h.file.cfg.MaxValueSize
-	return driver.Limits{Key: bbolt.MaxKeySize, Value: value, GuardedValue: value}
+	return driver.Limits{Key: bbolt.MaxKeySize, Value: value, GuardedValue: value, Guards: maxGuards}
 }
 
 // Close implements driver.Store. It waits for commits that Swap gave up on.

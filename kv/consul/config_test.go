@@ -211,7 +211,7 @@ func TestEnterpriseOnly(t *testing.T) {
 			}
 			_, err := s.Get(t.Context(), driver.GetRequest{Key: key})
 			check("get", err)
-			_, err = s.Get(t.Context(), driver.GetRequest{Key: key, Guard: &driver.Guard{Key: key, Version: 1}})
+			_, err = s.Get(t.Context(), driver.GetRequest{Key: key, Guards: []driver.Guard{{Key: key, Version: 1}}})
 			check("guarded get", err)
 			_, err = s.Scan(t.Context(), driver.ScanRequest{Prefix: key})
 			check("scan", err)

@@ -30,10 +30,10 @@ func ExampleOpen() {
 	defer func() { _ = store.Close() }()
 
 	fmt.Println("token:", cfg.Token)
-	fmt.Printf("largest value: %d bytes, with a guard %d\n", store.Limits().Value, store.Limits().GuardedValue)
+	fmt.Printf("largest value: %d bytes, with guards %d\n", store.Limits().Value, store.Limits().GuardedValue)
 	// Output:
 	// token: <redacted>
-	// largest value: 524288 bytes, with a guard 388383
+	// largest value: 524288 bytes, with guards 371499
 }
 
 // What is wrong is named as in YAML, with what is allowed.

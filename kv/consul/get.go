@@ -43,7 +43,7 @@ func (s *store) query(mayBeStale bool) *api.QueryOptions {
 
 // Get implements driver.Store.
 func (s *store) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
-	if req.Guard != nil || !inPath(req.Key) {
+	if len(req.Guards) > 0 || !inPath(req.Key) {
 		return s.getInTxn(ctx, req)
 	}
 	l, err := s.single(ctx, s.query(req.AllowStale), req.Key)
@@ -57,16 +57,12 @@ func (s *store) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, e
 }
 
 // getInTxn reads a key with a transaction, which is linearizable, takes any
-// key and can look at the guard too.
+// key and can look at guards too.
 func (s *store) getInTxn(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
 	if err := s.checkTenancy(ctx); err != nil {
 		return driver.Entry{}, s.wrap(ctx, err)
 	}
-	var ops api.TxnOps
-	if req.Guard != nil {
-		ops = append(ops, s.cfg.op(api.KVCheckIndex, req.Guard.Key, req.Guard.Version))
-	}
-	ops = append(ops, s.cfg.op(api.KVGet, req.Key, 0))
+	ops := append(s.cfg.guardOps(req.Guards), s.cfg.op(api.KVGet, req.Key, 0))
 	m := s.history.mark()
 	e, _, err := do(ctx, s, func(ctx context.Context) (driver.Entry, error) {
 		ok, resp, err := s.transact(ctx, ops, api.QueryOptions{RequireConsistent: true})
@@ -88,9 +84,9 @@ func (s *store) getInTxn(ctx context.Context, req driver.GetRequest) (driver.Ent
 	return e, nil
 }
 
-// whyNotRead returns nil if the guard, if any, holds and the key is absent.
+// whyNotRead returns nil if every guard holds and the key is absent.
 func whyNotRead(errs api.TxnErrors, req driver.GetRequest) error {
-	if req.Guard != nil && guardBroken(errs) {
+	if guardBroken(errs, len(req.Guards)) {
 		return driver.ErrFenced
 	}
 	if len(errs) == 1 && strings.HasPrefix(errs[0].What, "key ") && strings.HasSuffix(errs[0].What, " doesn't exist") {

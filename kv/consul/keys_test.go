@@ -23,16 +23,16 @@ var outlandish = []string{"a//b", "a/./b", "a/../b", "a/", "/a", "a\nb", "a\x00b
 func TestStrangeKeys(t *testing.T) {
 	s, p := openShared(t)
 	fence := drivertest.Put(t, s, p+"fence", "")
-	guard := &driver.Guard{Key: fence.Key, Version: fence.Version}
+	guard := []driver.Guard{{Key: fence.Key, Version: fence.Version}}
 	for _, end := range append(slices.Clone(strange), outlandish...) {
 		key := p + "x/" + end
-		one := drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte(end), Guard: guard}, driver.Applied).Entry
+		one := drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte(end), Guards: guard}, driver.Applied).Entry
 		two := drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte(end), ID: 2}, driver.Applied).Entry
 		drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true}, driver.Conflict)
 		if e := drivertest.Get(t, s, key); e.Key != key || string(e.Value) != end || e.Version != two.Version {
 			t.Errorf("%q: read %+v", key, e)
 		}
-		e, err := s.Get(t.Context(), driver.GetRequest{Key: key, Guard: guard})
+		e, err := s.Get(t.Context(), driver.GetRequest{Key: key, Guards: guard})
 		if err != nil || e.Key != key || e.Version != two.Version {
 			t.Errorf("%q: guarded read of %+v, %v", key, e, err)
 		}

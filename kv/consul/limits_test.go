@@ -3,6 +3,7 @@ package consul
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,23 +26,24 @@ func noise(n int) []byte {
 func TestLimits(t *testing.T) {
 	s, p := openShared(t)
 	limits := s.Limits()
-	if limits.Key != 512 || limits.Value != 512<<10 || limits.GuardedValue < 379<<10 {
+	if limits.Key != 512 || limits.Value != 512<<10 || limits.GuardedValue < 361<<10 {
 		t.Fatalf("%+v", limits)
 	}
 	fence := p + strings.Repeat("&", maxKey-len(p))
-	guard := &driver.Guard{Key: fence, Version: drivertest.Put(t, s, fence, "").Version}
+	guard := driver.Guard{Key: fence, Version: drivertest.Put(t, s, fence, "").Version}
+	guards := slices.Repeat([]driver.Guard{guard}, limits.Guards)
 	key := p + strings.Repeat("<", maxKey-len(p))
 	for _, test := range []struct {
-		size  int
-		guard *driver.Guard
-		known bool // the new version is known
+		size   int
+		guards []driver.Guard
+		known  bool // the new version is known
 	}{
-		{limits.GuardedValue, guard, true},
+		{limits.GuardedValue, guards, true},
 		{limits.GuardedValue + 1, nil, true},
 		{limits.Value, nil, false},
 	} {
 		value := noise(test.size)
-		w := driver.Swap{Key: key, Prev: drivertest.Get(t, s, key), Value: value, Guard: test.guard, ID: 1<<64 - 1}
+		w := driver.Swap{Key: key, Prev: drivertest.Get(t, s, key), Value: value, Guards: test.guards, ID: 1<<64 - 1}
 		if res := drivertest.Swap(t, s, w, driver.Applied); res.Known != test.known {
 			t.Errorf("%d bytes: %v, want %v", test.size, res.Known, test.known)
 		}
@@ -53,7 +55,7 @@ func TestLimits(t *testing.T) {
 	}
 	for _, w := range []driver.Swap{
 		{Key: key, Value: noise(limits.Value + 1)},
-		{Key: key, Value: noise(limits.GuardedValue + 10<<10), Guard: guard},
+		{Key: key, Value: noise(limits.GuardedValue + 10<<10), Guards: guards},
 		{Key: p + "\u00a0", Value: noise(limits.Value)}, // can't be in a path
 	} {
 		res, err := s.Swap(t.Context(), w)

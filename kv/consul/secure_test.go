@@ -41,7 +41,7 @@ func allowing(t testing.TB, c *testserver.Cluster, rules string) string {
 func refusedEverywhere(t testing.TB, s *store, prefix string) {
 	t.Helper()
 	ctx := drivertest.WithTimeout(t, 10*time.Second)
-	guard := &driver.Guard{Key: prefix + "guard", Version: 1}
+	guard := []driver.Guard{{Key: prefix + "guard", Version: 1}}
 	check := func(what string, err error) {
 		t.Helper()
 		if !errors.Is(err, driver.ErrPermission) {
@@ -54,12 +54,12 @@ func refusedEverywhere(t testing.TB, s *store, prefix string) {
 	for _, key := range []string{prefix + "present", prefix + "absent"} {
 		_, err := s.Get(ctx, driver.GetRequest{Key: key})
 		check("get", err)
-		_, err = s.Get(ctx, driver.GetRequest{Key: key, Guard: guard})
+		_, err = s.Get(ctx, driver.GetRequest{Key: key, Guards: guard})
 		check("guarded get", err)
 		check("watch of "+key, s.Watch(ctx, driver.WatchRequest{Range: driver.Range{Key: key}}, func(ev driver.Event) { t.Errorf("%+v", ev) }))
 		for _, w := range []driver.Swap{
 			{Value: []byte("v")},
-			{Value: []byte("v"), Prev: driver.Entry{Version: 1}, Guard: guard},
+			{Value: []byte("v"), Prev: driver.Entry{Version: 1}, Guards: guard},
 			{Prev: driver.Entry{Version: 1}, Remove: true},
 			{Value: make([]byte, 500<<10)},
 		} {
@@ -140,8 +140,8 @@ func TestPartialPermission(t *testing.T) {
 		}
 	}
 	// A guard that may not be read can't be held against.
-	guard := &driver.Guard{Key: p + "theirs", Version: drivertest.Get(t, root, p+"theirs").Version}
-	res, err := s.Swap(t.Context(), driver.Swap{Key: p + "mine/new", Value: []byte("v"), Guard: guard, ID: 1})
+	guard := []driver.Guard{{Key: p + "theirs", Version: drivertest.Get(t, root, p+"theirs").Version}}
+	res, err := s.Swap(t.Context(), driver.Swap{Key: p + "mine/new", Value: []byte("v"), Guards: guard, ID: 1})
 	if res.Outcome != driver.NotApplied || !errors.Is(err, driver.ErrPermission) {
 		t.Errorf("%v, %v", res.Outcome, err)
 	}

@@ -15,7 +15,7 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 		return driver.Result{Outcome: driver.NotApplied}, s.wrap(ctx, err)
 	}
 	send := s.swapInTxn
-	if s.tooLargeForTxn(w) && w.Guard == nil && inPath(w.Key) {
+	if s.tooLargeForTxn(w) && len(w.Guards) == 0 && inPath(w.Key) {
 		send = s.put
 	}
 	m := s.history.mark()
@@ -40,12 +40,9 @@ func (s *store) tooLargeForTxn(w driver.Swap) bool {
 	return bodySize(s.cfg.swapOps(w), w.Value) > s.cfg.MaxValueSize
 }
 
-// swapOps returns the operations of a transaction; the guard is the first.
+// swapOps returns the operations of a transaction; the guards are the first.
 func (c Config) swapOps(w driver.Swap) api.TxnOps {
-	var ops api.TxnOps
-	if w.Guard != nil {
-		ops = append(ops, c.op(api.KVCheckIndex, w.Guard.Key, w.Guard.Version))
-	}
+	ops := c.guardOps(w.Guards)
 	if w.Remove {
 		// delete-cas of an absent key succeeds.
 		return append(ops, c.op(api.KVCheckIndex, w.Key, w.Prev.Version), c.op(api.KVDeleteCAS, w.Key, w.Prev.Version))
@@ -85,7 +82,7 @@ func (s *store) swapInTxn(ctx context.Context, w driver.Swap, m mark) (driver.Re
 
 // whyNotSwapped tells what a transaction was rolled back for.
 func whyNotSwapped(errs api.TxnErrors, w driver.Swap) (driver.Result, error) {
-	if w.Guard != nil && guardBroken(errs) {
+	if guardBroken(errs, len(w.Guards)) {
 		return driver.Result{Outcome: driver.GuardBroken}, nil
 	}
 	expected := func(op *api.TxnError) bool { return isStale(op.What) || w.Remove && isCheckFailure(op.What) }

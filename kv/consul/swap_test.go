@@ -2,6 +2,7 @@ package consul
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/polykv/polykv/internal/drivertest"
@@ -71,31 +72,35 @@ func TestGuards(t *testing.T) {
 	key, fence := p+"k", p+"fence"
 	old := drivertest.Put(t, s, fence, "1")
 	now := drivertest.Put(t, s, fence, "2")
-	holds := &driver.Guard{Key: fence, Version: now.Version}
-	broken := &driver.Guard{Key: fence, Version: old.Version}
-	absent := &driver.Guard{Key: p + "nothing", Version: now.Version}
+	holds := []driver.Guard{{Key: fence, Version: now.Version}}
+	broken := []driver.Guard{{Key: fence, Version: old.Version}}
+	absent := []driver.Guard{{Key: p + "nothing", Version: now.Version}}
 
-	one := drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("1"), Guard: holds}, driver.Applied).Entry
+	one := drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("1"), Guards: holds}, driver.Applied).Entry
 	if e := drivertest.Get(t, s, key); e.Version != one.Version {
 		t.Fatalf("read %+v after %+v", e, one)
 	}
-	for _, guard := range []*driver.Guard{broken, absent} {
-		drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guard: guard}, driver.GuardBroken)
-		drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guard: guard}, driver.GuardBroken) // and a conflict
-		drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guard: guard}, driver.GuardBroken)
-		drivertest.Swap(t, s, driver.Swap{Key: key, Prev: now, Remove: true, Guard: guard}, driver.GuardBroken) // and a conflict
+	for _, guard := range [][]driver.Guard{broken, absent, slices.Concat(holds, broken), slices.Concat(absent, holds)} {
+		drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guards: guard}, driver.GuardBroken)
+		drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guards: guard}, driver.GuardBroken) // and a conflict
+		drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guards: guard}, driver.GuardBroken)
+		drivertest.Swap(t, s, driver.Swap{Key: key, Prev: now, Remove: true, Guards: guard}, driver.GuardBroken) // and a conflict
 	}
-	drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guard: holds}, driver.Conflict)
-	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: now, Remove: true, Guard: holds}, driver.Conflict)
-	for guard, want := range map[*driver.Guard]error{holds: nil, broken: driver.ErrFenced, absent: driver.ErrFenced} {
+	drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guards: holds}, driver.Conflict)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: now, Remove: true, Guards: holds}, driver.Conflict)
+	for _, guards := range [][]driver.Guard{holds, broken, absent, slices.Concat(holds, broken), slices.Concat(absent, holds), slices.Concat(holds, holds)} {
+		var want error
+		if slices.Contains(guards, broken[0]) || slices.Contains(guards, absent[0]) {
+			want = driver.ErrFenced
+		}
 		for _, k := range []string{key, p + "absent"} {
-			e, err := s.Get(t.Context(), driver.GetRequest{Key: k, Guard: guard})
+			e, err := s.Get(t.Context(), driver.GetRequest{Key: k, Guards: guards})
 			if !errors.Is(err, want) || err == nil && e.Key != k || (k == key && err == nil) != e.Exists() {
-				t.Errorf("get of %s under %+v: %+v, %v; want %v", k, guard, e, err, want)
+				t.Errorf("get of %s under %+v: %+v, %v; want %v", k, guards, e, err, want)
 			}
 		}
 	}
-	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guard: holds}, driver.Applied)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guards: holds}, driver.Applied)
 }
 
 // A guard on the key itself is one more condition on it.
@@ -103,12 +108,12 @@ func TestGuardOnTheKeyItself(t *testing.T) {
 	s, p := openShared(t)
 	key := p + "k"
 	one := drivertest.Put(t, s, key, "1")
-	self := &driver.Guard{Key: key, Version: one.Version}
-	two := drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("2"), Guard: self}, driver.Applied).Entry
-	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guard: self}, driver.GuardBroken)
-	self.Version = two.Version
-	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guard: self}, driver.Conflict)
-	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: two, Remove: true, Guard: self}, driver.Applied)
+	self := []driver.Guard{{Key: key, Version: one.Version}}
+	two := drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("2"), Guards: self}, driver.Applied).Entry
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guards: self}, driver.GuardBroken)
+	self[0].Version = two.Version
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guards: self}, driver.Conflict)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: two, Remove: true, Guards: self}, driver.Applied)
 }
 
 func TestResolve(t *testing.T) {

@@ -57,9 +57,22 @@ func isStale(what string) bool {
 		strings.HasSuffix(what, ", index is stale")
 }
 
-// guardBroken reports whether the first operation, the guard, failed.
-func guardBroken(errs api.TxnErrors) bool {
-	return slices.ContainsFunc(errs, func(op *api.TxnError) bool { return op.OpIndex == 0 && isCheckFailure(op.What) })
+// maxGuards leaves the bytes of a transaction to values: its keys may be long.
+// Consul's own limit is 64 operations.
+const maxGuards = 8
+
+// guardOps returns the operations that fail unless guards hold.
+func (c Config) guardOps(guards []driver.Guard) api.TxnOps {
+	var ops api.TxnOps
+	for _, g := range guards {
+		ops = append(ops, c.op(api.KVCheckIndex, g.Key, g.Version))
+	}
+	return ops
+}
+
+// guardBroken reports whether one of the first n operations, the guards, failed.
+func guardBroken(errs api.TxnErrors, n int) bool {
+	return slices.ContainsFunc(errs, func(op *api.TxnError) bool { return op.OpIndex < n && isCheckFailure(op.What) })
 }
 
 // bodySize returns the length of the request that carries ops, the last of
@@ -80,8 +93,8 @@ func (c Config) limits() driver.Limits {
 	key := strings.Repeat("&", maxKey)
 	ops := c.swapOps(driver.Swap{
 		Key: key, Prev: driver.Entry{Version: math.MaxUint64}, ID: math.MaxUint64,
-		Guard: &driver.Guard{Key: key, Version: math.MaxUint64},
+		Guards: slices.Repeat([]driver.Guard{{Key: key, Version: math.MaxUint64}}, maxGuards),
 	})
 	room := c.MaxValueSize - bodySize(ops, nil)
-	return driver.Limits{Key: maxKey, Value: c.MaxValueSize, GuardedValue: base64.StdEncoding.DecodedLen(room)}
+	return driver.Limits{Key: maxKey, Value: c.MaxValueSize, GuardedValue: base64.StdEncoding.DecodedLen(room), Guards: maxGuards}
 }

@@ -15,7 +15,7 @@ var (
 	ErrTooLarge = errors.New("too large")
 
 	// ErrFenced: a guard does not hold.
-	ErrFenced = errors.New("fenced: the guard does not hold")
+	ErrFenced = errors.New("fenced: a guard does not hold")
 
 	// ErrNotSupported: this store can't do that.
 	ErrNotSupported = errors.New("not supported")

@@ -23,8 +23,8 @@ import "context"
 // one of this package's sentinels or [Permanent].
 type Store interface {
 	// Get reads one key. An absent key is an Entry with Version 0 and a nil
-	// error. With a Guard in req, it returns ErrFenced if the guard does not
-	// hold at the same moment that key is read.
+	// error. With guards in req, it returns ErrFenced unless all of them hold
+	// at the same moment that key is read.
 	Get(ctx context.Context, req GetRequest) (Entry, error)
 
 	// Scan reads one page of the keys that begin with a prefix, in ascending
@@ -34,8 +34,8 @@ type Store interface {
 	Scan(ctx context.Context, req ScanRequest) (Page, error)
 
 	// Swap replaces, creates or removes one key in one attempt, atomically,
-	// if the key is at Prev.Version and the guard, if any, holds. It sends at
-	// most one write and never repeats it.
+	// if the key is at Prev.Version and every guard holds. It sends at most
+	// one write and never repeats it.
 	//
 	// The Result's Outcome is authoritative whether or not err is nil:
 	//
@@ -106,6 +106,10 @@ func (e Entry) Exists() bool { return e.Version != 0 }
 // Guard is a condition on another key: an operation that carries it holds only
 // while Key is at exactly Version, judged in the same atomic step. Version is
 // never 0: absence is no valid guard.
+//
+// An operation may carry several, at most Limits.Guards. It holds only while all
+// of them do. Their order means nothing, a key may occur more than once, and it
+// may be the key that the operation is about.
 type Guard struct {
 	Key     string
 	Version Version
@@ -113,8 +117,8 @@ type Guard struct {
 
 // GetRequest asks for one key.
 type GetRequest struct {
-	Key   string
-	Guard *Guard
+	Key    string
+	Guards []Guard // all must hold; none: no condition
 
 	// AllowStale lets the driver use the weaker, cheaper consistency it was
 	// configured for. False means linearizable, always.
@@ -150,10 +154,10 @@ type Swap struct {
 	Prev Entry
 
 	Key    string
-	Value  []byte // what to write; may be empty
-	Object any    // to a ValueStore, in place of Value; nil if Remove
-	Remove bool   // remove the key instead; Prev.Version is then never 0
-	Guard  *Guard
+	Value  []byte  // what to write; may be empty
+	Object any     // to a ValueStore, in place of Value; nil if Remove
+	Remove bool    // remove the key instead; Prev.Version is then never 0
+	Guards []Guard // all must hold; none: no condition
 
 	// ID names this write. It is the same on every repeat of it and random
 	// otherwise, never 0, so that a store that can keep it beside the value
@@ -169,7 +173,7 @@ const (
 	Unknown     Outcome = iota // it may have been applied, or may be later
 	Applied                    // it was applied, exactly once
 	Conflict                   // not applied: the key is not at Prev.Version
-	GuardBroken                // not applied: the guard does not hold
+	GuardBroken                // not applied: a guard does not hold
 	NotApplied                 // not applied, for another reason
 )
 
@@ -283,9 +287,13 @@ type Event struct {
 	Position Position
 }
 
-// Limits are sizes in bytes; 0 means no limit known.
+// Limits are what a store accepts. Sizes are in bytes; 0 means no limit known.
 type Limits struct {
 	Key          int // of a key
-	Value        int // of a value written without a guard
-	GuardedValue int // of a value written with a guard
+	Value        int // of a value written without guards
+	GuardedValue int // of a value written with guards, as many as are allowed and whatever their keys
+
+	// Guards is how many guards an operation may carry; 0: none. The engine
+	// refuses more with ErrNotSupported before it calls the store.
+	Guards int
 }

@@ -96,7 +96,7 @@ func TestPermissionForAPrefix(t *testing.T) {
 		{Key: "other", Value: []byte("v")},
 		{Key: "shared/k", Prev: shared, Value: []byte("v")},
 		{Key: "shared/k", Prev: shared, Remove: true},
-		{Key: "app/k", Prev: mine, Value: []byte("v"), Guard: &driver.Guard{Key: "other", Version: 1}},
+		{Key: "app/k", Prev: mine, Value: []byte("v"), Guards: []driver.Guard{{Key: "other", Version: 1}}},
 	} {
 		w.ID = 1
 		res, err := s.Swap(ctx, w)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,6 +65,10 @@ type Config struct {
 const (
 	// maxKey is the longest key that package kv allows (rule K1), in bytes.
 	maxKey = 512
+
+	// maxGuards leaves the bytes of a request to values: its keys may be long.
+	// A default server takes 128 operations.
+	maxGuards = 8
 
 	minKeepAliveTime   = 10 * time.Second // google.golang.org/grpc raises less to this
 	minRequestBytes    = 8 << 10          // leaves room for a value beside two keys
@@ -155,8 +160,8 @@ func (c Config) limits() driver.Limits {
 	w := driver.Swap{Key: strings.Repeat("k", maxKey), Value: make([]byte, c.MaxRequestBytes)}
 	w.Prev.Version = math.MaxInt64
 	room := func() int { return 2*c.MaxRequestBytes - c.proposalSize(w) }
-	limits := driver.Limits{Key: maxKey, Value: room()}
-	w.Guard = &driver.Guard{Key: w.Key, Version: w.Prev.Version}
+	limits := driver.Limits{Key: maxKey, Value: room(), Guards: maxGuards}
+	w.Guards = slices.Repeat([]driver.Guard{{Key: w.Key, Version: w.Prev.Version}}, maxGuards)
 	limits.GuardedValue = room()
 	return limits
 }

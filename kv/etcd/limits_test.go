@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,16 +38,16 @@ func limitsHold(t *testing.T, s *store) {
 	name := strings.Repeat(t.Name(), 100)
 	key, fence := (name + "k")[len(name)+1-lim.Key:], (name + "f")[len(name)+1-lim.Key:]
 	guard := drivertest.Put(t, s, fence, "1")
-	for _, g := range []*driver.Guard{nil, {Key: fence, Version: guard.Version}} {
+	for _, g := range [][]driver.Guard{nil, slices.Repeat([]driver.Guard{{Key: fence, Version: guard.Version}}, lim.Guards)} {
 		limit := lim.Value
 		if g != nil {
 			limit = lim.GuardedValue
 		}
-		w := driver.Swap{Key: key, Guard: g, Prev: drivertest.Get(t, s, key), Value: make([]byte, limit)}
+		w := driver.Swap{Key: key, Guards: g, Prev: drivertest.Get(t, s, key), Value: make([]byte, limit)}
 		drivertest.Swap(t, s, w, driver.Applied)
 		// The user name and the auth revision, which this server has none of,
 		// and the shorter form of small numbers.
-		const reserve = maxCommonName + 60
+		reserve := maxCommonName + 60 + 20*len(g)
 		w.Prev, w.Value = drivertest.Get(t, s, key), make([]byte, limit+reserve)
 		w.ID = 1
 		res, err := s.Swap(t.Context(), w)

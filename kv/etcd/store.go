@@ -107,7 +107,7 @@ func (s *store) dialOptions(tlsConfig *tls.Config) []grpc.DialOption {
 
 // Get implements driver.Store.
 func (s *store) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
-	if req.Guard != nil {
+	if len(req.Guards) > 0 {
 		return s.guardedGet(ctx, req)
 	}
 	stale := req.AllowStale && s.cfg.SerializableReads
@@ -138,9 +138,9 @@ func (s *store) rangeKeys(ctx context.Context, req *pb.RangeRequest) (*pb.RangeR
 
 func (s *store) guardedGet(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
 	m := s.history.mark()
-	txn := &pb.TxnRequest{
-		Compare: []*pb.Compare{atVersion(req.Guard.Key, req.Guard.Version)},
-		Success: []*pb.RequestOp{getOp(req.Key, false)},
+	txn := &pb.TxnRequest{Success: []*pb.RequestOp{getOp(req.Key, false)}}
+	for _, g := range req.Guards {
+		txn.Compare = append(txn.Compare, atVersion(g.Key, g.Version))
 	}
 	resp, err := call(ctx, s.logins, false, func(ctx context.Context) (*pb.TxnResponse, error) {
 		return s.kv.Txn(ctx, txn, s.opts...)

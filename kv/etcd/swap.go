@@ -47,9 +47,9 @@ func swapRequest(w driver.Swap) *pb.TxnRequest {
 		Success: []*pb.RequestOp{writeOp(w)},
 		Failure: []*pb.RequestOp{getOp(w.Key, false)},
 	}
-	if w.Guard != nil {
-		req.Compare = append(req.Compare, atVersion(w.Guard.Key, w.Guard.Version))
-		req.Failure = append(req.Failure, getOp(w.Guard.Key, true))
+	for _, g := range w.Guards {
+		req.Compare = append(req.Compare, atVersion(g.Key, g.Version))
+		req.Failure = append(req.Failure, getOp(g.Key, true))
 	}
 	return req
 }
@@ -58,9 +58,8 @@ func swapResult(w driver.Swap, resp *pb.TxnResponse, gen uint64) driver.Result {
 	if resp.Succeeded {
 		return driver.Result{Outcome: driver.Applied, Entry: written(w, resp.Header.Revision, gen), Known: true}
 	}
-	if w.Guard != nil {
-		guard := entryOf(w.Guard.Key, resp.Responses[1].GetResponseRange(), gen)
-		if guard.Version != w.Guard.Version {
+	for i, g := range w.Guards {
+		if now := entryOf(g.Key, resp.Responses[1+i].GetResponseRange(), gen); now.Version != g.Version {
 			return driver.Result{Outcome: driver.GuardBroken}
 		}
 	}

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/polykv/polykv/internal/drivertest"
@@ -67,28 +68,34 @@ func TestGuards(t *testing.T) {
 	key, fence := p+"k", p+"fence"
 	old := drivertest.Put(t, s, fence, "1")
 	now := drivertest.Put(t, s, fence, "2")
-	holds := &driver.Guard{Key: fence, Version: now.Version}
-	broken := &driver.Guard{Key: fence, Version: old.Version}
-	absent := &driver.Guard{Key: p + "nothing", Version: now.Version}
+	holds := []driver.Guard{{Key: fence, Version: now.Version}}
+	broken := []driver.Guard{{Key: fence, Version: old.Version}}
+	absent := []driver.Guard{{Key: p + "nothing", Version: now.Version}}
 
-	one := drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("1"), Guard: holds}, driver.Applied).Entry
-	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guard: broken}, driver.GuardBroken)
-	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guard: absent}, driver.GuardBroken)
-	drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guard: broken}, driver.GuardBroken) // and a conflict
-	res := drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guard: holds}, driver.Conflict)
+	one := drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("1"), Guards: holds}, driver.Applied).Entry
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guards: broken}, driver.GuardBroken)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guards: absent}, driver.GuardBroken)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Value: []byte("x"), Guards: slices.Concat(holds, broken)}, driver.GuardBroken)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guards: slices.Concat(absent, holds)}, driver.GuardBroken) // and a conflict
+	drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guards: broken}, driver.GuardBroken)                       // and a conflict
+	res := drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("x"), Guards: holds}, driver.Conflict)
 	if string(res.Entry.Value) != "1" {
 		t.Fatalf("conflict under a guard: %+v", res)
 	}
-	for guard, want := range map[*driver.Guard]error{holds: nil, broken: driver.ErrFenced, absent: driver.ErrFenced} {
+	for _, guards := range [][]driver.Guard{holds, broken, absent, slices.Concat(holds, broken), slices.Concat(absent, holds), slices.Concat(holds, holds)} {
+		var want error
+		if slices.Contains(guards, broken[0]) || slices.Contains(guards, absent[0]) {
+			want = driver.ErrFenced
+		}
 		for _, k := range []string{key, p + "absent"} {
-			e, err := s.Get(t.Context(), driver.GetRequest{Key: k, Guard: guard})
+			e, err := s.Get(t.Context(), driver.GetRequest{Key: k, Guards: guards})
 			if !errors.Is(err, want) || e.Key != k && err == nil || (k == key && err == nil) != e.Exists() {
-				t.Errorf("get of %s under %+v: %+v, %v; want %v", k, guard, e, err, want)
+				t.Errorf("get of %s under %+v: %+v, %v; want %v", k, guards, e, err, want)
 			}
 		}
 	}
-	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guard: broken}, driver.GuardBroken)
-	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guard: holds}, driver.Applied)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guards: broken}, driver.GuardBroken)
+	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: one, Remove: true, Guards: holds}, driver.Applied)
 }
 
 func TestResolve(t *testing.T) {

@@ -155,9 +155,9 @@ func TestGuardedGetIsAtomic(t *testing.T) {
 			lock := put(t, h, "lock", "")
 			// Between these two writes the data is the predecessor's.
 			put(t, h, "data", strconv.FormatUint(uint64(lock.Version), 10))
-			held := &driver.Guard{Key: "lock", Version: lock.Version}
+			held := []driver.Guard{{Key: "lock", Version: lock.Version}}
 			swap(t, h, driver.Swap{
-				Key: "data", Prev: get(t, h, "data"), Guard: held, ID: 1,
+				Key: "data", Prev: get(t, h, "data"), Guards: held, ID: 1,
 				Value: []byte(strconv.FormatUint(uint64(lock.Version), 10)),
 			}, driver.Applied)
 		}
@@ -170,8 +170,8 @@ func TestGuardedGetIsAtomic(t *testing.T) {
 					return
 				default:
 				}
-				guard := &driver.Guard{Key: "lock", Version: get(t, h, "lock").Version}
-				e, err := h.Get(ctx, driver.GetRequest{Key: "data", Guard: guard})
+				guard := driver.Guard{Key: "lock", Version: get(t, h, "lock").Version}
+				e, err := h.Get(ctx, driver.GetRequest{Key: "data", Guards: []driver.Guard{guard}})
 				if errors.Is(err, driver.ErrFenced) {
 					continue
 				}

@@ -10,6 +10,9 @@ const (
 
 	// maxKeySize is the limit of package kv, in bytes.
 	maxKeySize = 512
+
+	// maxGuards is that of the servers: what works here works there.
+	maxGuards = 8
 )
 
 // Config holds the settings of a Store. The zero value is ready to use.
@@ -40,5 +43,5 @@ func (c Config) withDefaults() Config {
 
 func (c Config) limits() driver.Limits {
 	value := max(c.MaxValueSize, 0)
-	return driver.Limits{Key: maxKeySize, Value: value, GuardedValue: value}
+	return driver.Limits{Key: maxKeySize, Value: value, GuardedValue: value, Guards: maxGuards}
 }

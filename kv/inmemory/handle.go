@@ -68,10 +68,10 @@ func (h *handle) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, 
 	if err := h.check(ctx); err != nil {
 		return driver.Entry{}, err
 	}
-	if req.Guard == nil {
+	if len(req.Guards) == 0 {
 		return h.store.read(req.Key).entry(req.Key), nil
 	}
-	rec, ok := h.store.readGuarded(req.Key, req.Guard)
+	rec, ok := h.store.readGuarded(req.Key, req.Guards)
 	if !ok {
 		return driver.Entry{}, driver.ErrFenced
 	}

@@ -38,23 +38,23 @@ func TestEmptyValueExists(t *testing.T) {
 func TestGuard(t *testing.T) {
 	h := NewStore().Open()
 	lock := put(t, h, "lock", "mine")
-	held := &driver.Guard{Key: "lock", Version: lock.Version}
-	absent := &driver.Guard{Key: "nothing"} // not a valid guard: it must not hold
+	held := []driver.Guard{{Key: "lock", Version: lock.Version}}
+	absent := []driver.Guard{{Key: "nothing"}} // not a valid guard: it must not hold
 
-	swap(t, h, driver.Swap{Key: "k", Value: []byte("1"), Guard: held, ID: 1}, driver.Applied)
-	swap(t, h, driver.Swap{Key: "k", Value: []byte("2"), Guard: held, ID: 1}, driver.Conflict)
-	swap(t, h, driver.Swap{Key: "k2", Guard: absent, ID: 1}, driver.GuardBroken)
-	if _, err := h.Get(ctx, driver.GetRequest{Key: "k", Guard: held}); err != nil {
+	swap(t, h, driver.Swap{Key: "k", Value: []byte("1"), Guards: held, ID: 1}, driver.Applied)
+	swap(t, h, driver.Swap{Key: "k", Value: []byte("2"), Guards: held, ID: 1}, driver.Conflict)
+	swap(t, h, driver.Swap{Key: "k2", Guards: absent, ID: 1}, driver.GuardBroken)
+	if _, err := h.Get(ctx, driver.GetRequest{Key: "k", Guards: held}); err != nil {
 		t.Fatal(err)
 	}
 
 	// A key may guard itself.
-	swap(t, h, driver.Swap{Key: "lock", Prev: lock, Value: []byte("theirs"), Guard: held, ID: 1}, driver.Applied)
+	swap(t, h, driver.Swap{Key: "lock", Prev: lock, Value: []byte("theirs"), Guards: held, ID: 1}, driver.Applied)
 
 	// Broken takes precedence over a conflict.
-	swap(t, h, driver.Swap{Key: "k", Value: []byte("3"), Guard: held, ID: 1}, driver.GuardBroken)
-	for _, g := range []*driver.Guard{held, absent} {
-		if _, err := h.Get(ctx, driver.GetRequest{Key: "k", Guard: g}); !errors.Is(err, driver.ErrFenced) {
+	swap(t, h, driver.Swap{Key: "k", Value: []byte("3"), Guards: held, ID: 1}, driver.GuardBroken)
+	for _, g := range [][]driver.Guard{held, absent} {
+		if _, err := h.Get(ctx, driver.GetRequest{Key: "k", Guards: g}); !errors.Is(err, driver.ErrFenced) {
 			t.Fatalf("Get guarded by %+v: %v", g, err)
 		}
 	}
@@ -74,7 +74,7 @@ func TestLimits(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := tc.store.Open()
-			want := driver.Limits{Key: 512, Value: tc.limit, GuardedValue: tc.limit}
+			want := driver.Limits{Key: 512, Value: tc.limit, GuardedValue: tc.limit, Guards: 8}
 			if got := h.Limits(); got != want {
 				t.Fatalf("Limits() = %+v, want %+v", got, want)
 			}

@@ -15,8 +15,8 @@ import (
 // model is a store as simple as it can be said.
 type model map[string]driver.Entry
 
-func (m model) holds(g *driver.Guard) bool {
-	return g == nil || g.Version != 0 && m[g.Key].Version == g.Version
+func (m model) hold(guards []driver.Guard) bool {
+	return !slices.ContainsFunc(guards, func(g driver.Guard) bool { return g.Version == 0 || m[g.Key].Version != g.Version })
 }
 
 func (m model) list(prefix string) []driver.Entry {
@@ -50,22 +50,24 @@ func key(t *rapid.T, label string) string {
 	return rapid.StringMatching(`[ab\x{0}\x{ff}é]{1,4}`).Draw(t, label)
 }
 
-func (m *modelTest) drawGuard(t *rapid.T) *driver.Guard {
+func (m *modelTest) drawGuards(t *rapid.T) []driver.Guard {
 	if !rapid.Bool().Draw(t, "guarded") {
 		return nil
 	}
-	k := key(t, "guard")
-	v := m.model[k].Version
-	if rapid.IntRange(0, 3).Draw(t, "guard is stale") == 0 {
-		v++
-	}
-	return &driver.Guard{Key: k, Version: v}
+	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) driver.Guard {
+		k := key(t, "guard")
+		v := m.model[k].Version
+		if rapid.IntRange(0, 3).Draw(t, "guard is stale") == 0 {
+			v++
+		}
+		return driver.Guard{Key: k, Version: v}
+	}), 1, 3).Draw(t, "guards")
 }
 
 func (m *modelTest) get(t *rapid.T) {
-	k, g := key(t, "key"), m.drawGuard(t)
-	e, err := m.store.Get(context.Background(), driver.GetRequest{Key: k, Guard: g})
-	if !m.model.holds(g) {
+	k, g := key(t, "key"), m.drawGuards(t)
+	e, err := m.store.Get(context.Background(), driver.GetRequest{Key: k, Guards: g})
+	if !m.model.hold(g) {
 		if !errors.Is(err, driver.ErrFenced) {
 			t.Fatalf("Get with a broken guard: %v", err)
 		}
@@ -79,8 +81,8 @@ func (m *modelTest) get(t *rapid.T) {
 }
 
 func (m *modelTest) swap(t *rapid.T) {
-	k, g := key(t, "key"), m.drawGuard(t)
-	s := driver.Swap{Key: k, Guard: g, Prev: m.model[k], ID: 1}
+	k, g := key(t, "key"), m.drawGuards(t)
+	s := driver.Swap{Key: k, Guards: g, Prev: m.model[k], ID: 1}
 	if rapid.IntRange(0, 3).Draw(t, "prev is stale") == 0 {
 		s.Prev.Version++
 	}
@@ -92,7 +94,7 @@ func (m *modelTest) swap(t *rapid.T) {
 	cur, exists := m.model[k]
 	want := driver.Applied
 	switch {
-	case !m.model.holds(g):
+	case !m.model.hold(g):
 		want = driver.GuardBroken
 	case cur.Version != s.Prev.Version:
 		want = driver.Conflict

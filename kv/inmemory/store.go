@@ -102,27 +102,32 @@ func (s *Store) read(key string) *record {
 	return c.current()
 }
 
-// holds reports whether g holds now.
-func (s *Store) holds(g *driver.Guard) bool {
-	return g.Version != 0 && s.read(g.Key).versionOrZero() == g.Version
+// hold reports whether all of guards hold now.
+func (s *Store) hold(guards []driver.Guard) bool {
+	for _, g := range guards {
+		if g.Version == 0 || s.read(g.Key).versionOrZero() != g.Version {
+			return false
+		}
+	}
+	return true
 }
 
-// readGuarded reads key at a moment when g holds; false means that g doesn't.
-// A version is never used twice, so a guard that holds before and after the
-// read held all the time.
-func (s *Store) readGuarded(key string, g *driver.Guard) (*record, bool) {
-	if !s.holds(g) {
+// readGuarded reads key at a moment when guards hold; false means that they
+// don't. A version is never used twice, so a guard that holds before and after
+// the read held all the time.
+func (s *Store) readGuarded(key string, guards []driver.Guard) (*record, bool) {
+	if !s.hold(guards) {
 		return nil, false
 	}
 	rec := s.read(key)
-	return rec, s.holds(g)
+	return rec, s.hold(guards)
 }
 
 // swap carries out sw, whose sizes were checked, and tells the watches.
 func (s *Store) swap(sw *driver.Swap) driver.Result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sw.Guard != nil && !s.holds(sw.Guard) {
+	if !s.hold(sw.Guards) {
 		return driver.Result{Outcome: driver.GuardBroken}
 	}
 	tree := s.tree.Load()

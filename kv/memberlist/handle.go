@@ -29,9 +29,6 @@ var _ interface {
 	driver.KeyLister
 } = (*handle)(nil)
 
-// errGuard says why a guard is refused: what it protects lies on other nodes.
-var errGuard = fmt.Errorf("%w: a guard would hold on this node only", driver.ErrNotSupported)
-
 func newHandle(s *state.Store, v *state.View, maxValue int, release func()) *handle {
 	h := &handle{store: s, view: v, maxValue: maxValue, done: make(chan struct{})}
 	h.close = sync.OnceFunc(func() {
@@ -43,20 +40,18 @@ func newHandle(s *state.Store, v *state.View, maxValue int, release func()) *han
 }
 
 // check returns why a call must not go on, if so.
-func (h *handle) check(ctx context.Context, guard *driver.Guard) error {
+func (h *handle) check(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case h.closed.Load():
 		return driver.ErrClosed
-	case guard != nil:
-		return errGuard
 	}
 	return nil
 }
 
 func (h *handle) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
-	if err := h.check(ctx, req.Guard); err != nil {
+	if err := h.check(ctx); err != nil {
 		return driver.Entry{}, err
 	}
 	if r := h.store.Get(req.Key); r != nil {
@@ -69,7 +64,7 @@ func (h *handle) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, 
 const maxPage = 4096
 
 func (h *handle) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
-	if err := h.check(ctx, nil); err != nil {
+	if err := h.check(ctx); err != nil {
 		return driver.Page{}, err
 	}
 	snap, ok := req.Snapshot.(state.Snapshot)
@@ -98,7 +93,7 @@ func (h *handle) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page,
 
 // Keys implements driver.KeyLister.
 func (h *handle) Keys(ctx context.Context, prefix string) ([]string, error) {
-	if err := h.check(ctx, nil); err != nil {
+	if err := h.check(ctx); err != nil {
 		return nil, err
 	}
 	var keys []string
@@ -114,7 +109,7 @@ func (h *handle) Keys(ctx context.Context, prefix string) ([]string, error) {
 }
 
 func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {
-	err := h.check(ctx, s.Guard)
+	err := h.check(ctx)
 	if err == nil && len(s.Key) > kv.MaxKeyLen {
 		err = fmt.Errorf("key of %d bytes, the limit is %d: %w", len(s.Key), kv.MaxKeyLen, driver.ErrTooLarge)
 	}
@@ -132,13 +127,14 @@ func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error)
 }
 
 func (h *handle) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
-	if err := h.check(ctx, nil); err != nil {
+	if err := h.check(ctx); err != nil {
 		return err
 	}
 	return h.store.Watch(ctx, h.done, req.Range, emit)
 }
 
 func (h *handle) Limits() driver.Limits {
+	// No guards: one would hold on this node only.
 	return driver.Limits{Key: kv.MaxKeyLen, Value: h.maxValue, GuardedValue: h.maxValue}
 }
 

@@ -154,29 +154,29 @@ func (c *client) Ping(ctx context.Context) (err error) {
 	return c.Forward.Ping(ctx)
 }
 
-func (c *client) GetGuarded(ctx context.Context, key string, guard *kv.Guard) (_ any, err error) {
+func (c *client) GetGuarded(ctx context.Context, key string, guards ...kv.Guard) (_ any, err error) {
 	defer c.ops.getGuarded.done(time.Now(), &err)
-	return c.Forward.GetGuarded(ctx, key, guard)
+	return c.Forward.GetGuarded(ctx, key, guards...)
 }
 
-func (c *client) CASGuarded(ctx context.Context, key string, guard *kv.Guard, f func(any) (any, bool, error)) (err error) {
+func (c *client) CASGuarded(ctx context.Context, key string, f func(any) (any, bool, error), guards ...kv.Guard) (err error) {
 	defer c.ops.casGuarded.done(time.Now(), &err)
-	return c.Forward.CASGuarded(ctx, key, guard, f)
+	return c.Forward.CASGuarded(ctx, key, f, guards...)
 }
 
-func (c *client) DeleteGuarded(ctx context.Context, key string, guard *kv.Guard) (err error) {
+func (c *client) DeleteGuarded(ctx context.Context, key string, guards ...kv.Guard) (err error) {
 	defer c.ops.delGuarded.done(time.Now(), &err)
-	return c.Forward.DeleteGuarded(ctx, key, guard)
+	return c.Forward.DeleteGuarded(ctx, key, guards...)
 }
 
-func (c *client) GetVersion(ctx context.Context, key string, guard *kv.Guard) (_ any, _ kv.Version, err error) {
+func (c *client) GetVersion(ctx context.Context, key string, guards ...kv.Guard) (_ any, _ kv.Version, err error) {
 	defer c.ops.getVersion.done(time.Now(), &err)
-	return c.Forward.GetVersion(ctx, key, guard)
+	return c.Forward.GetVersion(ctx, key, guards...)
 }
 
-func (c *client) SwapVersion(ctx context.Context, key string, prev kv.Version, value any, guard *kv.Guard) (_ kv.Version, err error) {
+func (c *client) SwapVersion(ctx context.Context, key string, prev kv.Version, value any, guards ...kv.Guard) (_ kv.Version, err error) {
 	defer c.ops.swapVersion.done(time.Now(), &err)
-	return c.Forward.SwapVersion(ctx, key, prev, value, guard)
+	return c.Forward.SwapVersion(ctx, key, prev, value, guards...)
 }
 
 func (c *client) Raw() (kv.Client, error) {

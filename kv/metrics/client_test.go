@@ -65,19 +65,19 @@ func (f *failing) Ping(context.Context) error { return f.fail() }
 
 func (f *failing) Watch(context.Context, kv.Range, func(kv.Event) bool) error { return f.fail() }
 
-func (f *failing) GetGuarded(context.Context, string, *kv.Guard) (any, error) { return nil, f.fail() }
+func (f *failing) GetGuarded(context.Context, string, ...kv.Guard) (any, error) { return nil, f.fail() }
 
-func (f *failing) DeleteGuarded(context.Context, string, *kv.Guard) error { return f.fail() }
+func (f *failing) DeleteGuarded(context.Context, string, ...kv.Guard) error { return f.fail() }
 
-func (f *failing) GetVersion(context.Context, string, *kv.Guard) (any, kv.Version, error) {
+func (f *failing) GetVersion(context.Context, string, ...kv.Guard) (any, kv.Version, error) {
 	return nil, 0, f.fail()
 }
 
-func (f *failing) CASGuarded(context.Context, string, *kv.Guard, func(any) (any, bool, error)) error {
+func (f *failing) CASGuarded(context.Context, string, func(any) (any, bool, error), ...kv.Guard) error {
 	return f.fail()
 }
 
-func (f *failing) SwapVersion(context.Context, string, kv.Version, any, *kv.Guard) (kv.Version, error) {
+func (f *failing) SwapVersion(context.Context, string, kv.Version, any, ...kv.Guard) (kv.Version, error) {
 	return 0, f.fail()
 }
 

@@ -120,19 +120,19 @@ var measured = map[string]func(ctx context.Context, c everything) error{
 		return nil
 	},
 	"get_guarded": func(ctx context.Context, c everything) error {
-		_, err := c.GetGuarded(ctx, "k", nil)
+		_, err := c.GetGuarded(ctx, "k")
 		return err
 	},
 	"cas_guarded": func(ctx context.Context, c everything) error {
-		return c.CASGuarded(ctx, "k", nil, put("v"))
+		return c.CASGuarded(ctx, "k", put("v"))
 	},
-	"delete_guarded": func(ctx context.Context, c everything) error { return c.DeleteGuarded(ctx, "k", nil) },
+	"delete_guarded": func(ctx context.Context, c everything) error { return c.DeleteGuarded(ctx, "k") },
 	"get_version": func(ctx context.Context, c everything) error {
-		_, _, err := c.GetVersion(ctx, "k", nil)
+		_, _, err := c.GetVersion(ctx, "k")
 		return err
 	},
 	"swap_version": func(ctx context.Context, c everything) error {
-		_, err := c.SwapVersion(ctx, "never written", 0, "v", nil)
+		_, err := c.SwapVersion(ctx, "never written", 0, "v")
 		return err
 	},
 }

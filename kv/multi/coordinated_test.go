@@ -19,9 +19,6 @@ import (
 	"github.com/polykv/polykv/kv/multi/migrate"
 )
 
-// The coordinated client has no room for guards of its caller.
-var coordinated = conformance.Features{Lacks: []conformance.Extra{conformance.Guarded}}
-
 func coordinatedConfig() multi.Config {
 	cfg := multi.DefaultConfig()
 	cfg.Coordinated = true
@@ -135,7 +132,7 @@ func (l userLine) Watch(ctx context.Context, req driver.WatchRequest, emit func(
 func (l userLine) Attempts() int { return l.StoreLine.Attempts() - int(l.uncounted.Load()) }
 
 func TestConformanceCoordinated(t *testing.T) {
-	conformance.Run(t, conformance.Harness{Features: coordinated, New: func(t conformance.T) conformance.Store {
+	conformance.Run(t, conformance.Harness{New: func(t conformance.T) conformance.Store {
 		f := newFleet(t)
 		return conformance.Store{
 			Open: func(c codec.Codec, o kv.Options) (kv.Client, error) { return f.open(coordinatedConfig(), c, o, nil) },
@@ -162,7 +159,7 @@ func TestConformanceCoordinated(t *testing.T) {
 // more operations back again.
 func TestConformanceAmidCutover(t *testing.T) {
 	moves := amid.New(t, amid.UnmovedCoordinated)
-	conformance.Run(t, conformance.Harness{Features: coordinated, Rules: amid.RulesCoordinated(), New: func(t conformance.T) conformance.Store {
+	conformance.Run(t, conformance.Harness{Rules: amid.RulesCoordinated(), New: func(t conformance.T) conformance.Store {
 		f := newFleet(t)
 		f.moves = moves.HappenIn(t)
 		c := moves.Amid(t, func(target int) error { return f.move(t, target) })

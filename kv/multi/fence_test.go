@@ -134,7 +134,7 @@ func TestALateMirrorCannotTouchTheNewPrimary(t *testing.T) {
 			return nil
 		}, swapped: func(w driver.Swap, r driver.Result) {
 			if r.Outcome != driver.GuardBroken {
-				t.Errorf("the late mirror's swap under the guard %v: %v", w.Guard, r.Outcome)
+				t.Errorf("the late mirror's swap under the guards %v: %v", w.Guards, r.Outcome)
 			}
 		}}
 	})

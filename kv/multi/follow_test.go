@@ -98,21 +98,21 @@ func TestVersionsAmidCutover(t *testing.T) {
 	r := newRig(t)
 	c := r.client(nil)
 	put(t, c, "k", "v")
-	_, version, err := c.GetVersion(t.Context(), "k", nil)
+	_, version, err := c.GetVersion(t.Context(), "k")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.cutover()
-	if _, err := c.SwapVersion(t.Context(), "k", version, "w", nil); !errors.Is(err, kv.ErrConflict) {
+	if _, err := c.SwapVersion(t.Context(), "k", version, "w"); !errors.Is(err, kv.ErrConflict) {
 		t.Errorf("a swap of a version of before the cutover returned %v", err)
 	}
-	if _, version, err = c.GetVersion(t.Context(), "k", nil); err != nil {
+	if _, version, err = c.GetVersion(t.Context(), "k"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.SwapVersion(t.Context(), "k", version, "w", nil); err != nil {
+	if _, err := c.SwapVersion(t.Context(), "k", version, "w"); err != nil {
 		t.Errorf("a swap of the present version returned %v", err)
 	}
-	if _, err := c.SwapVersion(t.Context(), "absent", 0, "created", nil); err != nil {
+	if _, err := c.SwapVersion(t.Context(), "absent", 0, "created"); err != nil {
 		t.Errorf("a creation returned %v", err)
 	}
 }

@@ -152,7 +152,7 @@ func TestWritesAreMirroredBeforeTheyReturn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.SwapVersion(t.Context(), "c", 0, "3", nil); err != nil {
+	if _, err := v.SwapVersion(t.Context(), "c", 0, "3"); err != nil {
 		t.Fatal(err)
 	}
 	if got := get(t, p.plain[1], "a"); got != "2" {

@@ -53,8 +53,8 @@ func WithUpdates(ch <-chan Update) Option { return func(c *core) { c.updates = c
 
 // Client is a kv.Client over two stores. It offers every optional interface of
 // package kv that both stores offer, with these exceptions: when it is
-// coordinated it takes no guards of its caller, whose place the record's
-// guard has, and answers kv.ErrNotSupported to one; and its versions hold as
+// coordinated it takes one guard less than the stores do, since the record's
+// guard is one of theirs; and its versions, those of guards included, hold as
 // long as the same store is primary.
 type Client struct{ view }
 

@@ -50,56 +50,59 @@ func (v *view) Get(ctx context.Context, key string) (value any, err error) {
 		return nil, v.core.fail("Get", key, err)
 	}
 	err = v.read(ctx, "Get", key, false, func(r *route) (err error) {
-		value, err = v.get(ctx, r, key, r.guard)
+		guards, err := v.guards(r, nil)
+		if err == nil {
+			value, err = v.get(ctx, r, key, guards)
+		}
 		return err
 	})
 	return value, err
 }
 
-func (v *view) get(ctx context.Context, r *route, key string, guard *kv.Guard) (any, error) {
-	if guard == nil {
+func (v *view) get(ctx context.Context, r *route, key string, guards []kv.Guard) (any, error) {
+	if len(guards) == 0 {
 		return v.clients[r.at].Get(ctx, key)
 	}
 	g, err := kv.Guarded(v.clients[r.at])
 	if err != nil {
 		return nil, err
 	}
-	return g.GetGuarded(ctx, key, guard)
+	return g.GetGuarded(ctx, key, guards...)
 }
 
 // GetGuarded implements kv.GuardedClient; see [Client].
-func (v *view) GetGuarded(ctx context.Context, key string, guard *kv.Guard) (value any, err error) {
+func (v *view) GetGuarded(ctx context.Context, key string, guards ...kv.Guard) (value any, err error) {
 	if err := v.check(key); err != nil {
 		return nil, v.core.fail("GetGuarded", key, err)
 	}
 	err = v.read(ctx, "GetGuarded", key, false, func(r *route) error {
-		guard, err := v.guard(r, guard)
+		all, err := v.guards(r, guards)
 		if err != nil {
 			return err
 		}
 		g, err := kv.Guarded(v.clients[r.at])
 		if err == nil {
-			value, err = g.GetGuarded(ctx, key, guard)
+			value, err = g.GetGuarded(ctx, key, all...)
 		}
-		return err
+		return v.blame(ctx, r, guards, err)
 	})
 	return value, err
 }
 
 // GetVersion implements kv.VersionedClient.
-func (v *view) GetVersion(ctx context.Context, key string, guard *kv.Guard) (value any, version kv.Version, err error) {
+func (v *view) GetVersion(ctx context.Context, key string, guards ...kv.Guard) (value any, version kv.Version, err error) {
 	if err := v.check(key); err != nil {
 		return nil, 0, v.core.fail("GetVersion", key, err)
 	}
 	err = v.read(ctx, "GetVersion", key, false, func(r *route) error {
-		client, guard, err := v.versioned(r, guard)
+		client, all, err := v.versioned(r, guards)
 		if err != nil {
 			return err
 		}
-		if value, version, err = client.GetVersion(ctx, key, guard); err == nil {
+		if value, version, err = client.GetVersion(ctx, key, all...); err == nil {
 			version, err = mark(version, r.epoch)
 		}
-		return err
+		return v.blame(ctx, r, guards, err)
 	})
 	return value, version, err
 }
@@ -214,6 +217,7 @@ func (v *view) Limits() (kv.Limits, error) {
 	l, err := kv.LimitsOf(v.clients[at])
 	if guarded {
 		l.Value = l.GuardedValue
+		l.Guards-- // the record's
 	}
 	return l, err
 }
@@ -237,16 +241,16 @@ func (v *view) Codec() (codec.Codec, error) { return kv.CodecOf(v.clients[0]) }
 // isFenced reports whether err says that the guard of a call doesn't hold, and
 // that nothing was written.
 func isFenced(err error) bool {
-	var theirs *callbackError
+	var theirs *callersError
 	return errors.Is(err, kv.ErrFenced) && !errors.Is(err, kv.ErrIndeterminate) && !errors.As(err, &theirs)
 }
 
-// callbackError marks an error of a CAS callback that could be taken for one of
-// the store.
-type callbackError struct{ error }
+// callersError marks an error that has nothing to do with the record, though it
+// says "fenced": of a CAS callback, or of one of the caller's own guards.
+type callersError struct{ error }
 
-// Unwrap returns the callback's error.
-func (e *callbackError) Unwrap() error { return e.error }
+// Unwrap returns what is marked.
+func (e *callersError) Unwrap() error { return e.error }
 
 // ctxError is the error of a call whose ctx is done.
 func ctxError(ctx context.Context) error {

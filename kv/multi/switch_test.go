@@ -192,28 +192,28 @@ func TestVersionsDoNotOutliveASwitch(t *testing.T) {
 	}
 	versions := map[string]kv.Version{}
 	for _, key := range []string{"k", "guard"} {
-		if _, versions[key], err = v.GetVersion(t.Context(), key, nil); err != nil {
+		if _, versions[key], err = v.GetVersion(t.Context(), key); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := c.SetPrimary(t.Context(), "second"); err != nil {
 		t.Fatal(err)
 	}
-	guard := &kv.Guard{Key: "guard", Version: versions["guard"]}
-	if _, err := v.SwapVersion(t.Context(), "k", versions["k"], "w", nil); !errors.Is(err, kv.ErrConflict) {
+	guard := kv.Guard{Key: "guard", Version: versions["guard"]}
+	if _, err := v.SwapVersion(t.Context(), "k", versions["k"], "w"); !errors.Is(err, kv.ErrConflict) {
 		t.Errorf("a swap of a version of before returned %v", err)
 	}
 	if _, _, err := v.GetVersion(t.Context(), "k", guard); !errors.Is(err, kv.ErrFenced) {
 		t.Errorf("a read under a guard of before returned %v", err)
 	}
-	if err := c.CASGuarded(t.Context(), "k", guard, increment); !errors.Is(err, kv.ErrFenced) {
+	if err := c.CASGuarded(t.Context(), "k", increment, guard); !errors.Is(err, kv.ErrFenced) {
 		t.Errorf("a CAS under a guard of before returned %v", err)
 	}
-	_, now, err := v.GetVersion(t.Context(), "k", nil)
+	_, now, err := v.GetVersion(t.Context(), "k")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.SwapVersion(t.Context(), "k", now, "w", nil); err != nil {
+	if _, err := v.SwapVersion(t.Context(), "k", now, "w"); err != nil {
 		t.Errorf("a swap of the version that is returned %v", err)
 	}
 	p.wantEqual()

@@ -20,7 +20,6 @@ const (
 var (
 	errOtherVersion = fmt.Errorf("%w: the version is from before another store became primary", kv.ErrConflict)
 	errOtherGuard   = fmt.Errorf("%w: the guard's version is from before another store became primary", kv.ErrFenced)
-	errGuardTaken   = fmt.Errorf("%w: a coordinated client guards every call by the store's record, and there is no room for a second guard", kv.ErrNotSupported)
 	errVersionRange = errors.New("the store's versions are too large to be told from those of another store")
 )
 

@@ -3,6 +3,7 @@ package multi
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/internal/removal"
@@ -34,12 +35,12 @@ type casFunc = func(in any) (out any, retry bool, err error)
 
 // CAS implements kv.Client.
 func (v *view) CAS(ctx context.Context, key string, f func(in any) (out any, retry bool, err error)) error {
-	return v.cas(ctx, "CAS", key, nil, f)
+	return v.cas(ctx, "CAS", key, f, nil)
 }
 
 // CASGuarded implements kv.GuardedClient; see [Client].
-func (v *view) CASGuarded(ctx context.Context, key string, guard *kv.Guard, f func(in any) (out any, retry bool, err error)) error {
-	return v.cas(ctx, "CASGuarded", key, guard, f)
+func (v *view) CASGuarded(ctx context.Context, key string, f func(in any) (out any, retry bool, err error), guards ...kv.Guard) error {
+	return v.cas(ctx, "CASGuarded", key, f, guards)
 }
 
 // Delete implements kv.Client.
@@ -48,8 +49,8 @@ func (v *view) Delete(ctx context.Context, key string) error {
 }
 
 // DeleteGuarded implements kv.GuardedClient; see [Client].
-func (v *view) DeleteGuarded(ctx context.Context, key string, guard *kv.Guard) error {
-	return v.remove(ctx, "DeleteGuarded", key, guard)
+func (v *view) DeleteGuarded(ctx context.Context, key string, guards ...kv.Guard) error {
+	return v.remove(ctx, "DeleteGuarded", key, guards)
 }
 
 // write makes one write on the route that leads, again and again until it was
@@ -102,7 +103,7 @@ func do1(r *route, p *pass, do func(r *route, p *pass) (change, error)) (made ch
 	return made, err
 }
 
-func (v *view) cas(ctx context.Context, op, key string, guard *kv.Guard, f casFunc) error {
+func (v *view) cas(ctx context.Context, op, key string, f casFunc, guards []kv.Guard) error {
 	return v.write(ctx, op, key, func(r *route, p *pass) (made change, err error) {
 		client, decide := v.clients[r.at], f
 		n := v.noting(r, key)
@@ -123,22 +124,23 @@ func (v *view) cas(ctx context.Context, op, key string, guard *kv.Guard, f casFu
 				return nil, false, errSwitching
 			}
 			if errors.Is(err, kv.ErrFenced) {
-				err = &callbackError{err}
+				err = &callersError{err}
 			}
 			made.wrote = err == nil && out != nil && (out != kv.Remove || in != nil)
 			return out, retry, err
 		}
-		guard, err := v.guard(r, guard)
+		all, err := v.guards(r, guards)
 		switch {
 		case err != nil:
 			return change{}, err
-		case guard == nil:
+		case len(all) == 0:
 			err = client.CAS(ctx, key, callback)
 		default:
 			var g kv.GuardedClient
 			if g, err = kv.Guarded(client); err == nil {
-				err = g.CASGuarded(ctx, key, guard, callback)
+				err = g.CASGuarded(ctx, key, callback, all...)
 			}
+			err = v.blame(ctx, r, guards, err)
 		}
 		if n != nil {
 			made.hint = n.hint
@@ -147,24 +149,25 @@ func (v *view) cas(ctx context.Context, op, key string, guard *kv.Guard, f casFu
 	})
 }
 
-func (v *view) remove(ctx context.Context, op, key string, guard *kv.Guard) error {
+func (v *view) remove(ctx context.Context, op, key string, guards []kv.Guard) error {
 	return v.write(ctx, op, key, func(r *route, _ *pass) (change, error) {
 		ctx := ctx
 		var found removal.Note
 		if v.hintable(r, key) {
 			ctx = removal.WithNote(ctx, &found)
 		}
-		guard, err := v.guard(r, guard)
+		all, err := v.guards(r, guards)
 		switch {
 		case err != nil:
 			return change{}, err
-		case guard == nil:
+		case len(all) == 0:
 			err = v.clients[r.at].Delete(ctx, key)
 		default:
 			var g kv.GuardedClient
 			if g, err = kv.Guarded(v.clients[r.at]); err == nil {
-				err = g.DeleteGuarded(ctx, key, guard)
+				err = g.DeleteGuarded(ctx, key, all...)
 			}
+			err = v.blame(ctx, r, guards, err)
 		}
 		made := change{wrote: true}
 		if found.Known {
@@ -176,10 +179,10 @@ func (v *view) remove(ctx context.Context, op, key string, guard *kv.Guard) erro
 
 // SwapVersion implements kv.VersionedClient. A version that was read while
 // another store was primary is kv.ErrConflict.
-func (v *view) SwapVersion(ctx context.Context, key string, prev kv.Version, value any, guard *kv.Guard) (kv.Version, error) {
+func (v *view) SwapVersion(ctx context.Context, key string, prev kv.Version, value any, guards ...kv.Guard) (kv.Version, error) {
 	var version kv.Version
 	err := v.write(ctx, "SwapVersion", key, func(r *route, _ *pass) (change, error) {
-		client, guard, err := v.versioned(r, guard)
+		client, all, err := v.versioned(r, guards)
 		if err != nil {
 			return change{}, err
 		}
@@ -187,11 +190,11 @@ func (v *view) SwapVersion(ctx context.Context, key string, prev kv.Version, val
 		if !valid {
 			return change{}, errOtherVersion
 		}
-		version, err = client.SwapVersion(ctx, key, at, value, guard)
+		version, err = client.SwapVersion(ctx, key, at, value, all...)
 		if err == nil {
 			version, err = mark(version, r.epoch)
 		}
-		return change{wrote: true}, err
+		return change{wrote: true}, v.blame(ctx, r, guards, err)
 	})
 	if err != nil {
 		return 0, err
@@ -199,27 +202,64 @@ func (v *view) SwapVersion(ctx context.Context, key string, prev kv.Version, val
 	return version, nil
 }
 
-// versioned returns the versioned client of a route, and the guard to use.
-func (v *view) versioned(r *route, guard *kv.Guard) (kv.VersionedClient, *kv.Guard, error) {
-	guard, err := v.guard(r, guard)
+// versioned returns the versioned client of a route, and the guards to use.
+func (v *view) versioned(r *route, callers []kv.Guard) (kv.VersionedClient, []kv.Guard, error) {
+	all, err := v.guards(r, callers)
 	if err != nil {
 		return nil, nil, err
 	}
 	client, err := kv.Versioned(v.clients[r.at])
-	return client, guard, err
+	return client, all, err
 }
 
-// guard returns what a call on r carries, given the caller's guard.
-func (v *view) guard(r *route, callers *kv.Guard) (*kv.Guard, error) {
+// guards returns what a call on r carries: the record's guard, if there is one,
+// and the caller's.
+func (v *view) guards(r *route, callers []kv.Guard) ([]kv.Guard, error) {
+	var all []kv.Guard
+	if r.guard != nil {
+		all = append(all, *r.guard)
+		if err := v.room(r, len(callers)); err != nil {
+			return nil, err
+		}
+	}
+	for _, g := range callers {
+		if err := checkForm(g.Key); err != nil {
+			return nil, fmt.Errorf("guard: %w", err)
+		}
+		version, valid := unmark(g.Version, r.epoch)
+		if !valid {
+			return nil, &callersError{errOtherGuard}
+		}
+		all = append(all, kv.Guard{Key: g.Key, Version: version})
+	}
+	return all, nil
+}
+
+// room is an error if a store doesn't take so many guards of a caller beside
+// that of its record.
+func (v *view) room(r *route, callers int) error {
+	if callers == 0 {
+		return nil
+	}
+	l, err := kv.LimitsOf(v.clients[r.at])
+	if err == nil && callers >= l.Guards {
+		err = fmt.Errorf("%w: %d guards; the store takes %d, of which a coordinated client uses one for the store's record", kv.ErrNotSupported, callers, l.Guards)
+	}
+	return err
+}
+
+// blame finds out whose guard was broken: the record's, upon which the call is
+// made again where the records say now, or one of the caller's, which is final.
+func (v *view) blame(ctx context.Context, r *route, callers []kv.Guard, err error) error {
+	if len(callers) == 0 || r.guard == nil || !isFenced(err) {
+		return err
+	}
+	ours, confirmErr := v.core.lead.confirm(ctx, r)
 	switch {
-	case callers == nil:
-		return r.guard, nil
-	case r.guard != nil:
-		return nil, errGuardTaken
+	case confirmErr != nil:
+		return confirmErr // nothing was written
+	case ours:
+		return &callersError{err}
 	}
-	version, valid := unmark(callers.Version, r.epoch)
-	if !valid {
-		return nil, errOtherGuard
-	}
-	return &kv.Guard{Key: callers.Key, Version: version}, nil
+	return err
 }

@@ -138,12 +138,12 @@ func TestClientOfBeforeTheCutoverIsFenced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = guarded.CASGuarded(t.Context(), "k", side.Guard(version), func(any) (any, bool, error) {
+	err = guarded.CASGuarded(t.Context(), "k", func(any) (any, bool, error) {
 		r.do(r.again().migration(Options{}).Cutover)
 		return "B", false, nil
-	})
+	}, *side.Guard(version))
 	wantErr(t, err, kv.ErrFenced)
-	wantErr(t, guarded.DeleteGuarded(t.Context(), "k", side.Guard(version)), kv.ErrFenced)
+	wantErr(t, guarded.DeleteGuarded(t.Context(), "k", *side.Guard(version)), kv.ErrFenced)
 	if r.all(0) != "k=A " || r.all(1) != "k=A " {
 		t.Errorf("%s and %s", r.all(0), r.all(1))
 	}

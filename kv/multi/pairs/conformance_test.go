@@ -57,11 +57,8 @@ func TestConformance(t *testing.T) {
 
 func runSuite(t *testing.T, names [2]string, mode mode) {
 	h := conformance.Harness{Parallel: 4, Brief: !soak()}
-	switch {
-	case names[0] == "gossip":
+	if names[0] == "gossip" {
 		h.Features = conformance.Features{PerNode: true, Lacks: []conformance.Extra{conformance.Guarded}}
-	case mode.coordinated:
-		h.Features.Lacks = []conformance.Extra{conformance.Guarded} // the record's guard has their place
 	}
 	unmoved := maps.Clone(amid.UnmovedCoordinated)
 	unmoved["C8-too-large"] = "limits are those of the primary, and these stores have others"

@@ -17,6 +17,8 @@ import (
 // UnmovedCoordinated are the cases of the suite during which a coordinated fleet
 // is not moved, with the reason.
 var UnmovedCoordinated = map[string]string{
+	"Guarded":            "versions don't outlive a change of the primary",
+	"C7-guarded":         "versions don't outlive a change of the primary",
 	"Entries-current":    "versions don't outlive a change of the primary",
 	"C2-writes-nothing":  "versions don't outlive a change of the primary",
 	"Raw-reserved":       "reserved keys stay in their store",

@@ -133,7 +133,7 @@ func (s *Side) ReadRecord(ctx context.Context) (Record, kv.Version, error) {
 	if err != nil {
 		return Record{}, 0, err
 	}
-	value, version, err := v.GetVersion(ctx, RecordKey, nil)
+	value, version, err := v.GetVersion(ctx, RecordKey)
 	if err != nil {
 		return Record{}, 0, s.wrap("read the record of", err)
 	}
@@ -167,7 +167,7 @@ func (s *Side) SwapRecord(ctx context.Context, prev kv.Version, r Record) (Recor
 	if err != nil {
 		return Record{}, 0, err
 	}
-	version, err := v.SwapVersion(ctx, RecordKey, prev, data, nil)
+	version, err := v.SwapVersion(ctx, RecordKey, prev, data)
 	if errors.Is(err, kv.ErrIndeterminate) {
 		if now, at, readErr := s.ReadRecord(ctx); readErr == nil && now.Run == r.Run {
 			return r, at, nil
@@ -195,7 +195,7 @@ func (s *Side) Unchanged(ctx context.Context, version kv.Version, read func() er
 	if err != nil {
 		return err
 	}
-	_, now, err := v.GetVersion(ctx, RecordKey, nil)
+	_, now, err := v.GetVersion(ctx, RecordKey)
 	if err != nil {
 		return s.wrap("read the record of", err)
 	}

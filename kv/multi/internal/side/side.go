@@ -87,7 +87,7 @@ func (s *Side) HasGuards(ctx context.Context) (bool, error) {
 func (s *Side) hasVersions(ctx context.Context) (bool, error) {
 	v, err := s.versioned()
 	if err == nil {
-		_, _, err = v.GetVersion(ctx, probeKey, nil)
+		_, _, err = v.GetVersion(ctx, probeKey)
 	}
 	if errors.Is(err, kv.ErrNotSupported) {
 		return false, nil
@@ -146,6 +146,14 @@ func (s *Side) decode(data []byte) (any, error) {
 	return value, nil
 }
 
+// list is the list of guards that has guard alone, or none.
+func list(guard *kv.Guard) []kv.Guard {
+	if guard == nil {
+		return nil
+	}
+	return []kv.Guard{*guard}
+}
+
 // Get reads key linearizably, under guard unless that is nil. The bytes are
 // shared: read, don't modify.
 func (s *Side) Get(ctx context.Context, key string, guard *kv.Guard) (value []byte, exists bool, err error) {
@@ -158,7 +166,7 @@ func (s *Side) Get(ctx context.Context, key string, guard *kv.Guard) (value []by
 	var v any
 	g, err := kv.Guarded(s.client)
 	if err == nil {
-		v, err = g.GetGuarded(ctx, key, guard)
+		v, err = g.GetGuarded(ctx, key, list(guard)...)
 	}
 	switch {
 	case err == nil:
@@ -211,7 +219,7 @@ func (s *Side) CAS(ctx context.Context, key string, guard *kv.Guard, f func(in [
 	if err != nil {
 		return err
 	}
-	return g.CASGuarded(ctx, key, guard, callback)
+	return g.CASGuarded(ctx, key, callback, list(guard)...)
 }
 
 // Delete removes key, under guard unless that is nil.

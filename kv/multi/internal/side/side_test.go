@@ -78,11 +78,11 @@ func (u unguarded) Raw() (kv.Client, error) {
 	return unguarded{kv.Forward{Client: raw}}, err
 }
 
-func (u unguarded) GetGuarded(ctx context.Context, key string, guard *kv.Guard) (any, error) {
-	if guard != nil {
+func (u unguarded) GetGuarded(ctx context.Context, key string, guards ...kv.Guard) (any, error) {
+	if len(guards) > 0 {
 		return nil, kv.ErrNotSupported
 	}
-	return u.Forward.GetGuarded(ctx, key, nil)
+	return u.Forward.GetGuarded(ctx, key)
 }
 
 // deaf is a client whose store ignores guards, which is worse than having none.
@@ -93,8 +93,8 @@ func (d deaf) Raw() (kv.Client, error) {
 	return deaf{kv.Forward{Client: raw}}, err
 }
 
-func (d deaf) GetGuarded(ctx context.Context, key string, _ *kv.Guard) (any, error) {
-	return d.Forward.GetGuarded(ctx, key, nil)
+func (d deaf) GetGuarded(ctx context.Context, key string, _ ...kv.Guard) (any, error) {
+	return d.Forward.GetGuarded(ctx, key)
 }
 
 func TestHasGuardsAsksTheStore(t *testing.T) {

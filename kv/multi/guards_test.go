@@ -1,0 +1,98 @@
+package multi_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/polykv/polykv/kv"
+)
+
+// A caller's guards join the record's in one write. One of theirs that is broken
+// fences the call at once, also where the record still holds, and an answer of
+// "fenced" for the record's guard still sends the call to the new primary.
+func TestGuardsOfACallerBesideTheRecords(t *testing.T) {
+	r := newRig(t)
+	c := r.client(nil)
+	put(t, c, "lock", "mine")
+	guardOn := func(key string) kv.Guard {
+		t.Helper()
+		_, version, err := c.GetVersion(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return kv.Guard{Key: key, Version: version}
+	}
+	wantFenced := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, kv.ErrFenced) {
+			t.Errorf("%s returned %v, want ErrFenced", what, err)
+		}
+	}
+	all := func(want func(what string, err error), guard kv.Guard) {
+		t.Helper()
+		want("a CAS", c.CASGuarded(t.Context(), "k", increment, guard))
+		_, err := c.GetGuarded(t.Context(), "k", guard)
+		want("a Get", err)
+		_, version, err := c.GetVersion(t.Context(), "k", guard)
+		want("GetVersion", err)
+		_, err = c.SwapVersion(t.Context(), "k", version, "7", guard)
+		want("SwapVersion", err)
+		want("a Delete", c.DeleteGuarded(t.Context(), "k", guard))
+	}
+	holds := guardOn("lock")
+	all(func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Errorf("%s under a guard that holds: %v", what, err)
+		}
+	}, holds)
+
+	put(t, c, "lock", "theirs")
+	put(t, c, "k", "1")
+	began := time.Now()
+	all(wantFenced, holds)
+	if took := time.Since(began); took > 18*time.Second { // FenceTimeout is 20 s
+		t.Errorf("five calls under a broken guard took %v: they waited for another primary", took)
+	}
+	if got := get(t, c, "k"); got != "1" {
+		t.Errorf("the key is %v", got)
+	}
+
+	// What was read of the old primary is no guard on the new one.
+	before := guardOn("lock")
+	r.cutover()
+	wantFenced("a CAS under a guard of before the cutover", c.CASGuarded(t.Context(), "k", increment, before))
+	if err := c.CASGuarded(t.Context(), "k", increment, guardOn("lock")); err != nil {
+		t.Errorf("a CAS under a guard on the new primary: %v", err)
+	}
+}
+
+// A coordinated client takes one guard less than its stores do.
+func TestGuardsLeaveRoomForTheRecords(t *testing.T) {
+	r := newRig(t)
+	c := r.client(nil)
+	put(t, c, "lock", "mine")
+	limits, err := c.Limits()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := kv.LimitsOf(r.plain[0])
+	if err != nil || limits.Guards != plain.Guards-1 {
+		t.Fatalf("it takes %d guards, its store %d (%v)", limits.Guards, plain.Guards, err)
+	}
+	_, version, err := c.GetVersion(t.Context(), "lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guards := make([]kv.Guard, limits.Guards)
+	for i := range guards {
+		guards[i] = kv.Guard{Key: "lock", Version: version}
+	}
+	if err := c.CASGuarded(t.Context(), "k", increment, guards...); err != nil {
+		t.Errorf("under %d guards: %v", len(guards), err)
+	}
+	if err := c.CASGuarded(t.Context(), "k", increment, append(guards, guards[0])...); !errors.Is(err, kv.ErrNotSupported) {
+		t.Errorf("under %d guards: %v, want ErrNotSupported", len(guards)+1, err)
+	}
+}
