@@ -64,10 +64,15 @@ func (t *trial) set(d driver.Store, key string, value []byte) driver.Entry {
 // session runs one watch session until its events satisfy enough.
 func (t *trial) session(d driver.Store, r driver.Range, enough func([]driver.Event) bool) []driver.Event {
 	t.Helper()
+	return t.sessionFrom(d, driver.WatchRequest{Range: r}, enough)
+}
+
+func (t *trial) sessionFrom(d driver.Store, req driver.WatchRequest, enough func([]driver.Event) bool) []driver.Event {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.ctx(), t.patience)
 	defer cancel()
 	var events []driver.Event
-	err := d.Watch(ctx, driver.WatchRequest{Range: r}, func(ev driver.Event) {
+	err := d.Watch(ctx, req, func(ev driver.Event) {
 		if events = append(events, ev); enough(events) {
 			cancel()
 		}

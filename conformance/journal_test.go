@@ -84,7 +84,19 @@ func (j *journal) since(from driver.Position) (changes []driver.Entry, at point,
 	if p.generation != j.generation || p.changes < j.first {
 		return nil, point{}, nil, false
 	}
-	return j.changes[p.changes-j.first:], j.at(), j.more, true
+	return j.changes[min(p.changes-j.first, len(j.changes)):], j.at(), j.more, true
+}
+
+// locate returns the point of the last change of a range that is remembered.
+func (j *journal) locate(r driver.Range) point {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for i, e := range slices.Backward(j.changes) {
+		if r.Contains(e.Key) {
+			return point{j.generation, j.first + i + 1}
+		}
+	}
+	return point{j.generation, j.first}
 }
 
 // snapshot returns what is there, sorted, and the point of that.

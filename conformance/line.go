@@ -39,6 +39,7 @@ var (
 	_ driver.Store      = (*StoreLine)(nil)
 	_ driver.Resolver   = (*StoreLine)(nil)
 	_ driver.Deliberate = (*StoreLine)(nil)
+	_ driver.Locator    = (*StoreLine)(nil)
 	_ Line              = (*StoreLine)(nil)
 )
 
@@ -47,8 +48,9 @@ var (
 	errAnswerLost = errors.New("the answer was lost")
 )
 
-// Breakable returns a line to s, which it owns. It forwards driver.Resolver
-// and driver.Deliberate, but not driver.NonBlocking, since it may hang.
+// Breakable returns a line to s, which it owns. It forwards driver.Resolver,
+// driver.Deliberate and driver.Locator, but not driver.NonBlocking, since it
+// may hang.
 func Breakable(s driver.Store) *StoreLine {
 	l := &StoreLine{store: s, changed: make(chan struct{})}
 	l.intact, l.cut = context.WithCancel(context.Background())
@@ -260,6 +262,21 @@ func (l *StoreLine) Resolve(s driver.Swap, now driver.Entry) driver.Outcome {
 		return r.Resolve(s, now)
 	}
 	return driver.Unknown
+}
+
+// Locate implements driver.Locator, if the driver does.
+func (l *StoreLine) Locate(ctx context.Context, r driver.Range, from driver.Position) (driver.Position, error) {
+	locator, ok := l.store.(driver.Locator)
+	if !ok {
+		return nil, driver.ErrNotSupported
+	}
+	ctx, leave, err := l.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	at, err := locator.Locate(ctx, r, from)
+	return at, ended(ctx, err)
 }
 
 // AttemptTimeout implements driver.Deliberate: 0, which is none of its own, if

@@ -96,6 +96,7 @@ type brokenStore struct {
 	watch func(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error
 
 	limits func(driver.Limits) driver.Limits
+	locate func(ctx context.Context, r driver.Range, from driver.Position) (driver.Position, error)
 }
 
 func (b *brokenStore) Limits() driver.Limits {
@@ -103,6 +104,16 @@ func (b *brokenStore) Limits() driver.Limits {
 		return b.limits(b.Store.Limits())
 	}
 	return b.Store.Limits()
+}
+
+func (b *brokenStore) Locate(ctx context.Context, r driver.Range, from driver.Position) (driver.Position, error) {
+	if b.locate != nil {
+		return b.locate(ctx, r, from)
+	}
+	if l, ok := b.Store.(driver.Locator); ok {
+		return l.Locate(ctx, r, from)
+	}
+	return nil, driver.ErrNotSupported
 }
 
 func (b *brokenStore) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {

@@ -32,7 +32,7 @@ func mutants() []mutant {
 		atomicityMutants(), decisionMutants(), callbackMutants(), contentionMutants(), cancelMutants(),
 		unknownMutants(), valueMutants(),
 		watchStartMutants(), watchQueueMutants(), watchStateMutants(), watchEndMutants(), watchFaultMutants(), watchEventMutants(),
-		closeMutants(), sharingMutants(), extraMutants(), leftMutants(), guardMutants(), versionMutants(), driverMutants(),
+		closeMutants(), sharingMutants(), extraMutants(), leftMutants(), guardMutants(), versionMutants(), driverMutants(), resumeMutants(),
 	)
 }
 

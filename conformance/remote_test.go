@@ -117,10 +117,14 @@ func (s *server) snapshot(ctx context.Context) (restore func(context.Context) er
 				return err
 			}
 		}
+		now, err := to.Scan(ctx, driver.ScanRequest{}) // with the versions of the new history
+		if err != nil || now.More {
+			return errors.Join(err, errors.New("the restored store can't be read at once"))
+		}
 		s.mu.Lock()
 		s.data = fresh
 		s.generation++
-		s.journal.restore(s.generation, page.Entries)
+		s.journal.restore(s.generation, now.Entries)
 		s.mu.Unlock()
 		s.loseTrack()
 		return errors.Join(from.Close(), to.Close())
@@ -211,6 +215,14 @@ func (h *handle) Watch(ctx context.Context, req driver.WatchRequest, emit func(d
 		err = h.session(ctx, driver.WatchRequest{Range: req.Range}, emit)
 	}
 	return err
+}
+
+// Locate implements driver.Locator.
+func (h *handle) Locate(ctx context.Context, r driver.Range, _ driver.Position) (driver.Position, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return h.server.journal.locate(r), nil
 }
 
 func (h *handle) session(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {

@@ -25,7 +25,7 @@ func table() []testCase {
 		watchFaultCases(), watchServerCases(), watchValueCases(), watchEventCases(),
 		closeCases(), sharingCases(),
 		entriesCases(), leftCases(), pingCases(), guardedCases(), versionedCases(), rawCases(), limitsCases(), typedCases(),
-		driverCases(),
+		driverCases(), resumeCases(),
 	)
 }
 

@@ -78,3 +78,13 @@ type Deliberate interface {
 	// options don't say it; 0 if the driver doesn't either. It does no I/O.
 	AttemptTimeout() time.Duration
 }
+
+// Locator is an optional interface of a Store whose watch sessions emit
+// positions and that can tell cheaply whether one of them is in step.
+type Locator interface {
+	// Locate reads, linearizably, where the store stands in r now: a session
+	// of r is in step with that once its position covers the answer. from is
+	// where the session has come to, nil if nowhere, and may save work. It
+	// costs far less than a snapshot of r.
+	Locate(ctx context.Context, r Range, from Position) (Position, error)
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/protoadapt"
 
 	"github.com/polykv/polykv/kv/config"
 	"github.com/polykv/polykv/kv/driver"
@@ -168,12 +169,13 @@ func (c Config) limits() driver.Limits {
 
 // proposalSize returns how large the server's proposal of w can become.
 func (c Config) proposalSize(w driver.Swap) int {
-	return proto.Size(&pb.InternalRaftRequest{
+	// Through the adapter, since etcd's messages before 3.7 are of another kind.
+	return proto.Size(protoadapt.MessageV2Of(&pb.InternalRaftRequest{
 		Header: &pb.RequestHeader{
 			ID:           math.MaxUint64,
 			Username:     strings.Repeat("u", max(maxCommonName, len(c.Username))),
 			AuthRevision: math.MaxUint64,
 		},
 		Txn: swapRequest(w),
-	})
+	}))
 }

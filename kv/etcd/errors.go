@@ -25,7 +25,6 @@ var refusals = []error{
 	// Interceptor, before the request is handled (etcdserver/api/v3rpc/interceptor.go).
 	rpctypes.ErrNoLeader,
 	rpctypes.ErrNotCapable,
-	errNotSupportedForLearner,
 	// Before the proposal (EtcdServer.processInternalRaftRequestOnce).
 	rpctypes.ErrTooManyRequests,
 	rpctypes.ErrInvalidAuthToken,
@@ -40,10 +39,11 @@ var refusals = []error{
 	rpctypes.ErrCorrupt,
 }
 
-// rpctypes has no client-side twin for this one.
-var errNotSupportedForLearner = rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner)
-
 const (
+	// A learner's interceptor (etcdserver/api/v3rpc/interceptor.go). Package
+	// rpctypes has no client-side twin for it, and 3.5 another name.
+	notForLearners = "etcdserver: rpc not supported for learner"
+
 	// Raft on the member that got the request dropped it before it entered
 	// the log (go.etcd.io/raft, ErrProposalDropped); etcd passes the text on.
 	dropped = "raft proposal dropped"
@@ -65,7 +65,7 @@ func notApplied(err error) bool {
 		return true
 	}
 	desc := rpctypes.ErrorDesc(err)
-	return anyOf(rpctypes.Error(err), refusals...) || desc == dropped || strings.HasPrefix(desc, unread)
+	return anyOf(rpctypes.Error(err), refusals...) || desc == notForLearners || desc == dropped || strings.HasPrefix(desc, unread)
 }
 
 // wrap gives err, the end of a call that ran under ctx, a form the engine can

@@ -40,25 +40,33 @@ func (h *history) mark() mark {
 	return mark{h.gen, h.rev, h.ended}
 }
 
+// header is what counts of an answer's.
+type header struct {
+	cluster uint64
+	rev     int64
+}
+
+func headerOf(h *pb.ResponseHeader) header { return header{h.GetClusterId(), h.GetRevision()} }
+
 // observe takes in the header of an answer and returns the generation that
 // the answer belongs to. A linearizable answer can't be older than what was
 // known when its call started; of others only the cluster id counts. An answer
 // to a call that another history's end overtook belongs to nobody knows which.
-func (h *history) observe(hdr *pb.ResponseHeader, m mark, linearizable bool) (uint64, error) {
+func (h *history) observe(hdr header, m mark, linearizable bool) (uint64, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.gen != m.gen {
 		return 0, errHistoryChanged
 	}
 	if h.cluster == 0 {
-		h.cluster = hdr.GetClusterId()
+		h.cluster = hdr.cluster
 	}
-	if hdr.GetClusterId() != h.cluster || (linearizable && hdr.GetRevision() < m.rev) {
+	if hdr.cluster != h.cluster || (linearizable && hdr.rev < m.rev) {
 		h.gen++
-		h.cluster, h.rev = hdr.GetClusterId(), 0
+		h.cluster, h.rev = hdr.cluster, 0
 		close(h.ended)
 		h.ended = make(chan struct{})
 	}
-	h.rev = max(h.rev, hdr.GetRevision())
+	h.rev = max(h.rev, hdr.rev)
 	return h.gen, nil
 }

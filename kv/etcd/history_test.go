@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-
 	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
@@ -18,7 +16,7 @@ import (
 func TestHistory(t *testing.T) {
 	h := newHistory()
 	see := func(m mark, cluster uint64, rev int64, linearizable bool) (uint64, error) {
-		return h.observe(&pb.ResponseHeader{ClusterId: cluster, Revision: rev}, m, linearizable)
+		return h.observe(header{cluster, rev}, m, linearizable)
 	}
 	expect := func(what string, want uint64) func(uint64, error) {
 		return func(gen uint64, err error) {
@@ -86,7 +84,7 @@ func TestClusterSetBack(t *testing.T) {
 	f.Sees(t, map[string]string{"k": "new"})
 	// What another call notices ends running watches.
 	m := s.history.mark()
-	if _, err := s.history.observe(&pb.ResponseHeader{ClusterId: 1, Revision: 1}, m, true); err != nil {
+	if _, err := s.history.observe(header{1, 1}, m, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Ends(t, time.Second); !errors.Is(err, errHistoryChanged) || driver.IsPermanent(err) {

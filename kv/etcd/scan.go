@@ -48,11 +48,7 @@ func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, 
 		KeysOnly:     req.KeysOnly,
 		Serializable: req.AllowStale && s.cfg.SerializableReads,
 	}
-	read := s.entries
-	if req.KeysOnly {
-		read = s.keys
-	}
-	p, err := read(ctx, wanted, snap)
+	p, err := s.page(ctx, wanted, snap)
 	if anyOf(err, rpctypes.ErrCompacted, rpctypes.ErrFutureRev) {
 		return driver.Page{}, fmt.Errorf("%w: %w", driver.ErrSnapshotLost, err)
 	}
@@ -74,17 +70,8 @@ func (snap *snapshot) after(h *pb.ResponseHeader, gen uint64) *snapshot {
 	return next
 }
 
-// keys reads a page of keys.
-func (s *store) keys(ctx context.Context, req *pb.RangeRequest, snap *snapshot) (driver.Page, error) {
-	list, gen, err := s.rangeKeyList(ctx, req)
-	if err != nil {
-		return driver.Page{}, err
-	}
-	return driver.Page{Entries: list.entries, More: list.more, Snapshot: snap.after(&list.header, gen), Generation: gen}, nil
-}
-
-// entries reads a page of keys and values.
-func (s *store) entries(ctx context.Context, req *pb.RangeRequest, snap *snapshot) (driver.Page, error) {
+// page reads one page.
+func (s *store) page(ctx context.Context, req *pb.RangeRequest, snap *snapshot) (driver.Page, error) {
 	resp, gen, err := s.rangeKeys(ctx, req)
 	if err != nil {
 		return driver.Page{}, err
@@ -93,10 +80,14 @@ func (s *store) entries(ctx context.Context, req *pb.RangeRequest, snap *snapsho
 	p := driver.Page{Entries: make([]driver.Entry, len(resp.Kvs)), More: resp.More, Snapshot: next, Generation: gen}
 	size := 1
 	for i, kv := range resp.Kvs {
+		if req.KeysOnly {
+			p.Entries[i] = driver.Entry{Key: string(kv.Key), Version: driver.Version(kv.ModRevision), Generation: gen}
+			continue
+		}
 		p.Entries[i] = existing(kv, gen)
 		size += len(kv.Key) + len(kv.Value)
 	}
-	if len(resp.Kvs) > 0 {
+	if len(resp.Kvs) > 0 && !req.KeysOnly {
 		next.limit = max(1, int(int64(pageBytes)*int64(len(resp.Kvs))/int64(size)))
 	}
 	return p, nil

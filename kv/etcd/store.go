@@ -23,7 +23,6 @@ type store struct {
 	cfg     Config
 	limits  driver.Limits
 	client  *clientv3.Client
-	conn    *grpc.ClientConn
 	kv      pb.KVClient
 	opts    []grpc.CallOption
 	watcher clientv3.Watcher
@@ -38,6 +37,7 @@ type store struct {
 var (
 	_ driver.Store    = (*store)(nil)
 	_ driver.Resolver = (*store)(nil)
+	_ driver.Locator  = (*store)(nil)
 )
 
 // Open returns a store for cfg, or the reason why cfg is wrong. It reads the
@@ -70,7 +70,6 @@ func Open(cfg Config, logger *slog.Logger) (driver.Store, error) {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
 	conn := s.client.ActiveConnection()
-	s.conn = conn
 	s.kv = pb.NewKVClient(conn)
 	s.logins = newLogins(pb.NewAuthClient(conn), s.opts, cfg.Username, cfg.Password)
 	s.watcher = clientv3.NewWatchFromWatchClient(watchClient{pb.NewWatchClient(conn)}, s.client)
@@ -132,7 +131,7 @@ func (s *store) rangeKeys(ctx context.Context, req *pb.RangeRequest) (*pb.RangeR
 	if err != nil {
 		return nil, 0, s.wrap(ctx, err)
 	}
-	gen, err := s.history.observe(resp.Header, m, !req.Serializable)
+	gen, err := s.history.observe(headerOf(resp.Header), m, !req.Serializable)
 	return resp, gen, err
 }
 
@@ -148,7 +147,7 @@ func (s *store) guardedGet(ctx context.Context, req driver.GetRequest) (driver.E
 	if err != nil {
 		return driver.Entry{}, s.wrap(ctx, err)
 	}
-	gen, err := s.history.observe(resp.Header, m, true)
+	gen, err := s.history.observe(headerOf(resp.Header), m, true)
 	if err != nil {
 		return driver.Entry{}, err
 	}

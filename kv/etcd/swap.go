@@ -33,7 +33,7 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 	}
 	// An answer that belongs to no known history still says what happened,
 	// but nothing in it may be remembered.
-	gen, historyErr := s.history.observe(resp.Header, m, true)
+	gen, historyErr := s.history.observe(headerOf(resp.Header), m, true)
 	res := swapResult(w, resp, gen)
 	if historyErr != nil {
 		res.Known, res.Entry = false, driver.Entry{}

@@ -18,14 +18,88 @@ import (
 var errWatchEnded = errors.New("the watch ended")
 
 // Watch implements driver.Store: all keys at one revision, then what the
-// server reports from the next one on.
+// server reports from the next one on. From a position it goes on without the
+// keys, as long as the server has the history since then.
 func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
-	m := s.history.mark()
-	rev, gen, err := s.emitSnapshot(ctx, req.Range, emit)
+	w := watch{store: s, of: req.Range, emit: emit}
+	if from, ok := req.Position.(*position); ok {
+		err := w.resume(ctx, from)
+		if ctx.Err() != nil || !anyOf(err, errOtherHistory, rpctypes.ErrCompacted) {
+			return err
+		}
+		if w.resumed {
+			emit(driver.Event{Type: driver.Restart})
+		}
+	}
+	w.mark, w.goal, w.at = s.history.mark(), nil, position{}
+	if err := w.snapshot(ctx); err != nil {
+		return err
+	}
+	return w.follow(ctx)
+}
+
+// errOtherHistory: the keys at a position are not those that the store had.
+var errOtherHistory = errors.New("the position is of another history")
+
+// watch is one session of a watch.
+type watch struct {
+	store   *store
+	of      driver.Range
+	emit    func(driver.Event)
+	mark    mark // what was known when it began
+	resumed bool
+	at      position  // what was emitted
+	goal    *position // that a resumed session must reach to be in step; nil: none
+}
+
+// resume goes on from a position.
+func (w *watch) resume(ctx context.Context, from *position) error {
+	w.mark = w.store.history.mark()
+	goal, err := w.store.locate(ctx, w.of, from)
 	if err != nil {
 		return err
 	}
-	emit(driver.Event{Type: driver.Synced, Entry: driver.Entry{Generation: gen}})
+	if goal.gen != from.gen || goal.term < from.term {
+		return errOtherHistory
+	}
+	w.at, w.goal, w.resumed = *from, goal, true
+	w.emit(driver.Event{Type: driver.Resumed})
+	w.reached()
+	return w.follow(ctx)
+}
+
+// reached says Synced once all has been emitted that was there in the beginning.
+func (w *watch) reached() {
+	if w.goal != nil && w.at.Covers(w.goal) {
+		w.at.rev, w.goal = max(w.at.rev, w.goal.rev), nil
+		w.tell(driver.Event{Type: driver.Synced, Entry: driver.Entry{Generation: w.at.gen}})
+	}
+}
+
+// tell emits an event up to which everything has been emitted.
+func (w *watch) tell(ev driver.Event) {
+	at := w.at
+	ev.Position = &at
+	w.emit(ev)
+}
+
+// snapshot emits all keys, of one revision.
+func (w *watch) snapshot(ctx context.Context) error {
+	rev, gen, err := w.store.emitSnapshot(ctx, w.of, func(ev driver.Event) {
+		w.at.count++
+		w.emit(ev)
+	})
+	if err != nil {
+		return err
+	}
+	w.at.rev, w.at.newest, w.at.gen = rev, rev, gen
+	w.tell(driver.Event{Type: driver.Synced, Entry: driver.Entry{Generation: gen}})
+	return nil
+}
+
+// follow emits what happens after w.at.
+func (w *watch) follow(ctx context.Context) error {
+	s := w.store
 	ses, err := s.logins.session(ctx, nil)
 	if err != nil {
 		return s.wrap(ctx, err)
@@ -35,12 +109,12 @@ func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(dr
 	wctx, cancel := context.WithCancel(ses.outgoing(s.base, false))
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	watch := s.watcher.Watch(wctx, req.Range.Key, watchOptions(req.Range, rev+1)...)
+	watch := s.watcher.Watch(wctx, w.of.Key, watchOptions(w.of, w.at.rev+1)...)
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-m.ended:
+		case <-w.mark.ended:
 			return errHistoryChanged
 		case resp, ok := <-watch:
 			if err := watchError(&resp, ok); err != nil {
@@ -49,12 +123,41 @@ func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(dr
 				}
 				return s.wrap(ctx, err)
 			}
-			if now, err := s.history.observe(resp.Header, m, false); err != nil || now != gen {
+			// Field by field: a struct in etcd's client 3.6, a pointer in 3.7.
+			at := header{resp.Header.GetClusterId(), resp.Header.GetRevision()}
+			if now, err := s.history.observe(at, w.mark, false); err != nil || now != w.at.gen {
 				return errHistoryChanged
 			}
-			emitEvents(resp.Events, gen, emit)
+			w.at.term = max(w.at.term, resp.Header.GetRaftTerm())
+			for i, ev := range resp.Events {
+				w.change(ev.Type == clientv3.EventTypeDelete, ev.Kv, i == len(resp.Events)-1)
+			}
 		}
 	}
+}
+
+// change emits what an event tells. The type of events is another in each of
+// the etcd client's versions, that of what is in them is not. Only the last
+// event of an answer surely ends a revision.
+func (w *watch) change(deleted bool, kv *mvccpb.KeyValue, last bool) {
+	ev := driver.Event{Type: driver.Put}
+	switch {
+	case deleted:
+		w.at.count--
+		ev.Type, ev.Entry = driver.Delete, driver.Entry{Key: string(kv.Key), Generation: w.at.gen}
+	default:
+		if kv.CreateRevision == kv.ModRevision {
+			w.at.count++
+		}
+		ev.Entry = existing(kv, w.at.gen)
+	}
+	if !last {
+		w.emit(ev)
+		return
+	}
+	w.at.rev, w.at.newest = kv.ModRevision, kv.ModRevision
+	w.tell(ev)
+	w.reached()
 }
 
 func (s *store) emitSnapshot(ctx context.Context, r driver.Range, emit func(driver.Event)) (rev int64, gen uint64, err error) {
@@ -88,16 +191,6 @@ func watchOptions(r driver.Range, from int64) []clientv3.OpOption {
 		opts = append(opts, clientv3.WithPrefix())
 	}
 	return opts
-}
-
-func emitEvents(events []*mvccpb.Event, gen uint64, emit func(driver.Event)) {
-	for _, ev := range events {
-		if ev.Type == mvccpb.Event_DELETE {
-			emit(driver.Event{Type: driver.Delete, Entry: driver.Entry{Key: string(ev.Kv.Key), Generation: gen}})
-			continue
-		}
-		emit(driver.Event{Type: driver.Put, Entry: existing(ev.Kv, gen)})
-	}
 }
 
 // watchError returns why a watch ended, if resp says that it did.
