@@ -15,7 +15,7 @@ TOOL = go run ./internal/testserver/pinned/build
 
 # The steps of test are in an order that fails early and ends with the tests.
 .NOTPARALLEL:
-.PHONY: test browser lint tidy tidy-fix fmt build servers unit race-build floors fuzz soak bench microbench clean-servers
+.PHONY: test browser lint tidy tidy-fix fmt build servers unit race-build floors fuzz soak busy bench microbench clean-servers
 
 test: tidy lint unit floors browser
 
@@ -72,6 +72,10 @@ BENCH ?=
 bench: servers
 	for contestant in dskit cortex; do (cd bench/contestants/$$contestant && GOWORK=off go vet .) || exit 1; done
 	cd bench && go run . $(BENCH)
+
+# busy runs the tests ten times on a machine that is made busy. Each must pass.
+busy: servers race-build
+	.ci/busy 10 $(MAKE) unit
 
 # microbench measures single functions, with allocations, for benchstat.
 microbench: servers
