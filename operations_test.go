@@ -113,7 +113,7 @@ func figures(t *testing.T) string {
 		if parts == nil {
 			t.Fatalf("%s is not understood", d)
 		}
-		if strings.HasPrefix(parts[1], "polykv_mirror_") || strings.HasPrefix(parts[1], "polykv_primary_") {
+		if strings.HasPrefix(parts[1], "polykv_mirror_") || strings.HasPrefix(parts[1], "polykv_primary_") || strings.HasPrefix(parts[1], "polykv_migration_") {
 			continue
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", parts[1], strings.ReplaceAll(parts[3], ",", ", "), parts[2])

@@ -28,12 +28,45 @@ import (
 	"github.com/polykv/polykv/kv/factory"
 )
 
-// Main runs the command line of the process and exits. The first SIGINT or
-// SIGTERM ends the command in good order, the second one at once.
+// Main runs the command line of the process and exits. The first SIGINT,
+// SIGTERM or SIGHUP ends the command in good order, the second one at once.
 func Main(drivers factory.Drivers) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	os.Exit(Run(ctx, drivers, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	ctx := interruptible()
+	a := newApp(drivers, os.Stdin, os.Stdout, os.Stderr)
+	a.ignorePipes = func() { signal.Ignore(syscall.SIGPIPE) }
+	os.Exit(a.run(ctx, os.Args[1:]))
+}
+
+// interruptible returns a context that the first signal ends, with a cause
+// that names it.
+func interruptible() context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	go func() {
+		s := <-signals
+		signal.Reset(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+		cancel(&signalError{s})
+	}()
+	return ctx
+}
+
+// signalError says by which signal a command was interrupted.
+type signalError struct{ signal os.Signal }
+
+func (e *signalError) Error() string {
+	switch e.signal {
+	case os.Interrupt:
+		return "interrupted by SIGINT"
+	case syscall.SIGTERM:
+		return "interrupted by SIGTERM"
+	case syscall.SIGHUP:
+		return "interrupted by SIGHUP, the end of its terminal"
+	}
+	return "interrupted"
 }
 
 // Run runs one command, given by its arguments without the program's name, and
@@ -43,15 +76,22 @@ func Main(drivers factory.Drivers) {
 // Runs share nothing and may be concurrent; only the data of a named in-memory
 // store is shared, as everywhere in the process.
 func Run(ctx context.Context, drivers factory.Drivers, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{drivers: drivers, config: drivers.NewConfig(), stdin: stdin, stdout: stdout, stderr: stderr}
+	return newApp(drivers, stdin, stdout, stderr).run(ctx, args)
+}
+
+func newApp(drivers factory.Drivers, stdin io.Reader, stdout, stderr io.Writer) *app {
+	return &app{drivers: drivers, config: drivers.NewConfig(), stdin: stdin, stdout: stdout, stderr: stderr}
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
 	root := a.rootCommand()
 	if args == nil {
 		args = []string{} // cobra would take nil for os.Args
 	}
 	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
 	return a.report(ctx, root.ExecuteContext(ctx))
 }
 
@@ -63,6 +103,7 @@ type app struct {
 	section        string         // where config's section of the backend is, for messages; empty: its flags
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	ignorePipes    func() // has writing to a closed pipe fail rather than end the process; nil: it does
 
 	configFile string
 	timeout    time.Duration

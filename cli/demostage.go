@@ -102,7 +102,7 @@ func (a *app) newStage(ctx context.Context, to string) (_ *stage, err error) {
 		}
 		backends[i] = migrate.Backend{Name: side.config.Name, Client: client}
 	}
-	if s.migration, err = migrate.New(backends[0], backends[1], migrate.Options{}); err != nil {
+	if s.migration, err = migrate.New(backends[0], backends[1], migrate.Options{AllowEmpty: true, AllowDifferences: true, AllowUnreachable: true}); err != nil {
 		return nil, err
 	}
 	if _, err := s.migration.Start(ctx); err != nil {

@@ -57,8 +57,15 @@ func (a *app) report(ctx context.Context, err error) int {
 		code = exit.code
 	case errors.As(err, new(*factory.FieldError)), errors.Is(err, kv.ErrInvalidKey), errors.Is(err, kv.ErrTooLarge):
 		code = exitUsage
-	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		err = fmt.Errorf("interrupted: %w", err)
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		why := "interrupted"
+		if s := (*signalError)(nil); errors.As(context.Cause(ctx), &s) {
+			why = s.Error()
+		}
+		if !strings.Contains(err.Error(), why) {
+			err = fmt.Errorf("%s: %w", why, err)
+		}
 	}
 	text := strings.TrimPrefix(err.Error(), "polykv: ")
 	fmt.Fprintf(a.stderr, "polykv: %s\n", strings.Join(strings.FieldsFunc(text, isNewline), "; "))

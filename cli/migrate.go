@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,12 +28,16 @@ the order of use:
             (then configure the clients for the target alone)
 
   status    where it stands, and which clients were seen
+  converge  do what a file says that is wanted, as often as you like
   abort     undo a cutover that was interrupted
   rollback  go back to the source after a cutover
+  force     make a store primary though the other one is lost
 
 What is under way is written in the stores alone. Every command may be killed and
 run again, from anywhere, and by several at once. Exit codes: 0 done, or nothing
-left to do; 1 refused, not ready, or the stores differ; 2 wrong use; 3 a failure.`,
+left to do; 1 refused, not ready, the stores differ, or failed and undone: clients
+go on as before; 2 wrong use; 3 a failure, after which writes may be waiting: look
+at "polykv migrate status".`,
 		Example: storesExample("migrate plan") + "\n" + storesExample("migrate status"),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -45,12 +47,19 @@ left to do; 1 refused, not ready, or the stores differ; 2 wrong use; 3 a failure
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.planCommand(), a.startCommand(), a.cutoverCommand(), a.finishCommand(), a.statusCommand(), a.abortCommand(), a.rollbackCommand())
+	cmd.AddCommand(a.planCommand(), a.startCommand(), a.cutoverCommand(), a.finishCommand(), a.statusCommand(), a.abortCommand(), a.rollbackCommand(),
+		a.forceCommand())
 	return cmd
 }
 
 // recordCommand makes a command that changes records.
 func (a *app) recordCommand(cmd *cobra.Command, o *migrate.Options, do func(ctx context.Context, m *migrate.Migration) (migrate.Result, error)) *cobra.Command {
+	return a.recordCommandOn(a.addStores(cmd.Flags()), cmd, o, do)
+}
+
+// recordCommandOn is recordCommand with stores that were prepared.
+func (a *app) recordCommandOn(s *twoStores, cmd *cobra.Command, o *migrate.Options, do func(ctx context.Context, m *migrate.Migration) (migrate.Result, error)) *cobra.Command {
+	s.steadfast = true
 	cmd.Example = storesExample("migrate " + cmd.Name())
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "tell what would be done first, and do nothing")
 	quiet := false
@@ -62,7 +71,7 @@ func (a *app) recordCommand(cmd *cobra.Command, o *migrate.Options, do func(ctx 
 		}
 		return *o
 	}
-	return a.twoStoreCommand(cmd, opts, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
+	return a.onTwoStores(s, cmd, opts, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
 		quiet = s.json
 		result, err := do(ctx, m)
 		s.bar.clear()
@@ -75,6 +84,9 @@ func (a *app) recordCommand(cmd *cobra.Command, o *migrate.Options, do func(ctx 
 			for _, d := range differ.Differences {
 				a.printDifference(d)
 			}
+		}
+		if o.DryRun {
+			a.printForecast(result)
 		}
 		if err != nil {
 			return err
@@ -100,43 +112,6 @@ so it takes --allow-keys.`,
 	return a.recordCommand(cmd, &o, func(ctx context.Context, m *migrate.Migration) (migrate.Result, error) { return m.Start(ctx) })
 }
 
-func (a *app) cutoverCommand() *cobra.Command {
-	var o migrate.Options
-	cmd := &cobra.Command{
-		Use:   "cutover",
-		Short: "Verify every key while writes wait, and make the target primary",
-		Long: `Cutover copies what differs while clients go on writing, then seals the source, copies
-and verifies every key while writes wait, and makes the target primary; the clients
-follow. The source becomes the standby, for a roll-back.
-
-If it fails or is interrupted while writes wait, it undoes itself. If it is killed,
-writes wait until cutover or abort is run.`,
-	}
-	return a.recordCommand(cmd, &o, func(ctx context.Context, m *migrate.Migration) (migrate.Result, error) { return m.Cutover(ctx) })
-}
-
-func (a *app) rollbackCommand() *cobra.Command {
-	var o migrate.Options
-	cmd := &cobra.Command{
-		Use:   "rollback",
-		Short: "Go back to the source after a cutover",
-		Long: `Rollback makes the source primary again, by a cutover in the other direction: the source was
-mirrored into since, so no write is lost.`,
-	}
-	return a.recordCommand(cmd, &o, func(ctx context.Context, m *migrate.Migration) (migrate.Result, error) { return m.Rollback(ctx) })
-}
-
-func (a *app) abortCommand() *cobra.Command {
-	var o migrate.Options
-	cmd := &cobra.Command{
-		Use:   "abort",
-		Short: "Undo a cutover or roll-back that was interrupted",
-		Long: `Abort lets the clients write again to the store that they wrote to before a cutover or
-roll-back that has not come to its end. After the end there is rollback.`,
-	}
-	return a.recordCommand(cmd, &o, func(ctx context.Context, m *migrate.Migration) (migrate.Result, error) { return m.Abort(ctx) })
-}
-
 func (a *app) finishCommand() *cobra.Command {
 	var o migrate.Options
 	var on string
@@ -146,9 +121,9 @@ func (a *app) finishCommand() *cobra.Command {
 		Long: `Finish compares both stores once more and retires the one that is no longer primary.
 There is no roll-back after that, only a new migration.
 
-Keys that differ though all clients mirror were written by somebody who is not
-coordinated; they are listed, and nothing is changed unless --allow-differences is
-given. A migration that was given up is finished with --on and the name of the source.`,
+Keys that differ though all clients mirror were left by a client that crashed, or
+written by somebody who is not coordinated; they are listed, and nothing is changed
+unless --allow-differences is given. A migration that was given up is finished with --on and the name of the source.`,
 	}
 	cmd.Flags().StringVar(&on, "on", "", "the `name` of the store that stays; that of the target if not given")
 	cmd.Flags().BoolVar(&o.AllowDifferences, "allow-differences", false, "go on though the stores differ")
@@ -183,48 +158,5 @@ a reserved key in each store to learn whether it may, unless --dry-run is given.
 			err = errors.Join(negative("not ready for a migration, see above"), err)
 		}
 		return err
-	})
-}
-
-func (a *app) statusCommand() *cobra.Command {
-	var every time.Duration
-	cmd := &cobra.Command{
-		Use:   "status",
-		Short: "Show where a migration stands, and which clients were seen",
-		Long: `Status shows both records, what comes next, the clients that were seen in the last
-minute, and how many keys wait to be mirrored. Clients that are not coordinated
-can't be seen. With --every it goes on until it is interrupted, and then tells
-who is gone by watching, without comparing clocks.`,
-		Example: storesExample("migrate status") + "\n" + storesExample("migrate status --every 5s"),
-	}
-	cmd.Flags().DurationVar(&every, "every", 0, "show it again after this time, until interrupted")
-	return a.twoStoreCommand(cmd, func() migrate.Options { return migrate.Options{} }, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
-		if every < 0 {
-			return usagef("--every %v: it must not be negative", every)
-		}
-		for {
-			status, err := m.Status(ctx)
-			switch {
-			case err != nil && every > 0 && ctx.Err() != nil:
-				return nil // being interrupted is how it ends
-			case err != nil:
-				return err
-			case s.json:
-				err = a.printJSON(status)
-			default:
-				a.printStatus(s, status)
-			}
-			if err != nil || every == 0 {
-				return err
-			}
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(every):
-				if !s.json {
-					fmt.Fprintln(a.stdout)
-				}
-			}
-		}
 	})
 }

@@ -73,14 +73,15 @@ func TestMigrateFromBeginningToEnd(t *testing.T) {
 	s.run("verify").want(t, 1, "missing    k000  1 bytes 4c94485e0c21\n", "polykv: 250 keys differ between old and new\n")
 	s.run("copy").want(t, 0, "old to new: 250 keys compared, copied 250, deleted 0\n", "")
 	s.run("verify").want(t, 0, "old and new: 250 keys compared (1,250 bytes), 0 differ\n", "")
-	cutover := s.run("migrate", "cutover")
+	s.run("migrate", "cutover").want(t, 1, "", "no client answered: none runs coordinated with these two stores (--allow-no-clients goes on all the same)")
+	cutover := s.run("migrate", "cutover", "--allow-no-clients")
 	cutover.want(t, 0, "verified while writes waited: 250 keys, 0 copied, 0 deleted\nwrites waited for ", "")
 	cutover.want(t, 0, "new: primary (was filling), epoch 2\n", "")
 	s.run("migrate", "status").want(t, 0, "old    standby  2", "")
 	s.run("copy").want(t, 0, "new to old: 250 keys compared, copied 0, deleted 0\n", "")
-	s.run("migrate", "rollback").want(t, 0, "old: primary (was filling), epoch 3\n", "")
+	s.run("migrate", "rollback", "--allow-no-clients").want(t, 0, "old: primary (was filling), epoch 3\n", "")
 	s.run("migrate", "finish").want(t, 1, "", "polykv: refused: finish can't go on here")
-	s.run("migrate", "cutover").want(t, 0, "new: primary (was filling), epoch 4\n", "")
+	s.run("migrate", "cutover", "--allow-no-clients").want(t, 0, "new: primary (was filling), epoch 4\n", "")
 	s.put(s.from, "foreign", "v")
 	s.run("migrate", "finish").want(t, 1, "extra      foreign  1 bytes 4c94485e0c21\n", "not coordinated")
 	s.run("migrate", "finish", "--allow-differences").want(t, 0, "old: retired (was standby), epoch 4\n", "")
@@ -107,7 +108,7 @@ func TestMigrateJSON(t *testing.T) {
 	}
 	r := s.run("migrate", "plan", "--json", "--allow-keys")
 	decode(r.stdout, &plan)
-	if r.code != 0 || !plan.Ready || len(plan.Checks) != 11 {
+	if r.code != 0 || !plan.Ready || len(plan.Checks) != 12 {
 		t.Errorf("plan: %d, %+v\n%s", r.code, plan, r.stdout)
 	}
 	var failed struct{ Error string }

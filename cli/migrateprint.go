@@ -37,8 +37,35 @@ func (a *app) printResult(s *twoStores, r migrate.Result) {
 	case len(r.Changes) == 0:
 		fmt.Fprintln(a.stdout, "there was nothing to do")
 	}
+	if r.Phase == migrate.Unknown { // by force
+		fmt.Fprintln(a.stdout, `next: keep the other store away from clients, and run "polykv migrate abort" when it is back, before they may reach it`)
+		return
+	}
+	if len(r.Silent) > 0 {
+		fmt.Fprintf(a.stdout, "clients: %d answered; crashed or cut off: %s\n", r.Clients, strings.Join(r.Silent, ", "))
+	}
+	if r.Left != "" {
+		fmt.Fprintf(a.stdout, "the other store does not answer: %s\n", r.Left)
+	}
 	now, next := r.Phase.Describe(s.sides[0].name, s.sides[1].name)
 	fmt.Fprintf(a.stdout, "now:  %s\nnext: %s\n", now, next)
+}
+
+// maxShown is how many keys a forecast lists.
+const maxShown = 10
+
+// printForecast tells what a dry run expects.
+func (a *app) printForecast(r migrate.Result) {
+	for i, key := range r.Deletes {
+		if i == maxShown {
+			fmt.Fprintf(a.stdout, "would delete more keys\n")
+			break
+		}
+		fmt.Fprintf(a.stdout, "would delete %s\n", key)
+	}
+	if r.Predicted > 0 {
+		fmt.Fprintf(a.stdout, "writes would wait for about %v, as long as it took to compare the stores\n", r.Predicted.Round(time.Millisecond))
+	}
 }
 
 func (a *app) printPlan(s *twoStores, p migrate.Plan) {
@@ -70,6 +97,9 @@ func (a *app) printPlan(s *twoStores, p migrate.Plan) {
 			fmt.Fprintf(a.stdout, "%s: the key %q breaks polykv's rules\n", store.Name, key)
 		}
 	}
+	if p.Source.Keys == 0 {
+		fmt.Fprintf(a.stdout, "%s: 0 keys%s: is this the store, and the prefix?\n", p.Source.Name, below(s.sides[0].config.Prefix))
+	}
 	if p.Ready {
 		_, next := p.Phase.Describe(p.Source.Name, p.Target.Name)
 		if p.Phase == migrate.None {
@@ -79,19 +109,27 @@ func (a *app) printPlan(s *twoStores, p migrate.Plan) {
 	}
 }
 
+func below(prefix string) string {
+	if prefix == "" {
+		return ""
+	}
+	return " below " + prefix
+}
+
 func (a *app) printStatus(s *twoStores, st migrate.Status) {
 	fmt.Fprintf(a.stdout, "%s\nnow:  %s\nnext: %s\n\n", s.describe(), st.Now, st.Next)
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprint(w, "STORE\tSTATE\tEPOCH\tMIGRATION\tCLIENTS\n")
+	fmt.Fprint(w, "STORE\tSTATE\tEPOCH\tMIGRATION\tCLIENTS\tLAST CHANGE\n")
 	for _, store := range []migrate.StoreStatus{st.Source, st.Target} {
-		state, epoch, id := "no record", "-", "-"
+		state, epoch, id, by := "no record", "-", "-", "-"
 		switch {
 		case store.Error != "":
 			state = "unreadable"
 		case store.Record != nil:
 			state, epoch, id = string(store.Record.State), fmt.Sprint(store.Record.Epoch), store.Record.Migration
+			by = store.Record.By.String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\n", store.Name, state, epoch, id, store.Clients)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", store.Name, state, epoch, id, store.Clients, by)
 	}
 	_ = w.Flush() // it can only fail to write to stdout
 	for _, store := range []migrate.StoreStatus{st.Source, st.Target} {
@@ -102,24 +140,33 @@ func (a *app) printStatus(s *twoStores, st migrate.Status) {
 	if len(st.Clients) > 0 {
 		a.printClients(st)
 	}
-	fmt.Fprintf(a.stdout, "\nclients: %d seen, %d behind; to be mirrored: %s keys, the oldest for %v\n",
-		st.Live, st.Behind, thousands(st.Backlog), st.Lag.Round(time.Millisecond))
+	fmt.Fprintf(a.stdout, "\nclients: %d seen, %d behind; calls that wait: %s; to be mirrored: %s keys, the oldest for %v\n",
+		st.Live, st.Behind, thousands(st.Waiting), thousands(st.Backlog), st.Lag.Round(time.Millisecond))
 }
 
 func (a *app) printClients(st migrate.Status) {
 	fmt.Fprintln(a.stdout)
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprint(w, "CLIENT\tVERSION\tUSES\tMIRRORS INTO\tBACKLOG\tFAILED\tSEEN IN\tLAST SEEN\n")
+	fmt.Fprint(w, "CLIENT\tVERSION\tUSES\tMIRRORS INTO\tBACKLOG\tFAILED\tWAITING\tSEEN IN\tLAST SEEN\tREADY\n")
 	for _, c := range st.Clients {
 		seen := c.Age.Round(time.Second).String() + " ago"
-		if c.Gone {
+		ready := "READY"
+		switch {
+		case c.Gone:
 			seen += ", gone"
+			ready = "gone"
+		case c.Late:
+			ready = "crashed, or cut off"
+		case c.Trouble != "":
+			ready = "NO: " + c.Trouble
+		case st.Phase != migrate.Mirroring && st.Phase != migrate.Reversed:
+			ready = "-"
 		}
 		if c.ByClock {
 			seen += " (by its clock)"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", c.Heartbeat, cmp.Or(c.Version, "-"), cmp.Or(c.Primary, "-"), cmp.Or(c.Mirror, "-"),
-			c.Backlog, c.Failed, strings.Join(c.Stores, ", "), seen)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\n", c.Heartbeat, cmp.Or(c.Version, "-"), cmp.Or(c.Primary, "-"), cmp.Or(c.Mirror, "-"),
+			c.Backlog, c.Failed, c.Waiting, strings.Join(c.Stores, ", "), seen, ready)
 	}
 	_ = w.Flush() // it can only fail to write to stdout
 }

@@ -38,6 +38,9 @@ type twoStores struct {
 	sides [2]*side
 	json  bool
 	bar   *keyProgress
+
+	steadfast bool // its output neither stops nor ends the command
+	lenient   bool // a store may be lost
 }
 
 // addStores adds the flags of two stores.
@@ -117,8 +120,10 @@ func (s *twoStores) open(ctx context.Context, side *side) (migrate.Backend, erro
 	if err != nil {
 		return migrate.Backend{}, usagef("%s: %w", side.name, err)
 	}
-	if err := one.reach(ctx, client); err != nil && !errors.Is(err, kv.ErrPermission) {
-		return migrate.Backend{}, errors.Join(err, client.Close())
+	if !s.lenient {
+		if err := one.reach(ctx, client); err != nil && !errors.Is(err, kv.ErrPermission) {
+			return migrate.Backend{}, errors.Join(err, client.Close())
+		}
 	}
 	return migrate.Backend{Name: side.name, Client: client, Codec: codec.Bytes{}, Skipped: skipped}, nil
 }
@@ -144,11 +149,13 @@ func (s *twoStores) with(ctx context.Context, o migrate.Options, do func(m *migr
 
 // explainMigration gives the errors of a migration their exit codes.
 func (a *app) explainMigration(err error) error {
-	var differ *migrate.DifferencesError
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, migrate.ErrRefused), errors.Is(err, migrate.ErrAborted), errors.As(err, &differ):
+	case errors.As(err, new(*migrate.WaitingError)):
+		return &exitError{exitFailure, err}
+	case errors.Is(err, migrate.ErrRefused), errors.Is(err, migrate.ErrAborted),
+		errors.As(err, new(*migrate.DifferencesError)), errors.As(err, new(*migrate.UndoneError)):
 		return &exitError{exitNegative, err}
 	case errors.As(err, new(*exitError)):
 		return err
@@ -183,12 +190,20 @@ func storesExample(cmd string) string {
 // twoStoreCommand makes a command on two stores. opts is asked for once the
 // flags are read.
 func (a *app) twoStoreCommand(cmd *cobra.Command, opts func() migrate.Options, do func(ctx context.Context, s *twoStores, m *migrate.Migration) error) *cobra.Command {
-	s := a.addStores(cmd.Flags())
+	return a.onTwoStores(a.addStores(cmd.Flags()), cmd, opts, do)
+}
+
+// onTwoStores is twoStoreCommand with stores that were prepared.
+func (a *app) onTwoStores(s *twoStores, cmd *cobra.Command, opts func() migrate.Options, do func(ctx context.Context, s *twoStores, m *migrate.Migration) error) *cobra.Command {
 	cmd.Args = arguments(0, 0, "no arguments")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o := opts()
-		bar := newKeyProgress(a.stderr, isTerminal(a.stderr))
+		terminal := isTerminal(a.stderr)
+		if s.steadfast {
+			defer a.standFast()()
+		}
+		bar := newKeyProgress(a.stderr, terminal)
 		s.bar = bar
 		o.Progress = bar.show
 		if !s.json {

@@ -12,6 +12,7 @@ import (
 
 func (a *app) verifyCommand() *cobra.Command {
 	var prefix string
+	var limit int
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Compare every key of two stores; exit code 1 if any differ",
@@ -32,8 +33,16 @@ proves it, with writes held up.`,
 		Example: storesExample("verify") + "\n" + storesExample("verify --json") + " | jq -r .key",
 	}
 	cmd.Flags().StringVar(&prefix, "keys", "", "only keys that begin with this `prefix`")
+	cmd.Flags().IntVar(&limit, "limit", 0, "how many keys that differ are listed at most; all are counted; 0: all are listed")
 	return a.twoStoreCommand(cmd, func() migrate.Options { return migrate.Options{} }, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
+		if limit < 0 {
+			return usagef("--limit %d: it must not be negative", limit)
+		}
+		listed := 0
 		o := migrate.VerifyOptions{Prefix: prefix, Found: func(d migrate.Difference) error {
+			if listed++; limit > 0 && listed > limit {
+				return nil
+			}
 			if s.json {
 				return a.printJSON(d)
 			}
@@ -50,14 +59,28 @@ proves it, with writes held up.`,
 		if s.json {
 			err = a.printJSON(withError{Result: result})
 		} else {
-			fmt.Fprintf(a.stdout, "%s and %s: %s keys compared (%s bytes), %s differ\n", result.From, result.To,
-				thousands(result.Keys), thousands(int(result.Bytes)), thousands(result.Different))
+			if more := listed - limit; limit > 0 && more > 0 {
+				fmt.Fprintf(a.stdout, "           and %s more\n", thousands(more))
+			}
+			fmt.Fprintf(a.stdout, "%s and %s: %s keys compared (%s bytes), %s differ%s\n", result.From, result.To,
+				thousands(result.Keys), thousands(int(result.Bytes)), thousands(result.Different), moving(result.Moving))
+			if result.Retired != "" {
+				fmt.Fprintf(a.stdout, "store %s is retired: nothing is mirrored into it any more\n", result.Retired)
+			}
 		}
 		if result.Different > 0 {
 			err = errors.Join(negative("%s keys differ between %s and %s", thousands(result.Different), result.From, result.To), err)
 		}
 		return err
 	})
+}
+
+// moving says how many keys were written all the while.
+func moving(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s were written and mirrored all the while", thousands(n))
 }
 
 // printDifference writes one line about a key, never its values.

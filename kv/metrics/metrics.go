@@ -29,6 +29,11 @@
 //	polykv_mirror_repairs_total            {backend, outcome}             counter, MirrorObserver
 //	polykv_mirror_differences_total        {backend}                     counter, MirrorObserver
 //	polykv_primary_changes_total           {backend}                     counter, MirrorObserver
+//	polykv_mirror_stray_keys               {backend}                     gauge, MirrorObserver
+//	polykv_migration_phase                 {phase}                       gauge, MirrorObserver
+//	polykv_migration_primary               {backend}                     gauge, MirrorObserver
+//	polykv_migration_epoch                 {}                            gauge, MirrorObserver
+//	polykv_migration_waiting_calls         {}                            gauge, MirrorObserver
 //
 // The label reason is one word for the first of these that the error matches:
 // indeterminate, closed, fenced, conflict, invalid_key, too_large, permission,
@@ -77,6 +82,12 @@ type Metrics struct {
 	mirrorRepairs     *prometheus.CounterVec
 	mirrorDifferences *prometheus.CounterVec
 	primaryChanges    *prometheus.CounterVec
+	mirrorStrays      *prometheus.GaugeVec
+
+	migrationPhase   *prometheus.GaugeVec
+	migrationPrimary *prometheus.GaugeVec
+	migrationEpoch   *prometheus.GaugeVec
+	migrationWaiting *prometheus.GaugeVec
 }
 
 var _ prometheus.Collector = (*Metrics)(nil)
@@ -157,6 +168,16 @@ func newMetrics(durations []float64) *Metrics {
 			"Keys that comparisons of the whole stores found different.", "backend"),
 		primaryChanges: counter("primary_changes_total",
 			"Times that a store became primary.", "backend"),
+		mirrorStrays: gauge("mirror_stray_keys",
+			"Keys that the last comparison found in a store that is mirrored into, and that nobody had mirrored.", "backend"),
+		migrationPhase: gauge("migration_phase",
+			"1 for the phase that this client is in, as multi.Phase names it.", "phase"),
+		migrationPrimary: gauge("migration_primary",
+			"1 for the store that is primary, as far as this client knows. None: writes wait.", "backend"),
+		migrationEpoch: gauge("migration_epoch",
+			"Epoch of the record of the store that was primary last."),
+		migrationWaiting: gauge("migration_waiting_calls",
+			"Calls that wait for a store to be primary."),
 	}
 }
 
@@ -164,6 +185,10 @@ func histogram(name, help string, buckets []float64, labels ...string) *promethe
 	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: "polykv", Name: name, Help: help, Buckets: buckets,
 	}, labels)
+}
+
+func gauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "polykv", Name: name, Help: help}, labels)
 }
 
 func counter(name, help string, labels ...string) *prometheus.CounterVec {
@@ -176,6 +201,7 @@ func (m *Metrics) collectors() []prometheus.Collector {
 		m.requestDuration, m.requestErrors, m.swaps, m.swapCallers, m.casCallbacks, m.casErrors,
 		m.watchEvents, m.watchLag, m.watchResyncs, m.skippedKeys,
 		m.mirrorDuration, m.mirrorErrors, m.mirrorBacklog, m.mirrorRepairs, m.mirrorDifferences, m.primaryChanges,
+		m.mirrorStrays, m.migrationPhase, m.migrationPrimary, m.migrationEpoch, m.migrationWaiting,
 	}
 }
 

@@ -35,3 +35,25 @@ func (o *MirrorObserver) Repaired(store string, different int, err error) {
 	o.m.mirrorRepairs.WithLabelValues(store, outcome).Inc()
 	o.m.mirrorDifferences.WithLabelValues(store).Add(float64(different))
 }
+
+// Standing sets the phase of the migration, the store that is primary (empty:
+// none) and the epoch of its record.
+func (o *MirrorObserver) Standing(phase, primary string, epoch uint64) {
+	o.m.migrationPhase.Reset()
+	o.m.migrationPhase.WithLabelValues(phase).Set(1)
+	o.m.migrationPrimary.Reset()
+	if primary != "" {
+		o.m.migrationPrimary.WithLabelValues(primary).Set(1)
+		o.m.migrationEpoch.WithLabelValues().Set(float64(epoch))
+	}
+}
+
+// Waiting sets how many calls wait for a store to be primary.
+func (o *MirrorObserver) Waiting(calls int) {
+	o.m.migrationWaiting.WithLabelValues().Set(float64(calls))
+}
+
+// Strays sets how many keys of a store nobody had mirrored into it.
+func (o *MirrorObserver) Strays(store string, keys int) {
+	o.m.mirrorStrays.WithLabelValues(store).Set(float64(keys))
+}

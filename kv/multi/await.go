@@ -51,11 +51,26 @@ func (l *records) await(ctx context.Context, w *waiting, pick func() *route) (*r
 		}
 		if poll == nil {
 			poll = newPauses(20*time.Millisecond, 500*time.Millisecond)
+			defer l.waits()()
 		}
 		if err := l.nap(ctx, changed, poll.next(), w); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// waits counts a call that waits for a store to be primary, until done is
+// called.
+func (l *records) waits() (done func()) {
+	l.wait(1)
+	return func() { l.wait(-1) }
+}
+
+func (l *records) wait(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting += n
+	l.core.observer.Waiting(l.waiting)
 }
 
 // nap waits until a record was read, or for d, and then has the records read
@@ -98,7 +113,7 @@ func (l *records) verdict(ticket uint64) (over bool, err error) {
 	for i, s := range l.seen {
 		switch {
 		case s.err != nil && permanent(s.err):
-			return true, fmt.Errorf("no store is known to be primary: the record of store %q can't be read: %w", l.core.stores[i].name, s.err)
+			return true, &recordError{fmt.Errorf("no store is known to be primary: the record of store %q can't be read: %w", l.core.stores[i].name, s.err)}
 		case s.err != nil, s.state() == side.Sealed, s.state() == side.Filling:
 			return false, nil
 		}
@@ -116,10 +131,19 @@ func (l *records) tooLong() error {
 		err = errors.New("no answer yet")
 	}
 	if err != nil {
-		return fmt.Errorf("%w: no store was known to be primary for %v: %s: %w", kv.ErrUnavailable, waited, l.describe(), err)
+		// Not %w: what ended a read of a record is not what ended the call. Its
+		// deadline was ours.
+		return fmt.Errorf("%w: no store was known to be primary for %v: %s: %v", kv.ErrUnavailable, waited, l.describe(), err)
 	}
 	return fmt.Errorf("%w: no store was primary for %v: %s; %s", kv.ErrFenced, waited, l.describe(), l.advice())
 }
+
+// recordError is an error of reading a record, which is not about the key that
+// the caller named.
+type recordError struct{ error }
+
+// Unwrap returns the error.
+func (e *recordError) Unwrap() error { return e.error }
 
 // describe says what the records say; l.mu is held.
 func (l *records) describe() string {

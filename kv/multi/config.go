@@ -45,6 +45,10 @@ type Config struct {
 	// a cutover is under way say, before it fails with kv.ErrFenced.
 	FenceTimeout time.Duration `yaml:"fence_timeout"`
 
+	// ClientName is what "polykv migrate status" calls this client, beside its
+	// host and process; empty: nothing.
+	ClientName string `yaml:"client_name"`
+
 	// RefreshInterval is the time between reads of the records that nothing
 	// else gave rise to. Changes are noticed at once, by a watch.
 	RefreshInterval time.Duration `yaml:"refresh_interval"`
@@ -78,6 +82,7 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	fs.DurationVar(&c.RepairInterval, prefix+"repair-interval", c.RepairInterval, "time between comparisons of the whole stores; 0: none")
 	fs.BoolVar(&c.Coordinated, prefix+"coordinated", c.Coordinated, `obey the records that "polykv migrate" writes, and guard every call by them`)
 	fs.DurationVar(&c.FenceTimeout, prefix+"fence-timeout", c.FenceTimeout, "how long a call waits for a store to be primary")
+	fs.StringVar(&c.ClientName, prefix+"client-name", c.ClientName, `what "polykv migrate status" calls this client`)
 	fs.DurationVar(&c.RefreshInterval, prefix+"refresh-interval", c.RefreshInterval, "time between reads of the records")
 }
 

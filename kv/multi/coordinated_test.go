@@ -47,7 +47,7 @@ func newFleet(t conformance.T) *fleet {
 			}
 		}
 	})
-	f.migration = f.towards(t, 1)
+	f.migration = f.theirs(t)
 	if _, err := f.migration.Start(t.Context()); err != nil {
 		t.Fatalf("starting the migration: %v", err)
 	}
@@ -58,13 +58,26 @@ func (f *fleet) backend(at int) migrate.Backend {
 	return migrate.Backend{Name: [2]string{"first", "second"}[at], Client: f.admins[at]}
 }
 
-// towards is the migration whose target is a store.
-func (f *fleet) towards(t conformance.T, target int) *migrate.Migration {
-	m, err := migrate.New(f.backend(1-target), f.backend(target), migrate.Options{AllowKeys: true})
+// theirs is the migration from the first store to the second, which goes on in
+// spite of what its tests do to clients.
+func (f *fleet) theirs(t conformance.T) *migrate.Migration {
+	m, err := migrate.New(f.backend(0), f.backend(1), migrate.Options{
+		AllowKeys: true, AllowNoClients: true, AllowEmpty: true, AllowDifferences: true, AllowMisconfigured: true, AllowUnreachable: true,
+	})
 	if err != nil {
 		t.Fatalf("a migration: %v", err)
 	}
 	return m
+}
+
+// towards makes a store primary.
+func (f *fleet) towards(ctx context.Context, t conformance.T, target int) error {
+	command := f.theirs(t).Cutover
+	if target == 0 {
+		command = f.theirs(t).Rollback
+	}
+	_, err := command(ctx)
+	return err
 }
 
 // open opens a client of both stores. Wrap, unless nil, lies between each
@@ -181,7 +194,7 @@ func (f *fleet) move(t conformance.T, target int) error {
 	defer f.moving.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if _, err := f.towards(t, target).Cutover(ctx); err != nil {
+	if err := f.towards(ctx, t, target); err != nil {
 		return fmt.Errorf("cutover: %w", err)
 	}
 	return nil

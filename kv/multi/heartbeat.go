@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
 
@@ -37,6 +38,7 @@ func newHeartbeat(l *records) heartbeat {
 	}
 	return heartbeat{lead: l, mu: new(sync.Mutex), wrote: new([2]bool), base: side.Heartbeat{
 		Instance: side.NewID(), Host: host, PID: os.Getpid(), Version: release(), Started: time.Now().UTC(), Mode: "coordinated",
+		Name: l.core.cfg.ClientName, FenceTimeout: l.core.cfg.FenceTimeout,
 	}}
 }
 
@@ -71,7 +73,7 @@ func (h heartbeat) run() {
 type standing struct {
 	primary, mirror string
 	epoch           uint64
-	recorded        [2]bool // the stores that have a record
+	versions        [2]kv.Version // of the records; 0: there is none
 }
 
 // untilDue waits until the next heartbeat is to be written: HeartbeatEvery after
@@ -105,12 +107,30 @@ func (l *records) standing() (standing, <-chan struct{}) {
 		s.primary, s.epoch = l.core.stores[l.writes.at].name, l.writes.epoch
 	}
 	for i, seen := range l.seen {
-		s.recorded[i] = seen.version != 0
+		s.versions[i] = seen.version
 		if l.line(i) == lineOpen {
 			s.mirror = l.core.stores[i].name
 		}
 	}
 	return s, l.changed
+}
+
+// sees returns how many calls wait for a store to be primary, and what this
+// client finds in each store.
+func (l *records) sees() (waiting int, all []side.Sight) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, seen := range l.seen {
+		s := side.Sight{Store: l.core.stores[i].name, Version: uint64(seen.version)}
+		if seen.version != 0 {
+			s.Migration = seen.record.Migration
+		}
+		if seen.err != nil {
+			s.Error = seen.err.Error()
+		}
+		all = append(all, s)
+	}
+	return l.waiting, all
 }
 
 // begin waits until both records are known, or, should a store be away, one
@@ -149,9 +169,10 @@ func (h heartbeat) beat(ctx context.Context, n uint64) standing {
 	now.Beat, now.Seen = n, time.Now().UTC()
 	now.Primary, now.Epoch, now.Mirror = told.primary, told.epoch, told.mirror
 	t := h.lead.core.mirror.totals()
-	now.Backlog, now.Oldest, now.Mirrored, now.Failed = t.backlog, t.oldest, t.mirrored, t.failed
+	now.Backlog, now.Oldest, now.Mirrored, now.Failed, now.MirrorError = t.backlog, t.oldest, t.mirrored, t.failed, t.err
+	now.Waiting, now.Sees = h.lead.sees()
 	h.each(ctx, heartbeatTimeout, func(ctx context.Context, i int) {
-		if told.recorded[i] && h.lead.core.stores[i].side.WriteHeartbeat(ctx, now) == nil {
+		if told.versions[i] != 0 && h.lead.core.stores[i].side.WriteHeartbeat(ctx, now) == nil {
 			h.mu.Lock()
 			h.wrote[i] = true
 			h.mu.Unlock()

@@ -41,6 +41,7 @@ func (m *manual) direct() {
 	}
 	m.core.mirror.set(at, lineVoid)
 	m.core.mirror.set(other(at), into)
+	m.core.observer.Standing(string(PhasePlain), m.core.stores[at].name, 0)
 }
 
 func (m *manual) writing(ctx context.Context, _ *waiting) (*route, *pass, error) {

@@ -207,7 +207,7 @@ func other(at int) int { return 1 - at }
 // fail gives err the client's context, unless a store's client has done so.
 func (c *core) fail(op, key string, err error) error {
 	var known *kv.Error
-	if err == nil || errors.As(err, &known) {
+	if err == nil || errors.As(err, &known) && !errors.As(err, new(*recordError)) {
 		return err
 	}
 	return &kv.Error{Op: op, Backend: "multi", Key: key, Err: err}

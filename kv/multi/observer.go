@@ -20,6 +20,18 @@ type Observer interface {
 	// Repaired: a comparison of the whole stores ended, which found so many
 	// keys that differed.
 	Repaired(store string, different int, err error)
+
+	// Standing: where this client stands has changed. phase is a [Phase];
+	// primary is the name of the store that is primary, as far as the client
+	// knows, empty for none, of which epoch is the record's.
+	Standing(phase, primary string, epoch uint64)
+
+	// Waiting: so many calls wait for a store to be primary.
+	Waiting(calls int)
+
+	// Strays: so many keys were found in a store that is mirrored into, by the
+	// last comparison, which nobody had mirrored.
+	Strays(store string, keys int)
 }
 
 // NopObserver does nothing.
@@ -38,3 +50,12 @@ func (NopObserver) Moved(string) {}
 
 // Repaired does nothing.
 func (NopObserver) Repaired(string, int, error) {}
+
+// Standing does nothing.
+func (NopObserver) Standing(_, _ string, _ uint64) {}
+
+// Waiting does nothing.
+func (NopObserver) Waiting(int) {}
+
+// Strays does nothing.
+func (NopObserver) Strays(string, int) {}

@@ -289,7 +289,7 @@ func moveInStorm(t *testing.T, seed uint64) {
 		time.Sleep(time.Duration(w.under(2000)) * time.Millisecond)
 		for moved := false; !moved; { // killed and run again
 			killed, kill := context.WithTimeout(ctx, time.Duration(1+w.under(400))*time.Microsecond*time.Duration(1+w.under(2000)))
-			_, err := r.towards(t, target).Cutover(killed)
+			err := r.towards(killed, t, target)
 			moved = err == nil
 			kill()
 		}

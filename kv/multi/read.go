@@ -38,10 +38,13 @@ func (v *view) read(ctx context.Context, op, key string, unguarded bool, do func
 // confirmed is kv.ErrFenced unless what was read on r counts.
 func (c *core) confirmed(ctx context.Context, r *route) error {
 	ok, err := c.lead.confirm(ctx, r)
-	if err == nil && !ok {
+	switch {
+	case err != nil:
+		return &recordError{err}
+	case !ok:
 		return kv.ErrFenced
 	}
-	return err
+	return nil
 }
 
 // Get implements kv.Client. A coordinated client's reads are never stale.

@@ -28,6 +28,11 @@ type records struct {
 	writes *route // of the store that is primary; nil: none is
 	reads  *route // the same, or the sealed store's
 	led    int    // the store that was primary last; -1: none was
+
+	waiting int // calls that wait for a store to be primary
+
+	alarm           *time.Timer // runs while no store is primary
+	alarmed, warned bool
 }
 
 // sighting is what was last read of one store's record.
@@ -54,6 +59,8 @@ const recordTimeout = 3 * time.Second
 func startRecords(c *core) *records {
 	l := &records{core: c, changed: make(chan struct{}), led: -1}
 	l.heartbeat = newHeartbeat(l)
+	l.alarm = time.AfterFunc(time.Hour, l.warn)
+	l.alarm.Stop()
 	for i := range l.kicks {
 		l.kicks[i] = make(chan struct{}, 1)
 		c.start(func() { l.read(i) })
@@ -174,9 +181,48 @@ func (l *records) derive() {
 		l.led = l.writes.at
 		l.core.observer.Moved(l.core.stores[l.led].name)
 	}
+	l.tellStanding()
 	for to := range l.seen {
 		l.core.mirror.set(to, l.line(to))
 	}
+}
+
+// noPrimaryAfter is how long there may be no primary before it is worth a
+// warning: a cutover of a store that is not large takes less.
+const noPrimaryAfter = time.Second
+
+// tellStanding tells the observer where this client stands, and warns when no
+// store has been primary for a while; l.mu is held.
+func (l *records) tellStanding() {
+	phase, primary, epoch := l.phase(), "", uint64(0)
+	if l.writes != nil {
+		primary, epoch = l.core.stores[l.writes.at].name, l.writes.epoch
+	}
+	l.core.observer.Standing(string(phase), primary, epoch)
+	switch {
+	case l.writes != nil && l.warned:
+		l.warned = false
+		l.core.log.Info("polykv: a store is primary again", "store", primary)
+		fallthrough
+	case l.writes != nil:
+		l.alarm.Stop()
+		l.alarmed = false
+	case !l.alarmed:
+		l.alarmed = true
+		l.alarm.Reset(noPrimaryAfter)
+	}
+}
+
+// warn is called when no store has been primary for a while.
+func (l *records) warn() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.writes != nil || l.core.ctx.Err() != nil {
+		return
+	}
+	l.warned = true
+	l.core.log.Warn("polykv: no store is primary, writes wait", "since", noPrimaryAfter.String(),
+		"records", l.describe(), "next", l.advice(), "waiting", l.waiting)
 }
 
 // highest is the store in that state, of two the one of the higher epoch; -1
@@ -276,7 +322,10 @@ func (l *records) limits() (at int, guarded bool) {
 	return at, true
 }
 
-func (l *records) farewell() { l.heartbeat.farewell() }
+func (l *records) farewell() {
+	l.alarm.Stop()
+	l.heartbeat.farewell()
+}
 
 // permanent reports whether err, of reading a record, won't go away by itself.
 func permanent(err error) bool {

@@ -1,6 +1,7 @@
 package multi
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -145,6 +146,7 @@ type totals struct {
 	backlog          int
 	oldest           time.Duration
 	mirrored, failed uint64
+	err              string // why mirroring fails at present
 }
 
 func (m *mirror) totals() (t totals) {
@@ -153,6 +155,7 @@ func (m *mirror) totals() (t totals) {
 		t.oldest = max(t.oldest, s.Oldest)
 		t.mirrored += s.Mirrored
 		t.failed += s.Failed
+		t.err = cmp.Or(t.err, s.Error)
 	}
 	return t
 }

@@ -26,6 +26,8 @@ func (c command) String() string {
 		return "abort"
 	case finishOnTarget, finishOnSource:
 		return "finish"
+	case force:
+		return "force"
 	default:
 		return "no command"
 	}
@@ -47,6 +49,9 @@ const (
 	FlippedBack  Phase = "flipped-back"  // the source is primary again, the target still sealed
 	Finished     Phase = "finished"      // the target is primary, the source retired
 	GivenUp      Phase = "given-up"      // the source is primary, the target retired
+	Detached     Phase = "detached"      // the source is primary, the target half filled: a cutover was undone without it
+	DetachedBack Phase = "detached-back" // the target is primary, the source half filled
+	Split        Phase = "split"         // both are primary: one was forced while the other was lost
 	Stranded     Phase = "stranded"      // a cutover or roll-back and a finish at once: no writes
 	Unknown      Phase = "unknown"       // one of the stores can't be read
 	Broken       Phase = "broken"        // no command leads to these records
@@ -79,6 +84,12 @@ func phaseOf(s, t side.State) Phase {
 		return GivenUp
 	case [2]side.State{side.Sealed, side.Retired}, [2]side.State{side.Retired, side.Sealed}:
 		return Stranded
+	case [2]side.State{side.Primary, side.Filling}:
+		return Detached
+	case [2]side.State{side.Filling, side.Primary}:
+		return DetachedBack
+	case [2]side.State{side.Primary, side.Primary}:
+		return Split
 	}
 	return Broken
 }
@@ -98,6 +109,9 @@ var advice = map[Phase]struct{ now, next string }{
 	Finished:     {"the migration is finished: store {target} is primary, store {source} is retired", `configure the clients for store {target} alone; to move back, start a migration from it`},
 	GivenUp:      {"the migration was given up: store {source} is primary, store {target} is retired", `configure the clients for store {source} alone; to try again, run "polykv migrate start"`},
 	Stranded:     {"a cutover or roll-back met a finish: one store is sealed, the other retired, and writes wait", `run "polykv migrate abort", which makes the sealed store primary again`},
+	Detached:     {"store {source} is primary; a cutover was undone without store {target}, and nothing is mirrored into it", `run "polykv migrate abort", which makes store {target} the standby again`},
+	DetachedBack: {"store {target} is primary; a roll-back was undone without store {source}, and nothing is mirrored into it", `run "polykv migrate abort", which makes store {source} the standby again`},
+	Split:        {"both stores say that they are primary: one was forced while the other one was lost; clients use the one of the higher epoch", `run "polykv migrate abort", which makes the other one its standby`},
 	Broken:       {"no command leads to these records: somebody else wrote or removed one", `read the key ".polykv/record" in both stores, and see docs/migration.md`},
 }
 

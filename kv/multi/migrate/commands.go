@@ -27,6 +27,22 @@ type Result struct {
 	Before   *Totals `json:"before,omitempty"`
 	Fenced   *Totals `json:"fenced,omitempty"`
 	Compared *Totals `json:"compared,omitempty"`
+
+	// Predicted is how long a dry run expects writes to wait.
+	Predicted time.Duration `json:"predicted_pause_ns,omitempty"`
+
+	// Deletes are the first keys that a dry run would delete in the store that
+	// is to be primary.
+	Deletes []string `json:"deletes,omitempty"`
+
+	// Clients is how many clients answered before the cutover sealed; Silent
+	// are those that had been seen within the last minute and did not.
+	Clients int      `json:"clients,omitempty"`
+	Silent  []string `json:"silent,omitempty"`
+
+	// Left is what an abort could not do since a store does not answer. Clients
+	// write again all the same.
+	Left string `json:"left,omitempty"`
 }
 
 var (
@@ -87,10 +103,17 @@ func (m *Migration) checkApart(ctx context.Context) error {
 // writes wait, and makes the target primary; clients follow by themselves. The
 // source becomes standby and is mirrored into, for a roll-back.
 //
+// Before it seals, it makes sure that the migration is ready: every client
+// answers, sees both stores and can write them, nothing differs, and this
+// operator may do what will have to be done. Otherwise the error is a
+// [*NotReadyError]; see the Allow options.
+//
 // A cutover that was interrupted is gone on with. One that fails after it
-// sealed, or is cancelled, is undone, so that clients can write again; only if
-// that fails too, or the process is killed, do writes wait until Cutover or
-// Abort is run again. ErrAborted says that somebody else undid it.
+// sealed, is cancelled, or keeps writes waiting for longer than
+// Options.MaxPause, is undone, so that clients can write again: the error is
+// an [*UndoneError]. Only if that fails too, a [*WaitingError], or the process
+// is killed, do writes wait until Cutover or Abort is run again. ErrAborted says
+// that somebody else undid it.
 func (m *Migration) Cutover(ctx context.Context) (Result, error) { return m.run(ctx, cutover) }
 
 // Rollback makes the source primary again after a cutover. It is a cutover in
@@ -99,7 +122,19 @@ func (m *Migration) Cutover(ctx context.Context) (Result, error) { return m.run(
 func (m *Migration) Rollback(ctx context.Context) (Result, error) { return m.run(ctx, rollback) }
 
 // Abort undoes a cutover or roll-back that has not made its store primary yet.
-func (m *Migration) Abort(ctx context.Context) (Result, error) { return m.run(ctx, abort) }
+//
+// If the other store doesn't answer, the one that is sealed is made primary
+// again by itself, where that is safe: as long as the cutover was not about to
+// make the other one primary. Result.Left then says what is left to do, by
+// another Abort once both answer.
+func (m *Migration) Abort(ctx context.Context) (Result, error) {
+	r := &run{Migration: m, command: abort, result: Result{Command: abort.String(), DryRun: m.opts.DryRun, Changes: []Change{}}}
+	err := r.do(ctx)
+	if err != nil && ctx.Err() == nil && !m.opts.DryRun && isAny(err, kv.ErrUnavailable, context.DeadlineExceeded) {
+		err = r.abortAlone(ctx, err)
+	}
+	return r.result, err
+}
 
 // Finish retires the store that is no longer primary and ends the migration.
 // on names the store that stays, and is there against mistakes: the target
@@ -123,34 +158,4 @@ func (m *Migration) Finish(ctx context.Context, on string) (Result, error) {
 		err = m.forget(ctx)
 	}
 	return result, err
-}
-
-// undoTimeout bounds how long a cutover that failed tries to unseal.
-const undoTimeout = 30 * time.Second
-
-func (m *Migration) run(ctx context.Context, c command) (Result, error) {
-	r := &run{Migration: m, command: c, result: Result{Command: c.String(), DryRun: m.opts.DryRun, Changes: []Change{}}}
-	err := r.do(ctx)
-	if err != nil && !r.sealedBy.IsZero() && r.result.Pause == 0 && !errors.Is(err, ErrAborted) {
-		err = r.undo(ctx, err)
-	}
-	return r.result, err
-}
-
-// undo lets clients write again after a cutover failed that this run had
-// begun to seal for.
-func (r *run) undo(ctx context.Context, cause error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-	defer cancel()
-	back := &run{Migration: r.Migration, command: abort}
-	err := back.do(ctx)
-	r.result.Changes = append(r.result.Changes, back.result.Changes...)
-	r.result.Phase = back.result.Phase
-	switch {
-	case err == nil:
-		return fmt.Errorf("the %s failed and was undone, clients go on as before: %w", r.command, cause)
-	case errors.Is(err, ErrRefused) && (r.result.Phase == Flipped || r.result.Phase == FlippedBack):
-		return fmt.Errorf("the %s has made its store primary, but was interrupted then; run it again: %w", r.command, cause)
-	}
-	return fmt.Errorf("the %s failed: %w; it could not be undone either, so writes may be waiting: run it again or abort it: %w", r.command, cause, err)
 }

@@ -122,6 +122,9 @@ func TestEveryCommandInEveryState(t *testing.T) {
 		"retired sealed":  {"abort": "retired primary"},
 		"none primary":    {},
 		"standby standby": {},
+		"primary filling": {"cutover": "standby primary", "abort": "primary standby"},
+		"filling primary": {"rollback": "primary standby", "abort": "standby primary"},
+		"primary primary": {"abort": "standby primary"},
 		"none standby":    {},
 	}
 	for states, does := range table {
@@ -289,8 +292,8 @@ func TestCommandsKilledAtEveryWrite(t *testing.T) {
 		writes            int
 	}{
 		"start":    {"none none", "primary standby", "", 2},
-		"cutover":  {"primary standby", "standby primary", "primary standby", 5},
-		"rollback": {"standby primary", "primary standby", "standby primary", 5},
+		"cutover":  {"primary standby", "standby primary", "primary standby", 6},
+		"rollback": {"standby primary", "primary standby", "standby primary", 6},
 		"finish":   {"standby primary", "retired primary", "", 1},
 	} {
 		for n := 1; n <= c.writes; n++ {
@@ -310,7 +313,7 @@ func TestCommandsKilledAtEveryWrite(t *testing.T) {
 					}
 					again := r.again()
 					want := c.to
-					if flipped := n == 5; abort && c.aborted != "" && !flipped {
+					if flipped := n == 6; abort && c.aborted != "" && !flipped {
 						want = c.aborted
 						r.do(again.migration(Options{}).Abort)
 					} else if _, err := commands[name](again.migration(Options{})); err != nil {

@@ -45,6 +45,9 @@ func (m *Migration) Copy(ctx context.Context, o CopyOptions) (CopyResult, error)
 	if err != nil {
 		return CopyResult{}, err
 	}
+	if err := v.checkRoles(abort, m.names()); err != nil {
+		return CopyResult{}, err
+	}
 	from := source
 	switch v.phase() {
 	case None, Mirroring:
@@ -96,7 +99,9 @@ func (m *Migration) readBoth(ctx context.Context, errs *[2]error) view {
 	var v view
 	for range maxReads {
 		for r, s := range m.sides {
-			v.records[r], v.versions[r], errs[r] = s.ReadRecord(ctx)
+			reading, cancel := context.WithTimeout(ctx, storeTimeout)
+			v.records[r], v.versions[r], errs[r] = s.ReadRecord(reading)
+			cancel()
 		}
 		if errs[source] != nil || errs[target] != nil || !errors.Is(m.still(ctx, source, &v), kv.ErrConflict) {
 			break
@@ -155,6 +160,9 @@ type VerifyResult struct {
 	From   string `json:"from"`   // the store that counts: the primary, or else the source
 	To     string `json:"to"`     // the store that was compared with it
 	Fenced bool   `json:"fenced"` // both were fenced from beginning to end, so that equality is proven
+
+	// Retired is the store that the migration left, after its end; "": none.
+	Retired string `json:"retired,omitempty"`
 	Totals
 }
 
@@ -167,12 +175,18 @@ func (m *Migration) Verify(ctx context.Context, o VerifyOptions) (VerifyResult, 
 	if err != nil {
 		return VerifyResult{}, err
 	}
+	if err := v.checkRoles(start, m.names()); err != nil {
+		return VerifyResult{}, err
+	}
 	from := source
-	if p := v.phase(); p == Reversed || p == Flipped || p == Finished || p == Sealing {
+	if p := v.phase(); p == Reversed || p == DetachedBack || p == Flipped || p == Finished || p == Sealing {
 		from = target
 	}
 	a, b := m.sides[from], m.sides[from.other()]
 	result := VerifyResult{From: a.Name(), To: b.Name()}
+	if p := v.phase(); p == Finished || p == GivenUp {
+		result.Retired = b.Name()
+	}
 	result.Totals, err = side.Compare(ctx, a, b, side.CompareOptions{Prefix: o.Prefix, Equal: m.opts.Equal, Found: o.Found, Progress: m.progress(Comparing)})
 	if err != nil {
 		return result, err

@@ -14,6 +14,7 @@ const (
 	abort
 	finishOnTarget // the migration's regular end
 	finishOnSource // the end of one that was given up
+	force          // makes one primary while the other is lost
 )
 
 // absent stands for the state of a store without a record.
@@ -36,6 +37,7 @@ type change struct {
 	who   role
 	to    side.State
 	raise bool // the epoch is to be higher than every one before
+	final bool // from here on the other store may become primary
 	fresh bool // the migration gets a new id
 }
 
@@ -49,6 +51,7 @@ type step struct {
 	compare  bool // compare once more
 	empty    bool // make sure that the target holds no keys
 	flipped  bool // the work is for the other direction: roles swapped
+	undone   bool // the store to be sealed is primary: whoever had sealed it was aborted
 
 	changes []change
 	last    bool // these changes are what the command was run for
@@ -69,6 +72,8 @@ func (s step) swapped() step {
 type pair struct {
 	ours bool // the source's record names our source and target in these roles
 	same bool // both records belong to the same migration
+
+	targetAhead bool // the target's epoch is the higher one
 }
 
 // first is the role whose record a pass of c reads first: that of the store
@@ -94,11 +99,19 @@ func decide(c command, s, t side.State, p pair) step {
 	case rollback:
 		return decideCutover(t, s).swapped()
 	case abort:
+		if s == side.Primary && t == side.Primary { // one was forced while the other was lost
+			if p.targetAhead {
+				return reattach(true).swapped()
+			}
+			return reattach(true)
+		}
 		return decideAbort(s, t)
 	case finishOnTarget:
 		return decideFinish(s, t)
-	default:
+	case finishOnSource:
 		return decideFinish(t, s).swapped()
+	default: // force looks at one record alone
+		return step{refused: true}
 	}
 }
 
@@ -123,11 +136,13 @@ func decideStart(s, t side.State, p pair) step {
 func decideCutover(s, t side.State) step {
 	switch {
 	case s == side.Primary && t == side.Standby:
-		return step{prepare: true, changes: []change{{who: source, to: side.Sealed}, {who: target, to: side.Filling}}}
+		return step{undone: true, prepare: true, changes: []change{{who: source, to: side.Sealed}, {who: target, to: side.Filling}}}
+	case s == side.Primary && t == side.Filling: // a cutover was undone without the target
+		return reattach(false)
 	case s == side.Sealed && t == side.Standby:
 		return step{changes: []change{{who: source, to: side.Sealed}, {who: target, to: side.Filling}}}
 	case s == side.Sealed && t == side.Filling:
-		return step{complete: true, changes: []change{{who: source, to: side.Sealed}, {who: target, to: side.Primary, raise: true}}}
+		return step{complete: true, changes: []change{{who: source, to: side.Sealed, final: true}, {who: target, to: side.Primary, raise: true}}}
 	case s == side.Sealed && t == side.Primary:
 		return step{changes: []change{{who: source, to: side.Standby}}, last: true}
 	case s == side.Primary && t == side.Sealed: // a roll-back that has flipped and not let go
@@ -149,13 +164,30 @@ func decideAbort(s, t side.State) step {
 		return step{changes: []change{{who: target, to: side.Standby}, {who: source, to: side.Primary}}, last: true}
 	case s == side.Sealed && t == side.Retired: // a finish came between the two changes of a cutover
 		return step{changes: []change{{who: target, to: side.Retired}, {who: source, to: side.Primary}}, last: true}
-	case t == side.Sealed && s != side.Sealed && s != absent && s != side.Primary:
+	case s == side.Primary && t == side.Filling:
+		return reattach(true)
+	case t == side.Sealed && s != side.Sealed && s != absent && s != side.Primary,
+		t == side.Primary && s == side.Filling:
 		return decideAbort(t, s).swapped()
 	case s == side.Primary && t == side.Standby, s == side.Standby && t == side.Primary:
 		return step{}
 	}
 	return step{refused: true}
 }
+
+// reattach makes the target, which was left filling, the standby of the
+// source. That the source still is primary is made sure of by a change, since it
+// may have been read long before the target.
+func reattach(last bool) step {
+	return step{undone: true, changes: []change{{who: source, to: side.Primary}, {who: target, to: side.Standby}}, last: last}
+}
+
+// mayUnseal reports whether a sealed store may be made primary again by
+// whoever knows nothing of the other one. Before a cutover makes the other store
+// primary, it seals this one finally, by a change from the version that it has
+// read. So as long as that was not done, a change from this version comes
+// before it and has it fail.
+func mayUnseal(r side.Record) bool { return r.State == side.Sealed && !r.Final }
 
 // decideFinish retires the store s, whose place t has taken.
 func decideFinish(s, t side.State) step {

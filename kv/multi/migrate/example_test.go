@@ -25,7 +25,8 @@ func Example() {
 	}
 
 	m, err := migrate.New(migrate.Backend{Name: "old", Client: old}, migrate.Backend{Name: "new", Client: target}, migrate.Options{
-		Changed: func(c migrate.Change) { fmt.Printf("%s is %s\n", c.Store, c.To) },
+		AllowNoClients: true, // in this example there are none
+		Changed:        func(c migrate.Change) { fmt.Printf("%s is %s\n", c.Store, c.To) },
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -146,7 +146,7 @@ func TestFinishReportsForeignWrites(t *testing.T) {
 		r.put(0, fmt.Sprintf("foreign-%03d", i), "v")
 	}
 	r.set("standby primary")
-	result, err := r.migration(Options{}).Finish(t.Context(), "")
+	result, err := r.careful(Options{}).Finish(t.Context(), "")
 	var differ *DifferencesError
 	if !errors.As(err, &differ) || differ.Count != 150 || len(differ.Differences) != 100 || differ.Primary != "new" || differ.Standby != "old" ||
 		differ.Differences[0].Reason != side.Extra || !strings.Contains(err.Error(), "foreign-000") {
@@ -161,7 +161,7 @@ func TestFinishOnTheSourceComparesTheOtherWay(t *testing.T) {
 	r := newRig(t)
 	r.put(1, "foreign", "v")
 	r.set("primary standby")
-	_, err := r.migration(Options{}).Finish(t.Context(), "old")
+	_, err := r.careful(Options{}).Finish(t.Context(), "old")
 	var differ *DifferencesError
 	if !errors.As(err, &differ) || differ.Primary != "old" || differ.Standby != "new" || differ.Differences[0].Reason != side.Extra {
 		t.Fatalf("%v", err)

@@ -3,6 +3,9 @@ package migrate
 import (
 	"errors"
 	"fmt"
+	"os"
+	"os/user"
+	"time"
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
@@ -59,8 +62,37 @@ type Options struct {
 	// source doesn't have will be deleted by the cutover at the latest.
 	AllowKeys bool
 
-	// AllowDifferences lets Finish go on though the stores differ.
+	// AllowDifferences lets Cutover, Rollback and Finish go on though the
+	// stores differ.
 	AllowDifferences bool
+
+	// AllowEmpty lets Cutover and Rollback go on though the store to be left
+	// holds no keys.
+	AllowEmpty bool
+
+	// AllowNoClients lets Cutover and Rollback go on though no client answers.
+	AllowNoClients bool
+
+	// AllowMisconfigured lets them go on though a client is configured in
+	// a way that the cutover stops it: it looks at other stores, below other
+	// prefixes, or waits for less long than MaxPause.
+	AllowMisconfigured bool
+
+	// AllowUnreachable lets them go on though a client can't read or write
+	// one of the stores.
+	AllowUnreachable bool
+
+	// ExpectClients is how many clients must answer before a cutover seals. 0:
+	// at least one, unless AllowNoClients is set.
+	ExpectClients int
+
+	// MaxPause is how long a cutover keeps writes waiting at most; then it is
+	// undone. 0: DefaultMaxPause; negative: without a limit.
+	MaxPause time.Duration
+
+	// User and Host say who runs the commands, for the records. Default: the
+	// user and the name of this machine, as far as they can be told.
+	User, Host string
 
 	// Workers is how many keys are copied at the same time. Default 64.
 	Workers int
@@ -109,6 +141,7 @@ type Migration struct {
 	sides   [2]*side.Side // by role
 	skipped [2]*Skipped
 	opts    Options
+	author  side.Author
 	tracker tracker
 }
 
@@ -117,7 +150,10 @@ func New(source, target Backend, opts Options) (*Migration, error) {
 	if source.Name == target.Name {
 		return nil, fmt.Errorf("both stores of the migration are named %q; their names must differ", source.Name)
 	}
-	m := &Migration{opts: opts, skipped: [2]*Skipped{source.Skipped, target.Skipped}}
+	if opts.MaxPause == 0 {
+		opts.MaxPause = DefaultMaxPause
+	}
+	m := &Migration{opts: opts, author: author(opts), skipped: [2]*Skipped{source.Skipped, target.Skipped}}
 	var errs [2]error
 	m.sides[0], errs[0] = side.New(source.Name, source.Client, source.Codec)
 	m.sides[1], errs[1] = side.New(target.Name, target.Client, target.Codec)
@@ -125,6 +161,22 @@ func New(source, target Backend, opts Options) (*Migration, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// author is who runs the commands.
+func author(o Options) side.Author {
+	a := side.Author{User: o.User, Host: o.Host}
+	if a.User == "" {
+		if u, err := user.Current(); err == nil {
+			a.User = u.Username
+		}
+	}
+	if a.Host == "" {
+		if host, err := os.Hostname(); err == nil {
+			a.Host = host
+		}
+	}
+	return a
 }
 
 func (m *Migration) names() [2]string {

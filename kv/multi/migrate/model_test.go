@@ -20,7 +20,12 @@ type brief struct {
 	epoch     uint8
 	migration uint8
 	back      bool // it names the stores the other way round
+	final     bool // see side.Record
 }
+
+// unsealing is a run that unseals a store without looking at the other one:
+// what undo and an abort do that can't reach it. Which store, proc.back says.
+const unsealing command = 100
 
 var modelStates = []side.State{absent, side.Primary, side.Standby, side.Sealed, side.Filling, side.Retired}
 
@@ -87,7 +92,13 @@ type world struct {
 	procs   [2]proc
 	mirror  proc
 	late    write
+
+	mayLose bool  // a store may be lost from here on
+	gone    uint8 // the store that was lost for good, counted from 1
+	forced  bool  // the other one was made primary since
 }
+
+func (w *world) has(s uint8) bool { return w.gone != s+1 }
 
 func (w *world) all() []*proc { return []*proc{&w.procs[0], &w.procs[1], &w.mirror} }
 
@@ -142,7 +153,7 @@ func (p *proc) view() view {
 		if b.state == 0 {
 			continue
 		}
-		record := side.Record{State: modelStates[b.state], Epoch: uint64(b.epoch), Migration: strconv.Itoa(int(b.migration)), Source: "s", Target: "t"}
+		record := side.Record{State: modelStates[b.state], Epoch: uint64(b.epoch), Migration: strconv.Itoa(int(b.migration)), Source: "s", Target: "t", Final: b.final}
 		if b.back {
 			record.Source, record.Target = "t", "s"
 		}
@@ -159,6 +170,8 @@ type rules struct {
 	noMirrors bool
 	unguarded bool // mirrors are not guarded
 	trusting  bool // a cutover trusts what was copied before
+	mayUnseal func(side.Record) bool
+	epochs    uint64 // by which a forced record's epoch grows
 }
 
 func realRules() rules {
@@ -166,6 +179,9 @@ func realRules() rules {
 		decide: decide,
 		first:  command.first,
 		record: func(p *proc, v *view, ch change) side.Record { return v.record(p.command, ch, p.names()) },
+
+		mayUnseal: mayUnseal,
+		epochs:    forcedEpochs,
 	}
 }
 
@@ -177,7 +193,7 @@ func (r rules) step(p *proc) step {
 func (r rules) written(w *world, p *proc, ch change) brief {
 	v := p.view()
 	record := r.record(p, &v, ch)
-	b := brief{state: stateIndex(record.State), epoch: uint8(record.Epoch), back: record.Source == "t"}
+	b := brief{state: stateIndex(record.State), epoch: uint8(record.Epoch), back: record.Source == "t", final: record.Final}
 	if ch.fresh {
 		w.ids++
 		b.migration = w.ids
@@ -191,7 +207,7 @@ func (r rules) written(w *world, p *proc, ch change) brief {
 	return b
 }
 
-var modelCommands = []command{start, cutover, rollback, abort, finishOnTarget, finishOnSource}
+var modelCommands = []command{start, cutover, rollback, abort, finishOnTarget, finishOnSource, unsealing}
 
 // successors are all that may happen next in w.
 func (r rules) successors(w *world, each func(what string, to *world)) {
@@ -219,12 +235,42 @@ func (r rules) successors(w *world, each func(what string, to *world)) {
 		land(&next)
 		each("a late write arrives", &next)
 	}
+	r.lose(w, each)
+}
+
+// lose loses a store for good: nobody reads or writes it any more.
+func (r rules) lose(w *world, each func(string, *world)) {
+	if w.mayLose && w.gone == 0 {
+		for s := range uint8(2) {
+			next := *w
+			next.gone = s + 1
+			next.mirror = proc{}
+			if next.late.on == s {
+				next.late = write{}
+			}
+			each("a store is lost", &next)
+		}
+	}
+	if w.gone == 0 || w.forced {
+		return
+	}
+	left := 2 - w.gone
+	b := w.records[left]
+	if b.state == 0 || b.is(side.Retired) || b.is(side.Primary) {
+		return
+	}
+	next := *w
+	next.forced = true
+	next.acked = next.values[left] // what only the lost store knew is lost
+	b.state, b.final, b.epoch = stateIndex(side.Primary), false, b.epoch+uint8(r.epochs)
+	next.setRecord(left, b)
+	each("the other one is forced", &next)
 }
 
 func (r rules) clients(w *world, each func(string, *world)) {
 	for s := range uint8(2) {
 		plain := s == 0 && w.records[0].state == 0 && w.records[1].state == 0
-		if w.writes > 0 && (plain || w.records[s].is(side.Primary)) {
+		if w.writes > 0 && w.has(s) && (plain || w.records[s].is(side.Primary)) {
 			next := *w
 			next.writes--
 			next.acked++
@@ -242,8 +288,14 @@ func (r rules) begin(w *world, i int, each func(string, *world)) {
 			p := &next.procs[i]
 			*p = proc{command: c, back: back}
 			first := p.storeOf(r.first(c))
+			if !w.has(first) {
+				continue
+			}
 			p.read[first], p.fresh[first] = w.records[first], true
 			p.at = readSecond
+			if c == unsealing {
+				p.at = changing
+			}
 			each("begins and reads", &next)
 		}
 	}
@@ -252,6 +304,10 @@ func (r rules) begin(w *world, i int, each func(string, *world)) {
 // advance takes the run i one step further and says what it did.
 func (r rules) advance(w *world, i int) string {
 	p := &w.procs[i]
+	if w.gone != 0 && p.command != unsealing { // all others need both stores
+		*p = proc{}
+		return "fails"
+	}
 	switch p.at {
 	case readFirst, readSecond:
 		return r.look(w, p)
@@ -279,7 +335,7 @@ func (r rules) look(w *world, p *proc) string {
 	phase := v.phase()
 	p.at, p.change = changing, 0
 	switch {
-	case st.refused || st.done() || p.sealing && st.prepare,
+	case st.refused || st.done() || p.sealing && st.undone, v.checkRoles(p.command, p.names()) != nil,
 		st.empty && p.back && p.decided == [2]uint8{}: // its target, which is in use, is not empty
 		*p = proc{}
 		return "ends"
@@ -323,7 +379,26 @@ func complete(w *world, p *proc) string {
 	return "copies and verifies"
 }
 
+// unsealed is the record by which an unsealing replaces what it has read; ok is
+// false if it may not.
+func (r rules) unsealed(p *proc) (b brief, ok bool) {
+	s := p.storeOf(source)
+	b = p.read[s]
+	v := p.view()
+	ok = b.is(side.Primary) || b.state != 0 && r.mayUnseal(v.records[source])
+	b.state, b.final = stateIndex(side.Primary), false
+	return b, ok
+}
+
 func (r rules) changeRecord(w *world, p *proc) string {
+	if p.command == unsealing {
+		s := p.storeOf(source)
+		if b, ok := r.unsealed(p); ok && p.fresh[s] && w.has(s) {
+			w.setRecord(s, b)
+		}
+		*p = proc{}
+		return "unseals alone, or ends"
+	}
 	st := r.step(p)
 	ch := st.changes[p.change]
 	s := p.storeOf(ch.who)
@@ -356,11 +431,17 @@ func (r rules) crash(w *world, i int) {
 	case putValue:
 		w.late = write{kind: 1, on: p.to, value: p.value, fresh: p.keyFresh, guard: p.fresh[p.to]}
 	case changing:
+		if p.command == unsealing {
+			b, ok := r.unsealed(&p)
+			s := p.storeOf(source)
+			w.late = write{kind: 2, on: s, record: b, fresh: ok && p.fresh[s] && w.has(s)}
+			break
+		}
 		ch := r.step(&p).changes[p.change]
 		s := p.storeOf(ch.who)
 		w.late = write{kind: 2, on: s, record: r.written(w, &p, ch), fresh: p.fresh[s]}
 	}
-	if !w.late.fresh || w.late.kind == 1 && !w.late.guard {
+	if !w.late.fresh || w.late.kind == 1 && !w.late.guard || !w.has(w.late.on) {
 		w.late = write{} // it never will land
 	}
 }
@@ -378,6 +459,9 @@ func land(w *world) {
 
 // mirrors are as in package side. The mirror's command is 1 while it is busy.
 func (r rules) mirrors(w *world, each func(string, *world)) {
+	if w.gone != 0 {
+		return
+	}
 	if w.mirror.command == 0 {
 		for to := range uint8(2) {
 			if w.records[to].is(side.Standby) {

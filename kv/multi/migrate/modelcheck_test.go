@@ -20,7 +20,7 @@ func (w *world) broken() string {
 	if lost := w.lost(); lost != "" {
 		return lost
 	}
-	if phaseOf(modelStates[w.records[0].state], modelStates[w.records[1].state]) == Broken {
+	if w.gone == 0 && w.phase(false) == Broken {
 		return noWay
 	}
 	return ""
@@ -30,12 +30,13 @@ const noWay = "records that no command knows how to go on from"
 
 // lost says what has gone wrong beyond repair.
 func (w *world) lost() string {
-	if w.records[0].is(side.Primary) && w.records[1].is(side.Primary) {
+	if w.gone == 0 && w.records[0].is(side.Primary) && w.records[1].is(side.Primary) {
 		return "two primaries"
 	}
 	for s := range w.records {
 		b := w.records[s]
 		switch {
+		case !w.has(uint8(s)):
 		case b.is(side.Primary) && w.values[s] != w.acked:
 			return "an acknowledged write is missing from the primary"
 		case b.is(side.Primary) && b.epoch <= w.was[1-s]:
@@ -158,7 +159,7 @@ func beginnings(writes, runs uint8) []beginning {
 			w.setRecord(0, brief{state: stateIndex(s), epoch: se, migration: 1})
 		}
 		if t != absent {
-			w.setRecord(1, brief{state: stateIndex(t), epoch: te, migration: 1})
+			w.setRecord(1, brief{state: stateIndex(t), epoch: te, migration: 1, final: t == side.Sealed})
 		}
 		all = append(all, beginning{fmt.Sprintf("%s,%s", cmp.Or(s, "none"), cmp.Or(t, "none")), w})
 	}
@@ -198,6 +199,30 @@ func TestModelOfRecords(t *testing.T) {
 	explore(t, r, 0, runs)
 }
 
+// TestModelOfALostStore loses a store for good at any moment, and forces the
+// other one. What the lost one alone knew is lost then, and nothing else.
+func TestModelOfALostStore(t *testing.T) {
+	r := realRules()
+	total, forced := 0, 0
+	for _, b := range beginnings(2, 2) {
+		b.w.mayLose = true
+		s := search{rules: r, broken: (*world).broken}
+		if s.run(b.w); s.found != "" {
+			t.Fatal(s.trace())
+		}
+		total += len(s.queue)
+		for _, w := range s.queue {
+			if w.forced {
+				forced++
+			}
+		}
+	}
+	t.Logf("%d states, %d of them after a store was forced", total, forced)
+	if forced < 1000 {
+		t.Error("the model has lost something")
+	}
+}
+
 func explore(t *testing.T, r rules, writes, runs uint8) {
 	total := 0
 	for _, b := range beginnings(writes, runs) {
@@ -219,23 +244,41 @@ func explore(t *testing.T, r rules, writes, runs uint8) {
 	}
 }
 
+// newest is the record that says in which direction the migration goes.
+func (w *world) newest() brief {
+	if w.records[1].epoch > w.records[0].epoch {
+		return w.records[1]
+	}
+	return w.records[0]
+}
+
+// phase is where the migration stands for those who have the roles that way.
+func (w *world) phase(back bool) Phase {
+	s, t := modelStates[w.records[0].state], modelStates[w.records[1].state]
+	if back {
+		s, t = t, s
+	}
+	return phaseOf(s, t)
+}
+
 // mustRecover lets everybody else die and makes sure that each command that
 // the advice names brings a primary back.
 func (w world) mustRecover(t *testing.T) {
 	var commands []command
-	switch phaseOf(modelStates[w.records[0].state], modelStates[w.records[1].state]) {
+	back := w.newest().back
+	switch w.phase(back) {
 	case Sealed:
 		commands = []command{cutover, abort}
 	case Sealing:
 		commands = []command{rollback, abort}
-	case Stranded:
+	case Stranded, Detached, DetachedBack:
 		commands = []command{abort}
 	default:
 		return // there is a primary, or never was one
 	}
 	for _, c := range commands {
 		alone := world{records: w.records, values: w.values, was: w.was, acked: w.acked}
-		alone.procs[0] = proc{command: c}
+		alone.procs[0] = proc{command: c, back: back}
 		for steps := 0; alone.procs[0].command != 0; steps++ {
 			realRules().advance(&alone, 0)
 			if steps > 100 || alone.broken() != "" {
@@ -309,6 +352,13 @@ func TestModelFindsWhatTheRulesAreFor(t *testing.T) {
 				return real(p, v, ch)
 			}
 		}, "a primary with an epoch that the other store was primary at, or a later one"},
+		"who knows one store alone stops at the final seal": {func(r *rules) {
+			r.mayUnseal = func(record side.Record) bool { return record.State == side.Sealed }
+		}, "two primaries"},
+		"a forced epoch is above all that the lost store may have": {func(r *rules) {
+			r.noMirrors = true
+			r.epochs = 1
+		}, "a primary with an epoch that the other store was primary at, or a later one"},
 		"a roll-back's end is sure of the primary": {func(r *rules) {
 			r.noMirrors = true
 			without(r, func(c command, _, _ side.State, ch change) bool {
@@ -327,6 +377,7 @@ func TestModelFindsWhatTheRulesAreFor(t *testing.T) {
 				if s.noMirrors {
 					b.w.writes = 0
 				}
+				b.w.mayLose = s.epochs != forcedEpochs
 				if s.run(b.w); s.found != "" {
 					found = s.found
 					t.Logf("from %s: %s", b.name, s.trace())

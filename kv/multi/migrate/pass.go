@@ -58,6 +58,8 @@ func (v *view) pair(names [2]string) pair {
 	return pair{
 		ours: s.Source == names[source] && s.Target == names[target],
 		same: s.Migration == t.Migration,
+
+		targetAhead: t.Epoch > s.Epoch,
 	}
 }
 
@@ -74,14 +76,46 @@ func (v *view) check(c command, names [2]string) error {
 		return fmt.Errorf("%w: the record of store %q belongs to a migration from %q to %q, not to one between %q and %q",
 			ErrRefused, record.Store, record.Source, record.Target, names[source], names[target])
 	}
-	return nil
+	return v.checkRoles(c, names)
 }
+
+// checkRoles makes sure that the newest record has the same store as the source
+// as the configuration. Only a start may turn the direction around, once the
+// migration before has ended.
+func (v *view) checkRoles(c command, names [2]string) error {
+	newest := source
+	if v.versions[source] == 0 || v.versions[target] != 0 && v.records[target].Epoch > v.records[source].Epoch {
+		newest = target
+	}
+	record := v.records[newest]
+	over := v.state(source) == side.Primary && (v.state(target) == absent || v.state(target) == side.Retired)
+	if v.versions[newest] == 0 || record.Source == names[source] || c == start && over {
+		return nil
+	}
+	return &RolesError{Source: record.Source, Target: record.Target}
+}
+
+// RolesError says that the configuration and the records have the two stores
+// the wrong way round. It matches ErrRefused.
+type RolesError struct {
+	Source, Target string // as the records have them
+}
+
+// Error names both stores and what to do.
+func (e *RolesError) Error() string {
+	return fmt.Sprintf("%v: the records say that the migration goes from store %q to store %q, but the configuration has %q as the source "+
+		"and %q as the target: exchange the two (multi.primary and multi.secondary, or --from and --to)",
+		ErrRefused, e.Source, e.Target, e.Target, e.Source)
+}
+
+// Unwrap makes it match ErrRefused.
+func (e *RolesError) Unwrap() error { return ErrRefused }
 
 // record returns the record that ch writes.
 func (v *view) record(c command, ch change, names [2]string) side.Record {
 	r := v.records[ch.who]
 	highest := max(v.records[source].Epoch, v.records[target].Epoch)
-	r.State, r.Epoch = ch.to, highest
+	r.State, r.Epoch, r.Final = ch.to, highest, ch.final
 	if ch.raise {
 		r.Epoch++
 	}
@@ -102,15 +136,14 @@ type run struct {
 
 	sealing  bool      // a pass found or made the store that is left sealed
 	sealedBy time.Time // when this run sealed it, or may have; zero: it didn't
+	pause    pause
 }
 
 // do passes until the command has nothing left to do. A pass that found a
 // record moved, or could not learn what became of its own change, has ended: the
 // next one reads and decides again.
 func (r *run) do(ctx context.Context) error {
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = 5*time.Millisecond, time.Second
-	pause.Reset()
+	pause := newPause()
 	var last error
 	for range maxPasses {
 		done, err := r.pass(ctx)
@@ -128,6 +161,13 @@ func (r *run) do(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("%s: given up after %d passes, each of which somebody else interfered with: %w", r.command, maxPasses, last)
+}
+
+func newPause() *backoff.ExponentialBackOff {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 5*time.Millisecond, time.Second
+	pause.Reset()
+	return pause
 }
 
 // overtaken reports whether err says that the records or the keys changed under
@@ -164,10 +204,13 @@ func (r *run) pass(ctx context.Context) (done bool, err error) {
 		return false, refusal(r.command, v.phase(), r.names())
 	case s.done():
 		return true, nil
-	case r.sealing && s.prepare:
+	case r.sealing && s.undone:
 		return false, fmt.Errorf("%w: store %q is primary again", ErrAborted, r.from(s).Name())
 	}
-	r.sealing = r.sealing || v.phase() == Sealed || v.phase() == Sealing
+	if v.phase() == Sealed || v.phase() == Sealing {
+		r.sealing = true
+		r.pause.begin()
+	}
 	if err := r.work(ctx, s, &v); err != nil {
 		return false, err
 	}
@@ -187,10 +230,17 @@ func (r *run) change(ctx context.Context, v *view, ch change) error {
 	record := v.record(r.command, ch, r.names())
 	version := v.versions[ch.who] + 1 // for a dry run: any that isn't 0
 	if !r.opts.DryRun {
+		sealing := ch.to == side.Sealed && before == side.Primary
+		if sealing {
+			r.pause.begin()
+		}
 		var err error
-		record, version, err = r.sides[ch.who].SwapRecord(ctx, v.versions[ch.who], record)
-		if ch.to == side.Sealed && before == side.Primary && !errors.Is(err, kv.ErrConflict) {
-			r.sealedBy = began // even if the outcome is unknown: writes may wait
+		record, version, err = r.swap(ctx, ch.who, v.versions[ch.who], record)
+		switch {
+		case sealing && errors.Is(err, kv.ErrConflict):
+			r.pause.end()
+		case sealing: // even if the outcome is unknown: writes may wait
+			r.sealedBy = began
 		}
 		if err != nil {
 			return err
@@ -198,15 +248,29 @@ func (r *run) change(ctx context.Context, v *view, ch change) error {
 		r.sealing = r.sealing || ch.to == side.Sealed
 	}
 	v.records[ch.who], v.versions[ch.who] = record, version
-	told := Change{Store: r.sides[ch.who].Name(), From: before, To: ch.to, Epoch: record.Epoch}
-	r.result.Changes = append(r.result.Changes, told)
-	if r.opts.Changed != nil {
-		r.opts.Changed(told)
+	if ch.to == side.Primary {
+		r.pause.end()
+		if !r.sealedBy.IsZero() {
+			r.result.Pause = time.Since(r.sealedBy)
+		}
 	}
-	if ch.to == side.Primary && !r.sealedBy.IsZero() {
-		r.result.Pause = time.Since(r.sealedBy)
-	}
+	r.tell(Change{Store: r.sides[ch.who].Name(), From: before, To: ch.to, Epoch: record.Epoch})
 	return nil
+}
+
+// swap writes a record and says in it who did.
+func (r *run) swap(ctx context.Context, who role, prev kv.Version, record side.Record) (side.Record, kv.Version, error) {
+	record.By = r.author
+	record.By.Command, record.By.At = r.command.String(), time.Now().UTC()
+	return r.sides[who].SwapRecord(ctx, prev, record)
+}
+
+// tell notes a change that was made, or would be.
+func (r *run) tell(ch Change) {
+	r.result.Changes = append(r.result.Changes, ch)
+	if r.opts.Changed != nil {
+		r.opts.Changed(ch)
+	}
 }
 
 // from and to are the stores between which the work of s is done.
@@ -226,7 +290,7 @@ func (r *run) work(ctx context.Context, s step, v *view) error {
 	case s.empty:
 		return r.checkEmpty(ctx)
 	case s.prepare:
-		return r.prepare(ctx, s, guard)
+		return r.prepare(ctx, s, v)
 	case s.complete:
 		return r.complete(ctx, s, guard)
 	case s.compare:

@@ -3,6 +3,7 @@ package migrate
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -25,10 +26,25 @@ type Status struct {
 	// seen.
 	Clients []ClientStatus `json:"clients"`
 
-	// Live is how many of them are not gone, Behind how many of those don't use
+	// Live is how many of them are not late, Behind how many of those don't use
 	// the store that is primary now.
 	Live   int `json:"live"`
 	Behind int `json:"behind"`
+
+	// Ready says that nothing that can be seen here stands in the way of a
+	// cutover or, after one, of a roll-back; Blockers say what does.
+	Ready    bool      `json:"ready"`
+	Blockers []Blocker `json:"blockers"`
+
+	// Writable says that a store is primary, so that clients can write.
+	Writable bool `json:"writable"`
+
+	// Problem is what has to be put right before any command works; "":
+	// nothing.
+	Problem string `json:"problem,omitempty"`
+
+	// Waiting is how many calls wait for a store to be primary.
+	Waiting int `json:"waiting"`
 
 	// Backlog is how many keys wait to be mirrored in all live clients, and Lag
 	// how long the oldest of them has waited.
@@ -50,11 +66,19 @@ type ClientStatus struct {
 	Stores []string      `json:"stores"` // where its heartbeat was found
 	Age    time.Duration `json:"age_ns"` // of the heartbeat
 	Gone   bool          `json:"gone"`   // it is older than a minute
+	Late   bool          `json:"late"`   // it is older than it should be: the client crashed, or is cut off
+
+	// Trouble is why the client is not ready for a cutover; "": it is.
+	Trouble string `json:"trouble,omitempty"`
 
 	// ByClock says that Age compares the client's clock with this machine's: this
 	// Migration has not seen the heartbeat long enough to tell by itself.
 	ByClock bool `json:"by_clock"`
 }
+
+// lateAfter is how old a heartbeat is that should have been followed by two
+// others.
+const lateAfter = 5 * side.HeartbeatEvery / 2
 
 // tracker remembers when heartbeats were seen to change, which tells who lives
 // without comparing clocks.
@@ -88,6 +112,9 @@ func (t *tracker) age(h Heartbeat, now time.Time) (age time.Duration, byClock bo
 	return max(now.Sub(h.Seen), own), true
 }
 
+// storeTimeout bounds how long one store may take to show its record.
+const storeTimeout = 5 * time.Second
+
 // Status reads both records and all heartbeats and changes nothing. A store
 // that can't be read is part of the answer; if neither can, that is the error.
 func (m *Migration) Status(ctx context.Context) (Status, error) {
@@ -110,14 +137,43 @@ func (m *Migration) Status(ctx context.Context) (Status, error) {
 	if errs[source] != nil && errs[target] != nil {
 		return Status{}, errs[source]
 	}
-	st := Status{Source: stores[source], Target: stores[target], Clients: []ClientStatus{}}
+	st := Status{Source: stores[source], Target: stores[target], Clients: []ClientStatus{}, Blockers: []Blocker{}}
 	st.Phase = v.phase()
 	st.Now, st.Next = st.Phase.Describe(stores[source].Name, stores[target].Name)
-	if errs[source] != nil || errs[target] != nil {
-		st.Phase, st.Now, st.Next = Unknown, "one of the stores can't be read", "make both stores reachable and look again"
+	st.Writable = m.primary(&v) != ""
+	switch err := v.check(start, m.names()); {
+	case errs[source] != nil || errs[target] != nil:
+		m.describeLost(&st, errs)
+	case err != nil:
+		st.Problem = err.Error()
 	}
 	m.addClients(&st, byInstance, &v)
 	return st, nil
+}
+
+// describeLost says what is known while a store can't be read.
+func (m *Migration) describeLost(st *Status, errs [2]error) {
+	lost, left := st.Source, st.Target
+	if errs[target] != nil {
+		lost, left = st.Target, st.Source
+	}
+	st.Phase = Unknown
+	state := "without a record"
+	if left.Record != nil {
+		state = string(left.Record.State)
+	}
+	st.Now = fmt.Sprintf("store %q can't be read, store %q is %s", lost.Name, left.Name, state)
+	switch {
+	case left.Record == nil || left.Record.State == side.Retired:
+		st.Next = "make both stores reachable and look again"
+	case left.Record.State == side.Primary:
+		st.Next = fmt.Sprintf("clients write to store %q; make store %q reachable and look again", left.Name, lost.Name)
+	case mayUnseal(*left.Record):
+		st.Now += ", and writes wait"
+		st.Next = fmt.Sprintf(`run "polykv migrate abort": it makes store %q primary again without the other one`, left.Name)
+	default:
+		st.Next = fmt.Sprintf(`make store %q reachable and look again; if it is lost for good, see "polykv migrate force --help"`, lost.Name)
+	}
 }
 
 func (m *Migration) heartbeats(ctx context.Context, s *side.Side, into map[string]*ClientStatus) error {
@@ -136,21 +192,40 @@ func (m *Migration) heartbeats(ctx context.Context, s *side.Side, into map[strin
 	return err
 }
 
-func (m *Migration) addClients(st *Status, byInstance map[string]*ClientStatus, v *view) {
+// sorted returns the clients in the order of their start, with what their
+// heartbeats tell of their age.
+func (m *Migration) sorted(byInstance map[string]*ClientStatus) []ClientStatus {
 	now := time.Now()
-	primary := m.primary(v)
+	all := make([]ClientStatus, 0, len(byInstance))
 	for _, c := range byInstance {
 		c.Age, c.ByClock = m.tracker.age(c.Heartbeat, now)
-		c.Gone = c.Age >= side.GoneAfter
-		st.Clients = append(st.Clients, *c)
-		if c.Gone {
+		c.Gone, c.Late = c.Age >= side.GoneAfter, c.Age >= lateAfter
+		all = append(all, *c)
+	}
+	slices.SortFunc(all, func(a, b ClientStatus) int {
+		return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.Instance, b.Instance))
+	})
+	return all
+}
+
+func (m *Migration) addClients(st *Status, byInstance map[string]*ClientStatus, v *view) {
+	primary := m.primary(v)
+	st.Clients = m.sorted(byInstance)
+	for i := range st.Clients {
+		c := &st.Clients[i]
+		if c.Late {
 			continue
 		}
 		st.Live++
 		st.Backlog += c.Backlog
+		st.Waiting += c.Waiting
 		st.Lag = max(st.Lag, c.Oldest)
 		if primary != "" && c.Primary != primary {
 			st.Behind++
+		}
+		if b := m.trouble(*c, v); b != nil && (st.Phase == Mirroring || st.Phase == Reversed) {
+			c.Trouble = b.Detail
+			st.Blockers = append(st.Blockers, *b)
 		}
 		for _, s := range []*StoreStatus{&st.Source, &st.Target} {
 			if s.Name == c.Primary {
@@ -158,9 +233,10 @@ func (m *Migration) addClients(st *Status, byInstance map[string]*ClientStatus, 
 			}
 		}
 	}
-	slices.SortFunc(st.Clients, func(a, b ClientStatus) int {
-		return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.Instance, b.Instance))
-	})
+	if st.Live == 0 && (st.Phase == Mirroring || st.Phase == Reversed) {
+		st.Blockers = append(st.Blockers, Blocker{Check: "clients", Detail: "no client was seen: none runs coordinated with these two stores", Allow: allowNoClients})
+	}
+	st.Ready = len(st.Blockers) == 0 && (st.Phase == Mirroring || st.Phase == Reversed)
 }
 
 // primary is the name of the store that is primary, "" if none is.

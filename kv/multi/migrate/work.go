@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi/internal/side"
@@ -30,20 +31,6 @@ func (r *run) checkEmpty(ctx context.Context) error {
 			ErrRefused, r.sides[target].Name(), n, r.sides[source].Name())
 	}
 	return err
-}
-
-// prepare copies what differs while clients go on writing and mirroring.
-func (r *run) prepare(ctx context.Context, s step, guard *kv.Guard) error {
-	sum := Totals{}
-	r.result.Before = &sum
-	for range maxPrepare {
-		t, err := r.copyAll(ctx, s, guard, Copying)
-		add(&sum, t)
-		if err != nil || r.opts.DryRun || t.Different <= fewKeys {
-			return err
-		}
-	}
-	return nil
 }
 
 // complete goes through all keys while nobody else writes to either store. Each
@@ -87,13 +74,21 @@ type DifferencesError struct {
 	Differences []Difference // the first hundred
 	Primary     string       // the store that stays
 	Standby     string       // the one that would have been retired
+
+	// Crashed are clients that ended without saying so.
+	Crashed []string
 }
 
 // Error says how many keys differ and what that means.
 func (e *DifferencesError) Error() string {
-	return fmt.Sprintf("%d keys differ between store %q, which is primary, and store %q, into which all clients mirror, %q (%s) among them: "+
-		"somebody writes to one of them who is not coordinated, or a client is far behind",
+	text := fmt.Sprintf("%d keys differ between store %q, which is primary, and store %q, into which all clients mirror, %q (%s) among them. ",
 		e.Count, e.Primary, e.Standby, e.Differences[0].Key, e.Differences[0].Reason)
+	if len(e.Crashed) > 0 {
+		text += fmt.Sprintf("These clients crashed: %s. ", strings.Join(e.Crashed, ", "))
+	}
+	return text + fmt.Sprintf("A client that crashes between a write and its mirror leaves such keys, and store %q has them right: run \"polykv copy --delete\", and this again. "+
+		"If keys differ again without a crash, somebody writes to one of the stores who is not coordinated; what is in store %q alone (extra) "+
+		"is then either such a write or a key that was deleted: ask before you put it into store %q", e.Primary, e.Standby, e.Primary)
 }
 
 // compare compares the primary with the store to be retired.
@@ -105,10 +100,16 @@ func (r *run) compare(ctx context.Context, s step) error {
 		Equal: r.opts.Equal, Attempts: finishChecks, Progress: r.progress(Comparing), Found: found.add,
 	})
 	r.result.Compared = &totals
-	if err == nil && found.Count > 0 && !r.opts.AllowDifferences {
-		return found
+	if err != nil || found.Count == 0 || r.opts.AllowDifferences {
+		return err
 	}
-	return err
+	clients, err := r.clients(ctx)
+	for _, c := range clients {
+		if c.Late {
+			found.Crashed = append(found.Crashed, c.String())
+		}
+	}
+	return errors.Join(found, err)
 }
 
 func (e *DifferencesError) add(d Difference) error {

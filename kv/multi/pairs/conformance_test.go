@@ -110,16 +110,16 @@ func (p pair) mover() func(target int) error {
 		defer moving.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		to := p
-		if target == 0 {
-			to = p.turned()
-		}
-		m, closeBoth, err := to.migration()
+		m, closeBoth, err := p.migration()
 		if err != nil {
 			return err
 		}
 		defer closeBoth()
-		_, err = m.Cutover(ctx)
+		command := m.Cutover
+		if target == 0 {
+			command = m.Rollback
+		}
+		_, err = command(ctx)
 		return err
 	}
 }

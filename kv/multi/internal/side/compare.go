@@ -1,10 +1,12 @@
 package side
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,6 +69,10 @@ type Totals struct {
 	Keys      int   `json:"keys"`  // compared: those that are in either store
 	Bytes     int64 `json:"bytes"` // of the keys and values of the first store
 	Different int   `json:"different"`
+
+	// Moving are keys that differed whenever they were read, but were written
+	// and mirrored between two readings. Of Compare only.
+	Moving int `json:"moving,omitempty"`
 
 	// Of Copy only.
 	Copied  int `json:"copied"`
@@ -159,7 +165,7 @@ type comparison struct {
 func (c *comparison) confirm(ctx context.Context) error {
 	keys, pause := c.doubtful, firstPause
 	c.doubtful = nil
-	var left []pair
+	var first, left []pair
 	for n := range c.opts.Attempts {
 		if len(keys) == 0 {
 			return nil
@@ -174,12 +180,19 @@ func (c *comparison) confirm(ctx context.Context) error {
 		if left, err = c.differing(ctx, keys); err != nil {
 			return err
 		}
+		if n == 0 {
+			first = left
+		}
 		keys = keys[:0]
 		for _, p := range left {
 			keys = append(keys, p.key)
 		}
 	}
 	for _, p := range left {
+		if c.moved(first, p) {
+			c.totals.Moving++
+			continue
+		}
 		c.totals.Different++
 		if c.opts.Found != nil {
 			if err := c.opts.Found(difference(p)); err != nil {
@@ -189,6 +202,19 @@ func (c *comparison) confirm(ctx context.Context) error {
 	}
 	return nil
 }
+
+// moved reports whether both values of a key have changed since it was read
+// first: then somebody writes it and it is mirrored, and the two readings
+// differ since they are not made at the same moment.
+func (c *comparison) moved(first []pair, now pair) bool {
+	i, found := slices.BinarySearchFunc(first, now.key, func(p pair, key string) int { return strings.Compare(p.key, key) })
+	if !found || first[i].err != nil || now.err != nil {
+		return false
+	}
+	return !same(first[i].a, now.a) && !same(first[i].b, now.b)
+}
+
+func same(a, b seen) bool { return a.exists == b.exists && bytes.Equal(a.value, b.value) }
 
 // differing reads keys on both sides, several at a time, and returns those that
 // differ, in the order of keys.

@@ -1,6 +1,7 @@
 package side
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -32,6 +33,7 @@ type Heartbeat struct {
 	// Instance names the client, not the process, which may have several. It
 	// is a random name without slashes, see NewID.
 	Instance string    `json:"instance"`
+	Name     string    `json:"name,omitempty"` // that its configuration gives it
 	Host     string    `json:"host"`
 	PID      int       `json:"pid"`
 	Version  string    `json:"version"` // of polykv
@@ -54,6 +56,34 @@ type Heartbeat struct {
 	Oldest   time.Duration `json:"oldest_ns"`
 	Mirrored uint64        `json:"mirrored"` // keys since Started
 	Failed   uint64        `json:"failed"`   // failed attempts to mirror since Started
+
+	// MirrorError is why mirroring fails at present; "": it doesn't.
+	MirrorError string `json:"mirror_error,omitempty"`
+
+	Waiting      int           `json:"waiting,omitempty"` // calls that wait for a store to be primary
+	FenceTimeout time.Duration `json:"fence_timeout_ns"`  // how long they do
+
+	// Sees is what it finds in each store.
+	Sees []Sight `json:"sees"`
+}
+
+// Sight is what a client finds in a store when it reads the record there.
+type Sight struct {
+	Store     string `json:"store"`
+	Migration string `json:"migration,omitempty"` // "": there is no record
+	Version   uint64 `json:"version"`
+	Error     string `json:"error,omitempty"` // why it can't be read now
+}
+
+// Sight returns what the client finds in a store, if it knows one of that
+// name.
+func (h Heartbeat) Sight(store string) (s Sight, knows bool) {
+	for _, s := range h.Sees {
+		if s.Store == store {
+			return s, true
+		}
+	}
+	return Sight{}, false
 }
 
 // WriteHeartbeat writes h under the client's own key.
@@ -94,8 +124,11 @@ func (s *Side) Heartbeats(ctx context.Context) ([]Heartbeat, error) {
 
 // String names the client for people.
 func (h Heartbeat) String() string {
-	if h.Host == "" {
-		return h.Instance
+	switch {
+	case h.Host == "":
+		return cmp.Or(h.Name, h.Instance)
+	case h.Name != "":
+		return fmt.Sprintf("%s (%s, pid %d)", h.Name, h.Host, h.PID)
 	}
 	return fmt.Sprintf("%s (pid %d)", h.Host, h.PID)
 }

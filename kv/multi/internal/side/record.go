@@ -2,6 +2,7 @@ package side
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/polykv/polykv/kv"
 )
@@ -53,6 +55,35 @@ type Record struct {
 	Store  string `json:"store"`
 
 	Run string `json:"run"` // names the write that made this record; no two are alike
+
+	// Final, of a sealed store, says that the other store may be made primary
+	// by whoever wrote this. Until then an abort that can't reach the other
+	// store may unseal this one by itself; afterwards it must change the other
+	// one first.
+	Final bool `json:"final,omitempty"`
+
+	// By is who wrote this record, for people. Nothing depends on it.
+	By Author `json:"by,omitzero"`
+}
+
+// Author is who ran a command.
+type Author struct {
+	User    string    `json:"user,omitempty"`
+	Host    string    `json:"host,omitempty"`
+	At      time.Time `json:"at"`      // by that host's clock
+	Command string    `json:"command"` // such as "cutover"
+}
+
+// String tells the author in a phrase.
+func (a Author) String() string {
+	if a.Command == "" {
+		return "-"
+	}
+	who := a.User
+	if a.Host != "" {
+		who += "@" + a.Host
+	}
+	return fmt.Sprintf("%s by %s at %s", a.Command, cmp.Or(who, "somebody"), a.At.UTC().Format(time.RFC3339))
 }
 
 // ErrBadRecord is matched by errors about a record that can't be read. Whoever
@@ -110,6 +141,8 @@ func (r Record) check() error {
 	switch {
 	case r.Source == r.Target:
 		return fmt.Errorf("%w: source and target are both %q", ErrBadRecord, r.Source)
+	case r.Final && r.State != Sealed:
+		return fmt.Errorf("%w: final, but in state %q and not %q", ErrBadRecord, r.State, Sealed)
 	case r.Store != r.Source && r.Store != r.Target:
 		return fmt.Errorf("%w: store %q is neither source %q nor target %q", ErrBadRecord, r.Store, r.Source, r.Target)
 	}
@@ -177,6 +210,16 @@ func (s *Side) SwapRecord(ctx context.Context, prev kv.Version, r Record) (Recor
 		return Record{}, 0, s.wrap("write the record of", err)
 	}
 	return r, version, nil
+}
+
+// Create writes a key that doesn't exist yet and returns its version, by which
+// others can be guarded.
+func (s *Side) Create(ctx context.Context, key string, value []byte) (kv.Version, error) {
+	v, err := s.versioned()
+	if err != nil {
+		return 0, err
+	}
+	return v.SwapVersion(ctx, key, 0, value, nil)
 }
 
 // Guard returns the guard under which a store whose record is at version may

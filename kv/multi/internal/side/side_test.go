@@ -3,6 +3,7 @@ package side
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -170,7 +171,7 @@ func TestSideHidesWhatIsReserved(t *testing.T) {
 		t.Fatal(err)
 	}
 	all, err := s.Heartbeats(t.Context())
-	if err != nil || len(all) != 2 || all[0].String() != "odd" || all[1] != beat || all[1].String() != "here (pid 7)" {
+	if err != nil || len(all) != 2 || all[0].String() != "odd" || !reflect.DeepEqual(all[1], beat) || all[1].String() != "here (pid 7)" {
 		t.Errorf("Heartbeats = %+v, %v", all, err)
 	}
 	if err := s.RemoveHeartbeat(t.Context(), beat.Instance); err != nil {

@@ -1,0 +1,218 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/multi/internal/side"
+)
+
+// DefaultMaxPause is how long writes wait for a cutover at most.
+const DefaultMaxPause = 10 * time.Second
+
+// ErrPause says that writes had waited for Options.MaxPause, so that the
+// cutover or roll-back was given up.
+var ErrPause = errors.New("writes had waited for the longest pause that is allowed")
+
+// pause ends a run when writes have waited for too long.
+type pause struct {
+	limit  time.Duration // 0: none
+	cancel context.CancelCauseFunc
+	timer  *time.Timer // not nil: writes wait
+}
+
+// begin is called when writes wait.
+func (p *pause) begin() {
+	if p.timer == nil && p.limit > 0 {
+		p.timer = time.AfterFunc(p.limit, func() { p.cancel(fmt.Errorf("%w, %v", ErrPause, p.limit)) })
+	}
+}
+
+// end is called when they don't wait any more.
+func (p *pause) end() {
+	if p.timer != nil {
+		p.timer.Stop()
+		p.timer = nil
+	}
+}
+
+// UndoneError is the error of a command that failed and left no write waiting:
+// either nothing was sealed, or it was unsealed.
+type UndoneError struct {
+	Command string
+	Sealed  bool  // it had sealed a store, and unsealed it
+	Cause   error // why it failed
+	Left    error // what could not be tidied up; nil: nothing
+}
+
+// Error says that clients go on, and why the command failed.
+func (e *UndoneError) Error() string {
+	text := fmt.Sprintf("the %s failed before it sealed anything, clients go on as before: %v", e.Command, e.Cause)
+	if e.Sealed {
+		text = fmt.Sprintf("the %s failed and was undone, clients go on as before: %v", e.Command, e.Cause)
+	}
+	if e.Left != nil {
+		text += fmt.Sprintf(`; nothing is mirrored until "polykv migrate abort" has made the other store the standby again: %v`, e.Left)
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (e *UndoneError) Unwrap() error { return e.Cause }
+
+// WaitingError is the error of a command that failed after it had sealed a
+// store, and could not undo that: writes may be waiting.
+type WaitingError struct {
+	Command string
+	Cause   error // why the command failed
+	Undo    error // why that could not be undone
+}
+
+// Error says what to run.
+func (e *WaitingError) Error() string {
+	return fmt.Sprintf(`the %s failed: %v; it could not be undone either, so writes may be waiting: run it again or abort it `+
+		`("polykv migrate status" shows more): %v`, e.Command, e.Cause, e.Undo)
+}
+
+// Unwrap returns both reasons.
+func (e *WaitingError) Unwrap() []error { return []error{e.Cause, e.Undo} }
+
+const (
+	// undoTimeout bounds how long a cutover that failed tries to unseal.
+	undoTimeout = 30 * time.Second
+
+	// tidyTimeout bounds how long it tries, after clients write again, to make
+	// the other store the standby again.
+	tidyTimeout = 5 * time.Second
+)
+
+// run runs a command to its end.
+func (m *Migration) run(ctx context.Context, c command) (Result, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r := &run{Migration: m, command: c, result: Result{Command: c.String(), DryRun: m.opts.DryRun, Changes: []Change{}}}
+	if c == cutover || c == rollback {
+		r.pause = pause{limit: m.opts.MaxPause, cancel: cancel}
+	}
+	err := r.do(ctx)
+	r.pause.end()
+	if err != nil && (c == cutover || c == rollback) {
+		err = r.failed(ctx, err)
+	}
+	return r.result, err
+}
+
+// failed says what the failure of a cutover means for clients, and undoes what
+// has to be undone.
+func (r *run) failed(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(err, context.Canceled) && cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	sealed := !r.sealedBy.IsZero() && r.result.Pause == 0
+	switch {
+	case errors.Is(err, ErrAborted), errors.Is(err, ErrRefused) && !sealed:
+		return err
+	case sealed, r.sealing && r.result.Pause == 0 && !overtaken(err):
+		return r.undo(ctx, err)
+	case r.result.Phase == Mirroring || r.result.Phase == Reversed:
+		return &UndoneError{Command: r.command.String(), Cause: err}
+	}
+	return err
+}
+
+// undo lets clients write again after a cutover failed when writes may wait. It
+// asks the sealed store first and alone: the other one may be what is lost.
+func (r *run) undo(ctx context.Context, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	back := &run{Migration: r.Migration, command: abort}
+	unsealed, unsealErr := back.unsealSoon(ctx, r.command.first())
+	limit := undoTimeout
+	if unsealed {
+		limit = tidyTimeout
+	}
+	ctx, cancel = context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := back.do(ctx)
+	r.result.Changes = append(r.result.Changes, back.result.Changes...)
+	if err == nil || back.result.Phase != "" {
+		r.result.Phase = back.result.Phase
+	}
+	switch {
+	case err == nil:
+		return &UndoneError{Command: r.command.String(), Sealed: true, Cause: cause}
+	case unsealed:
+		r.result.Phase = Detached
+		return &UndoneError{Command: r.command.String(), Sealed: true, Cause: cause, Left: err}
+	case errors.Is(err, ErrRefused) && (r.result.Phase == Flipped || r.result.Phase == FlippedBack):
+		return fmt.Errorf("the %s has made its store primary, but was interrupted then; run it again: %w", r.command, cause)
+	}
+	return &WaitingError{Command: r.command.String(), Cause: cause, Undo: errors.Join(unsealErr, err)}
+}
+
+// unsealSoon is unseal that waits for the store to answer, until ctx ends.
+func (r *run) unsealSoon(ctx context.Context, who role) (unsealed bool, err error) {
+	pause := newPause()
+	for {
+		unsealed, err = r.unseal(ctx, who)
+		if err == nil || ctx.Err() != nil || !overtaken(err) && !isAny(err, kv.ErrUnavailable, context.DeadlineExceeded) {
+			return unsealed, err
+		}
+		select {
+		case <-time.After(pause.NextBackOff()):
+		case <-ctx.Done():
+			return false, err
+		}
+	}
+}
+
+// unseal makes a sealed store primary again without knowing anything of the
+// other one, if that is safe: see mayUnseal. It reports whether the store is
+// primary now. One that was found primary has its record written once more, so
+// that no seal of before that is still under way can land.
+func (r *run) unseal(ctx context.Context, who role) (unsealed bool, err error) {
+	record, version, err := r.sides[who].ReadRecord(ctx)
+	if err != nil || version == 0 || record.State != side.Primary && !mayUnseal(record) {
+		return false, err
+	}
+	before := record.State
+	record.State = side.Primary
+	if record, _, err = r.swap(ctx, who, version, record); err != nil {
+		return false, err
+	}
+	if before == side.Sealed {
+		r.tell(Change{Store: r.sides[who].Name(), From: before, To: side.Primary, Epoch: record.Epoch})
+	}
+	return true, nil
+}
+
+// abortAlone is an abort that can't reach one of the stores: it unseals the
+// other one, if that is safe. lost is why.
+func (r *run) abortAlone(ctx context.Context, lost error) error {
+	for _, who := range []role{source, target} {
+		reading, cancel := context.WithTimeout(ctx, tidyTimeout)
+		record, version, err := r.sides[who].ReadRecord(reading)
+		cancel()
+		switch {
+		case err != nil || version == 0:
+			continue
+		case record.State == side.Primary:
+			r.result.Phase, r.result.Left = Detached, lost.Error()
+			return nil
+		case mayUnseal(record):
+			if _, err := r.unsealSoon(ctx, who); err != nil {
+				return err
+			}
+			r.result.Phase, r.result.Left = Detached, lost.Error()
+			return nil
+		case record.State == side.Sealed:
+			return fmt.Errorf("store %q can't be unsealed: the cutover was about to make store %q primary, which may have happened, and that store doesn't answer; "+
+				`run this again when it does, or, if it is lost for good, see "polykv migrate force --help": %w`,
+				r.sides[who].Name(), r.sides[who.other()].Name(), lost)
+		}
+	}
+	return lost
+}
