@@ -25,11 +25,15 @@ type hooked struct {
 	within func(ctx context.Context, s driver.Swap) error // the same with the ctx of the attempt
 	onScan func()
 	onGet  func(key string)
+	getErr func() error // nil: reads are answered
 }
 
 func (h *hooked) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
 	if h.onGet != nil {
 		h.onGet(req.Key)
+	}
+	if h.getErr != nil {
+		return driver.Entry{}, h.getErr()
 	}
 	return h.Store.Get(ctx, req)
 }
@@ -51,6 +55,9 @@ func (h *hooked) Swap(ctx context.Context, s driver.Swap) (driver.Result, error)
 func (h *hooked) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
 	if h.onScan != nil {
 		h.onScan()
+	}
+	if h.getErr != nil {
+		return driver.Page{}, h.getErr()
 	}
 	return h.Store.Scan(ctx, req)
 }
