@@ -15,6 +15,7 @@ import (
 	"github.com/polykv/polykv/kv/etcd"
 	"github.com/polykv/polykv/kv/memberlist"
 	"github.com/polykv/polykv/kv/metrics"
+	"github.com/polykv/polykv/kv/multi"
 )
 
 // Builtin returns polykv's own drivers.
@@ -107,6 +108,7 @@ func (c *Config) setDefaults() {
 		}
 	}
 	if !c.side {
+		c.RecordCheck = cmp.Or(c.RecordCheck, multi.RecordRefuse)
 		c.Multi.init(c.drivers)
 	}
 }

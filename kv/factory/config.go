@@ -7,6 +7,7 @@ import (
 	"github.com/polykv/polykv/kv/consul"
 	"github.com/polykv/polykv/kv/etcd"
 	"github.com/polykv/polykv/kv/memberlist"
+	"github.com/polykv/polykv/kv/multi"
 )
 
 // Config says which backend a client uses and how. [NewConfig] and
@@ -29,6 +30,11 @@ type Config struct {
 	// Prefix is put before every key, see [kv.Prefix]. It is empty or ends
 	// in "/".
 	Prefix string `yaml:"prefix"`
+
+	// RecordCheck says what a client of one store does about a record that says
+	// that a migration has left the store, see [multi.CheckRecord]. It has no
+	// effect on the two stores of Multi.
+	RecordCheck multi.RecordCheck `yaml:"record_check"`
 
 	// Client tunes the client, whichever the backend.
 	Client ClientConfig `yaml:"client"`
@@ -140,6 +146,9 @@ func (c *Config) Validate() error {
 	if err := kv.CheckNamespace(c.Prefix); err != nil {
 		return inField("prefix", 0, err)
 	}
+	if err := c.RecordCheck.Validate(); err != nil && c.RecordCheck != "" {
+		return &FieldError{Field: "record_check", Err: err}
+	}
 	if err := c.Client.Validate(); err != nil {
 		return inField("client", 0, err)
 	}
@@ -158,6 +167,8 @@ func (c *Config) entries() []entry {
 	all := []entry{{"backend", &c.Backend}, {"prefix", &c.Prefix}, {"client", &c.Client}}
 	if c.side {
 		all = append(all, entry{"name", &c.Name})
+	} else {
+		all = append(all, entry{"record_check", (*string)(&c.RecordCheck)})
 	}
 	for _, d := range c.set().list {
 		all = append(all, entry{d.Name, c.section(d)})

@@ -57,6 +57,10 @@ func (c *Config) bind(fs *pflag.FlagSet, prefix string) {
 		defer c.Multi.RegisterFlags(fs, prefix+multiBackend+".")
 	}
 	fs.StringVar(&c.Backend, prefix+"backend", c.Backend, usage)
+	if !c.side {
+		fs.StringVar((*string)(&c.RecordCheck), prefix+"record-check", string(c.RecordCheck),
+			"what to do about writes to a store that a migration has left: refuse, warn or ignore")
+	}
 	fs.StringVar(&c.Prefix, prefix+"prefix", c.Prefix, `put before every key, so that the client sees only keys that begin with it; empty or ending in "/"`)
 	c.Client.RegisterFlags(fs, prefix+"client.")
 	for _, d := range set.list {

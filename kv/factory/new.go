@@ -1,6 +1,7 @@
 package factory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,7 +80,14 @@ func New(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Clien
 	if err != nil {
 		return nil, errors.Join(inField("prefix", 0, err), client.Close())
 	}
-	return measure(prefixed), nil // outermost, so that a Ping below the prefix is measured too
+	checked := prefixed
+	if !cfg.side && !d.gossip { // the stores of a multi-client obey their records, and gossip has none
+		checked, err = multi.CheckRecord(prefixed, cmp.Or(cfg.RecordCheck, multi.RecordRefuse), env.Options.Logger)
+		if err != nil {
+			return nil, errors.Join(err, prefixed.Close())
+		}
+	}
+	return measure(checked), nil // outermost, so that a Ping below the prefix is measured too
 }
 
 // newMulti is New for two stores.

@@ -12,7 +12,41 @@ import (
 
 func (l *records) writing(ctx context.Context, w *waiting) (*route, *pass, error) {
 	r, err := l.await(ctx, w, func() *route { return l.writes })
+	if err == nil {
+		l.awaitOther(ctx, other(r.at))
+	}
 	return r, nil, err
+}
+
+// awaitOther waits, for as long as a write may wait for its mirror, until it is
+// known whether a store is to be mirrored into: else the first writes of a
+// client would not wait for their mirrors, and one that lives for one write only
+// would never mirror.
+func (l *records) awaitOther(ctx context.Context, at int) {
+	if !l.core.cfg.Mirror || l.core.cfg.MirrorAsync {
+		return
+	}
+	timer := time.NewTimer(l.core.cfg.MirrorTimeout)
+	defer timer.Stop()
+	for {
+		l.mu.Lock()
+		decided, changed := l.seen[at].reads > 0 || l.impatient, l.changed
+		l.mu.Unlock()
+		if decided {
+			return
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			l.mu.Lock()
+			l.impatient = true
+			l.mu.Unlock()
+		case <-ctx.Done():
+			return
+		case <-l.core.ctx.Done():
+			return
+		}
+	}
 }
 
 func (l *records) reading(ctx context.Context, w *waiting) (*route, error) {

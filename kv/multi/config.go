@@ -25,8 +25,15 @@ type Config struct {
 	// MirrorAsync keeps writes from waiting for their mirrors at all.
 	MirrorAsync bool `yaml:"mirror_async"`
 
-	// MirrorWorkers is how many keys are mirrored at once.
+	// MirrorWorkers is how many keys are mirrored at once. Each takes a
+	// connection of stores that have one for each request, and keeps it while
+	// the store hangs: all clients behind one address together must stay below
+	// what a Consul agent takes (200).
 	MirrorWorkers int `yaml:"mirror_workers"`
+
+	// DrainTimeout is how long Close waits for what is left to mirror, unless
+	// the secondary is known not to answer.
+	DrainTimeout time.Duration `yaml:"drain_timeout"`
 
 	// MirrorMinBackoff and MirrorMaxBackoff bound the pause before what could
 	// not be mirrored is tried again.
@@ -60,7 +67,8 @@ func DefaultConfig() Config {
 	return Config{
 		Mirror:           true,
 		MirrorTimeout:    time.Second,
-		MirrorWorkers:    64,
+		MirrorWorkers:    16,
+		DrainTimeout:     time.Second,
 		MirrorMinBackoff: 100 * time.Millisecond,
 		MirrorMaxBackoff: 30 * time.Second,
 		RepairInterval:   10 * time.Minute,
@@ -77,6 +85,7 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	fs.DurationVar(&c.MirrorTimeout, prefix+"mirror-timeout", c.MirrorTimeout, "how long a write waits for its mirror")
 	fs.BoolVar(&c.MirrorAsync, prefix+"mirror-async", c.MirrorAsync, "let no write wait for its mirror")
 	fs.IntVar(&c.MirrorWorkers, prefix+"mirror-workers", c.MirrorWorkers, "keys mirrored at once")
+	fs.DurationVar(&c.DrainTimeout, prefix+"drain-timeout", c.DrainTimeout, "how long closing waits for what is left to mirror")
 	fs.DurationVar(&c.MirrorMinBackoff, prefix+"mirror-min-backoff", c.MirrorMinBackoff, "shortest pause before a failed mirror is tried again")
 	fs.DurationVar(&c.MirrorMaxBackoff, prefix+"mirror-max-backoff", c.MirrorMaxBackoff, "longest pause before a failed mirror is tried again")
 	fs.DurationVar(&c.RepairInterval, prefix+"repair-interval", c.RepairInterval, "time between comparisons of the whole stores; 0: none")
@@ -95,6 +104,7 @@ func (c Config) Validate() error {
 		required bool
 	}{
 		{name: "mirror_timeout", value: c.MirrorTimeout, required: c.Mirror && !c.MirrorAsync},
+		{name: "drain_timeout", value: c.DrainTimeout},
 		{name: "mirror_min_backoff", value: c.MirrorMinBackoff, required: true},
 		{name: "mirror_max_backoff", value: c.MirrorMaxBackoff, required: true},
 		{name: "repair_interval", value: c.RepairInterval},

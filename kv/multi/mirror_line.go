@@ -3,6 +3,8 @@ package multi
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/polykv/polykv/kv"
@@ -156,6 +158,56 @@ func (m *mirror) drain(ctx context.Context, to int) error {
 			return m.undone(ctx, to)
 		}
 	}
+}
+
+// settleUp is for Close: it waits for what is left to mirror, for a while, and
+// says what still is.
+func (m *mirror) settleUp() {
+	ctx, cancel := context.WithTimeout(m.core.ctx, m.core.cfg.DrainTimeout)
+	defer cancel()
+	for to := range m.lines {
+		for !m.settled(ctx, to) {
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range m.lines {
+		if len(l.tasks) > 0 && l.state != lineVoid {
+			m.core.log.Warn("polykv: closed before everything was mirrored; a repair of another client will", "store", m.core.stores[l.to].name,
+				"keys", len(l.tasks), "first", firstKeys(l.tasks), "error", l.lastErr)
+		}
+	}
+}
+
+// settled waits until something changed in a line, and reports whether there is
+// nothing more to wait for.
+func (m *mirror) settled(ctx context.Context, to int) bool {
+	m.mu.Lock()
+	l := m.lines[to]
+	over := len(l.tasks) == 0 || l.dead || l.state == lineVoid
+	emptied := l.emptied
+	m.mu.Unlock()
+	if over {
+		return true
+	}
+	recheck := time.NewTimer(20 * time.Millisecond) // the line may have died
+	defer recheck.Stop()
+	select {
+	case <-emptied:
+	case <-recheck.C:
+	case <-ctx.Done():
+		return true
+	}
+	return false
+}
+
+// namedKeys is how many keys a line of the log names.
+const namedKeys = 10
+
+// firstKeys are some of the keys of tasks, sorted.
+func firstKeys(tasks map[string]*task) []string {
+	keys := slices.Sorted(maps.Keys(tasks))
+	return keys[:min(namedKeys, len(keys))]
 }
 
 // undone says what is left to mirror into a store, and why.

@@ -180,13 +180,15 @@ func (c *core) background() {
 // start runs f on a goroutine that Close waits for.
 func (c *core) start(f func()) { c.wg.Go(f) }
 
-// Close implements kv.Client: it ends what is under way, waits for the
-// client's own goroutines, and closes both stores' clients. What is left to
-// mirror stays undone until somebody's repair.
+// Close implements kv.Client: it waits for what is left to mirror, for at most
+// Config.DrainTimeout, ends what is under way, waits for the client's own
+// goroutines, and closes both stores' clients. What is still left to mirror
+// then is logged, and stays undone until somebody's repair.
 func (v *view) Close() error { return v.core.close() }
 
 func (c *core) close() error {
 	c.closeOnce.Do(func() {
+		c.mirror.settleUp()
 		c.lead.farewell()
 		if c.owner != nil {
 			c.owner.farewell()

@@ -29,7 +29,8 @@ type records struct {
 	reads  *route // the same, or the sealed store's
 	led    int    // the store that was primary last; -1: none was
 
-	waiting int // calls that wait for a store to be primary
+	waiting   int  // calls that wait for a store to be primary
+	impatient bool // a write has waited in vain to know the other store's record
 
 	alarm           *time.Timer // runs while no store is primary
 	alarmed, warned bool

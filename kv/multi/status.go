@@ -79,6 +79,7 @@ type Status struct {
 	Verify      *Comparison    `json:"verify,omitempty"`
 	Repair      *Comparison    `json:"repair,omitempty"`
 	Problem     string         `json:"problem,omitempty"` // why no store is primary, and what to run
+	Waiting     int            `json:"waiting"`           // calls that wait for a store to be primary
 
 	// Owner is the client that mirrors for all, as far as this one knows, where
 	// a store is spread by gossip; Owns: it is this one.
@@ -113,7 +114,7 @@ func (l *records) status(s *Status) {
 			s.Mirror = r.Store
 		}
 	}
-	s.Phase = l.phase()
+	s.Phase, s.Waiting = l.phase(), l.waiting
 	if l.writes != nil {
 		s.Primary = l.core.stores[l.writes.at].name
 	} else if l.seen[0].known || l.seen[1].known {

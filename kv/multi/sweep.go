@@ -86,13 +86,26 @@ func (s *sweeps) copy(ctx context.Context, kind string, progress func(Totals)) (
 	defer context.AfterFunc(s.core.ctx, cancel)()
 	from, into := s.core.stores[other(to)], s.core.stores[to]
 	c := &Comparison{Kind: kind, From: from.name, To: into.name, Started: time.Now()}
+	var strays []string
 	c.Totals, err = side.Copy(ctx, from.side, into.side, side.CopyOptions{
-		Guard: guard, Equal: s.core.equal, DeleteExtra: kind == "repair", Progress: progress,
+		Guard: guard, Equal: s.core.equal, DeleteExtra: kind == "repair", Progress: progress, Wrote: func(key string) {
+			if len(strays) < namedKeys {
+				strays = append(strays, key)
+			}
+		},
 	})
 	if isFenced(err) {
 		s.core.lead.lost(to)
 	}
 	s.keep(c, err)
+	if n := c.Totals.Copied + c.Totals.Deleted; kind == "repair" {
+		s.core.observer.Strays(into.name, n)
+		if n > 0 {
+			s.core.log.Warn("polykv: keys differed that nobody had mirrored, and were made as they are in the primary: "+
+				"a client crashed before it had mirrored them, or somebody writes past polykv", "store", into.name,
+				"copied", c.Totals.Copied, "deleted", c.Totals.Deleted, "first", strays)
+		}
+	}
 	return c.Totals, s.core.fail(kind, "", err)
 }
 
@@ -184,11 +197,8 @@ func (s *sweeps) interval() time.Duration {
 }
 
 func (s *sweeps) report(t Totals, err error) {
-	switch {
-	case err != nil:
-		s.core.log.Warn("polykv: a repair of the secondary failed", "error", err)
-	case t.Different > 0:
-		s.core.log.Info("polykv: the secondary was repaired", "keys", t.Keys, "copied", t.Copied, "deleted", t.Deleted)
+	if err != nil {
+		s.core.log.Warn("polykv: a repair of the secondary failed", "keys", t.Keys, "error", err)
 	}
 }
 

@@ -78,6 +78,11 @@ func (o Options) allowed(b Blocker) bool {
 	return false
 }
 
+// allClients reports whether nothing that clients could say matters.
+func (o Options) allClients() bool {
+	return o.AllowNoClients && o.AllowMisconfigured && o.AllowUnreachable && o.ExpectClients == 0
+}
+
 // refuse returns the error for those of the blockers that were not allowed.
 func (r *run) refuse(blockers []Blocker) error {
 	blockers = slices.DeleteFunc(slices.Clone(blockers), r.opts.allowed)
@@ -190,7 +195,7 @@ func (r *run) rollCall(ctx context.Context, v *view, to role) ([]Blocker, error)
 				waiting = waiting || !c.Gone
 			}
 		}
-		if waiting && !r.opts.DryRun && time.Now().Before(deadline) {
+		if waiting && !r.opts.DryRun && !r.opts.allClients() && time.Now().Before(deadline) {
 			select {
 			case <-time.After(rollCallEvery):
 				continue
@@ -272,21 +277,19 @@ func (m *Migration) trouble(c ClientStatus, v *view) *Blocker {
 func (r *run) compareBefore(ctx context.Context, s step, version kv.Version) ([]Blocker, error) {
 	began := time.Now()
 	found := &DifferencesError{Primary: r.from(s).Name(), Standby: r.to(s).Name()}
-	totals, err := side.Compare(ctx, r.from(s), r.to(s), side.CompareOptions{
-		Equal: r.opts.Equal, Attempts: finishChecks, Progress: r.progress(Comparing), Found: func(d Difference) error {
-			if d.Reason == side.Extra && len(r.result.Deletes) < maxReported && r.opts.DryRun {
-				r.result.Deletes = append(r.result.Deletes, d.Key)
-			}
-			return found.add(d)
-		},
-	})
+	var err error
+	if r.opts.AllowDifferences && !r.opts.DryRun {
+		err = r.copyBefore(ctx, s, side.Guard(version))
+	} else {
+		err = r.findDifferences(ctx, s, found)
+	}
 	if err != nil {
 		return nil, err
 	}
 	took := time.Since(began)
-	r.result.Before, r.result.Predicted = &totals, took
+	r.result.Predicted = took
 	var blockers []Blocker
-	if totals.Keys == 0 {
+	if r.result.Before.Keys == 0 {
 		blockers = append(blockers, Blocker{Check: "empty", Allow: allowEmpty,
 			Detail: fmt.Sprintf("store %q holds no keys: is this the store, and the prefix?", r.from(s).Name())})
 	}
@@ -295,14 +298,25 @@ func (r *run) compareBefore(ctx context.Context, s step, version kv.Version) ([]
 			`%d keys differ, %q (%s) among them: run "polykv copy" and "polykv verify", or all of them are made as they are in store %q`,
 			found.Count, found.Differences[0].Key, found.Differences[0].Reason, r.from(s).Name())})
 	}
-	if r.pause.limit > 0 && took > r.pause.limit {
+	if r.pause.limit > 0 && took > r.pause.limit && r.result.Before.Copied == 0 {
 		blockers = append(blockers, Blocker{Check: "pause", Allow: "a longer --max-pause", Detail: fmt.Sprintf(
 			"to compare the stores took %v, and writes would wait for about as long, which is more than %v", took.Round(time.Millisecond), r.pause.limit)})
 	}
-	if err := r.refuse(blockers); err != nil || r.opts.DryRun || found.Count == 0 {
-		return blockers, nil
-	}
-	return blockers, r.copyBefore(ctx, s, side.Guard(version))
+	return blockers, nil
+}
+
+// findDifferences compares the stores as finish does.
+func (r *run) findDifferences(ctx context.Context, s step, found *DifferencesError) error {
+	totals, err := side.Compare(ctx, r.from(s), r.to(s), side.CompareOptions{
+		Equal: r.opts.Equal, Attempts: finishChecks, Progress: r.progress(Comparing), Found: func(d Difference) error {
+			if d.Reason == side.Extra && len(r.result.Deletes) < maxReported && r.opts.DryRun {
+				r.result.Deletes = append(r.result.Deletes, d.Key)
+			}
+			return found.add(d)
+		},
+	})
+	r.result.Before = &totals
+	return err
 }
 
 // copyBefore copies what differs while clients go on writing and mirroring.

@@ -41,6 +41,10 @@ type CopyOptions struct {
 
 	// Progress is called now and then, and at the end, one call at a time.
 	Progress func(Totals)
+
+	// Wrote is called with each key that was written or deleted, one call at a
+	// time.
+	Wrote func(key string)
 }
 
 // ErrDiffers is matched by the Failure of a key that differed right after it was
@@ -181,6 +185,9 @@ func (c *copier) copy(ctx context.Context, key string) {
 		}
 	case wrote:
 		c.done(exists)
+		if c.opts.Wrote != nil {
+			c.opts.Wrote(key)
+		}
 	}
 }
 

@@ -162,6 +162,19 @@ func stateNames() string {
 // another store than s is ErrBadRecord too, since the configuration
 // then leads to the wrong store.
 func (s *Side) ReadRecord(ctx context.Context) (Record, kv.Version, error) {
+	r, version, err := s.ReadRecordAny(ctx)
+	if err == nil && version != 0 && r.Store != s.name {
+		err = s.wrap(fmt.Sprintf("the key %q of", RecordKey),
+			fmt.Errorf("%w: it is the record of store %q, but the configuration names this store %q", ErrBadRecord, r.Store, s.name))
+	}
+	if err != nil {
+		return Record{}, 0, err
+	}
+	return r, version, nil
+}
+
+// ReadRecordAny is ReadRecord for those who don't know the store's name.
+func (s *Side) ReadRecordAny(ctx context.Context) (Record, kv.Version, error) {
 	v, err := s.versioned()
 	if err != nil {
 		return Record{}, 0, err
@@ -175,9 +188,6 @@ func (s *Side) ReadRecord(ctx context.Context) (Record, kv.Version, error) {
 		return Record{}, 0, err
 	}
 	r, err := decodeRecord(data)
-	if err == nil && r.Store != s.name {
-		err = fmt.Errorf("%w: it is the record of store %q, but the configuration names this store %q", ErrBadRecord, r.Store, s.name)
-	}
 	if err != nil {
 		return Record{}, 0, s.wrap(fmt.Sprintf("the key %q of", RecordKey), err)
 	}
@@ -219,7 +229,7 @@ func (s *Side) Create(ctx context.Context, key string, value []byte) (kv.Version
 	if err != nil {
 		return 0, err
 	}
-	return v.SwapVersion(ctx, key, 0, value, nil)
+	return v.SwapVersion(ctx, key, 0, value)
 }
 
 // Guard returns the guard under which a store whose record is at version may
