@@ -184,6 +184,7 @@ const (
 	Versioned Extra = "Versioned"
 	Raw       Extra = "Raw"
 	Limits    Extra = "LimitsOf"
+	Views     Extra = "WithCodec"
 )
 
 // Opener opens one more handle on a store.

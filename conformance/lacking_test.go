@@ -14,7 +14,7 @@ func TestClientWithoutExtras(t *testing.T) {
 		Name: "nothing but a client",
 		Wrap: func(c kv.Client) (kv.Client, error) { return onlyClient{c}, nil },
 	})
-	h.Features.Lacks = []Extra{Watch, Entries, Ping, Guarded, Versioned, Raw, Limits}
+	h.Features.Lacks = []Extra{Watch, Entries, Ping, Guarded, Versioned, Raw, Limits, Views}
 	Run(t, h)
 }
 

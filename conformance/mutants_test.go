@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
 )
 
@@ -32,7 +33,7 @@ func mutants() []mutant {
 		atomicityMutants(), decisionMutants(), callbackMutants(), contentionMutants(), cancelMutants(),
 		unknownMutants(), valueMutants(),
 		watchStartMutants(), watchQueueMutants(), watchStateMutants(), watchEndMutants(), watchFaultMutants(), watchEventMutants(),
-		closeMutants(), sharingMutants(), extraMutants(), leftMutants(), guardMutants(), versionMutants(), driverMutants(), resumeMutants(),
+		closeMutants(), sharingMutants(), extraMutants(), leftMutants(), guardMutants(), versionMutants(), viewMutants(), driverMutants(), resumeMutants(),
 	)
 }
 
@@ -136,7 +137,8 @@ func TestEveryCaseCatchesOne(t *testing.T) {
 // uncaught lists the cases that no client can be broken for, and why.
 func uncaught() map[string]string {
 	return map[string]string{
-		"K3-prefix-valid": "it checks kv.Prefix itself, which asks no client about its prefix",
+		"K3-prefix-valid":    "it checks kv.Prefix itself, which asks no client about its prefix",
+		"WithCodec-no-codec": "it checks kv.WithCodec itself, which asks no client about no codec",
 	}
 }
 
@@ -162,6 +164,22 @@ type broken struct {
 	swapVersion func(ctx context.Context, key string, prev kv.Version, value any, g ...kv.Guard) (kv.Version, error)
 	raw         func() (kv.Client, error)
 	limits      func() (kv.Limits, error)
+	withCodec   func(cdc codec.Codec) (kv.Client, error)
+	consistent  func() bool
+}
+
+func (b *broken) WithCodec(cdc codec.Codec) (kv.Client, error) {
+	if b.withCodec != nil {
+		return b.withCodec(cdc)
+	}
+	return b.Forward.WithCodec(cdc)
+}
+
+func (b *broken) Linearizable() bool {
+	if b.consistent != nil {
+		return b.consistent()
+	}
+	return b.Forward.Linearizable()
 }
 
 func (b *broken) Get(ctx context.Context, key string) (any, error) {

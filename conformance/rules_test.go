@@ -48,6 +48,8 @@ func rules() []rule {
 		{string(Versioned), "The single compare-and-swap, by version"},
 		{string(Raw), "The stored bytes, exactly the codec's"},
 		{string(Limits), "The sizes that are accepted"},
+		{string(Views), "Another codec's view of the same client"},
+		{"Linearizable", "Whether the store is one for all its clients"},
 		{"Typed", "The typed view of a client"},
 		{"Driver", "What the engine relies on in a driver.Store"},
 	}
@@ -102,7 +104,7 @@ func TestHooks(t *testing.T) {
 			t.Errorf("no case needs %s", extra)
 		}
 	}
-	for bit := needLine; bit <= needLimits; bit <<= 1 {
+	for bit := needLine; bit <= needViews; bit <<= 1 {
 		if bit.why() == "" {
 			t.Errorf("need %b says nothing of itself", bit)
 		}

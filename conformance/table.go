@@ -24,7 +24,7 @@ func table() []testCase {
 		watchStartCases(), slowWatchCases(), watchDeleteCases(), watchOrderCases(), watchEndCases(),
 		watchFaultCases(), watchServerCases(), watchValueCases(), watchEventCases(),
 		closeCases(), sharingCases(),
-		entriesCases(), leftCases(), pingCases(), guardedCases(), versionedCases(), rawCases(), limitsCases(), typedCases(),
+		entriesCases(), leftCases(), pingCases(), guardedCases(), versionedCases(), rawCases(), limitsCases(), viewCases(), typedCases(),
 		driverCases(), resumeCases(),
 	)
 }
@@ -51,6 +51,7 @@ const (
 	needVersioned
 	needRaw
 	needLimits
+	needViews
 )
 
 // why says for each need what a case without it is lacking.
@@ -77,6 +78,7 @@ func (n need) why() string {
 		{needVersioned, "the client refuses versions (Features.Lacks)"},
 		{needRaw, "the client refuses kv.Raw (Features.Lacks)"},
 		{needLimits, "the client refuses kv.LimitsOf (Features.Lacks)"},
+		{needViews, "the client refuses kv.WithCodec (Features.Lacks)"},
 	} {
 		if n&w.n != 0 {
 			return w.why
@@ -89,7 +91,7 @@ func (n need) why() string {
 func extraNeeds() map[Extra]need {
 	return map[Extra]need{
 		Watch: needWatch, Entries: needEntries, Ping: needPing, Guarded: needGuarded,
-		Versioned: needVersioned, Raw: needRaw, Limits: needLimits,
+		Versioned: needVersioned, Raw: needRaw, Limits: needLimits, Views: needViews,
 	}
 }
 

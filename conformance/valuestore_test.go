@@ -32,6 +32,11 @@ func (s valueStore) NonBlocking() bool { return true }
 
 func (s valueStore) Values() driver.Values { return s }
 
+func (s valueStore) ValuesOf(c driver.Codec) (driver.Values, error) {
+	s.codec = c
+	return s, nil
+}
+
 func (s valueStore) Raw() driver.Values {
 	s.codec = codec.Bytes{}
 	return s

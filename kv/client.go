@@ -8,7 +8,21 @@ import "context"
 //
 // A Client is safe for concurrent use. Beyond this interface, most clients
 // offer more through the package functions [Watch], [Entries], [Ping],
-// [Guarded], [Versioned], [Raw] and [LimitsOf].
+// [Guarded], [Versioned], [Raw], [WithCodec], [LimitsOf] and [CodecOf]. What a
+// client can't do it says when it is asked for, by [ErrNotSupported]. [As] finds
+// what only a client inside wrappers offers.
+//
+// # What holds on which store
+//
+// Every rule holds on every store but gossip, and there all but these: G1 and C1
+// hold among the clients of one node. Between nodes there is no order of
+// writes. Of two that were made at the same time, values that merge (package
+// memberlist has the interface, and a Map) keep both; of other values the later
+// one stays, so that the earlier, though acknowledged, is lost. So there a
+// counter, or any value that is replaced as a whole by several nodes, may lose
+// updates; a Map with an entry for each writer doesn't. A value that merges is
+// right on every store. [Linearizable] tells which kind a client's store is, and
+// the configuration of package factory can require one.
 //
 // # Keys
 //
@@ -128,6 +142,7 @@ type Client interface {
 	// and makes later calls fail, with [ErrClosed]. It waits for polykv's own
 	// goroutines but never for callbacks, so a callback may call it. It is
 	// idempotent, never touches the shared data, and closes what it wraps (X2).
+	// Views of one client ([Raw], [WithCodec]) are closed together.
 	Close() error
 }
 

@@ -9,10 +9,12 @@ import (
 
 // Forward is for wrappers to embed: it forwards Client and every optional
 // interface of this package to the client inside, whose lack of one becomes
-// ErrNotSupported. A wrapper overrides what it changes; nothing ever unwraps
-// it, so it can't be bypassed.
+// ErrNotSupported. A wrapper overrides what it changes; nothing but [As]
+// unwraps it, so it can't be bypassed unasked.
 //
-// A wrapper that changes keys or values must override all of them.
+// A wrapper that changes keys or values must override all of them, and one that
+// changes anything the two that return clients, Raw and WithCodec: their
+// results are wrapped like the client itself.
 type Forward struct{ Client }
 
 var _ interface {
@@ -25,6 +27,9 @@ var _ interface {
 	RawViewer
 	Limiter
 	Coder
+	Recoder
+	Unwrapper
+	Consistent
 } = Forward{}
 
 // Watch forwards to [Watch].
@@ -93,3 +98,12 @@ func (w Forward) Limits() (Limits, error) { return LimitsOf(w.Client) }
 
 // Codec forwards to [CodecOf].
 func (w Forward) Codec() (codec.Codec, error) { return CodecOf(w.Client) }
+
+// WithCodec forwards to [WithCodec].
+func (w Forward) WithCodec(cdc codec.Codec) (Client, error) { return WithCodec(w.Client, cdc) }
+
+// Unwrap returns the client inside, for [As].
+func (w Forward) Unwrap() Client { return w.Client }
+
+// Linearizable forwards to [Linearizable].
+func (w Forward) Linearizable() bool { return Linearizable(w.Client) }

@@ -49,6 +49,7 @@ var _ interface {
 	RawViewer
 	Limiter
 	Coder
+	Recoder
 } = (*client)(nil)
 
 // Raw implements RawViewer.

@@ -58,6 +58,9 @@ var _ interface {
 	RawViewer
 	Limiter
 	Coder
+	Recoder
+	Unwrapper
+	Consistent
 } = (*prefixed)(nil)
 
 // key checks a bare key and puts the prefix before it.
@@ -242,3 +245,15 @@ func (p *prefixed) Limits() (Limits, error) {
 }
 
 func (p *prefixed) Codec() (codec.Codec, error) { return p.in.Codec() }
+
+func (p *prefixed) WithCodec(cdc codec.Codec) (Client, error) {
+	view, err := p.in.WithCodec(cdc)
+	if err != nil {
+		return nil, err
+	}
+	return &prefixed{in: Forward{view}, prefix: p.prefix}, nil
+}
+
+func (p *prefixed) Unwrap() Client { return p.in.Client }
+
+func (p *prefixed) Linearizable() bool { return p.in.Linearizable() }

@@ -1,6 +1,10 @@
 package kv
 
-import "context"
+import (
+	"context"
+
+	"github.com/polykv/polykv/codec"
+)
 
 // SkipDeletes returns a client whose WatchKey and WatchPrefix never call f with
 // nil, for code written for the clients of Cortex and dskit, which take every
@@ -32,4 +36,12 @@ func (s skipDeletes) Raw() (Client, error) {
 		return nil, err
 	}
 	return SkipDeletes(raw), nil
+}
+
+func (s skipDeletes) WithCodec(cdc codec.Codec) (Client, error) {
+	view, err := s.Forward.WithCodec(cdc)
+	if err != nil {
+		return nil, err
+	}
+	return SkipDeletes(view), nil
 }

@@ -69,6 +69,22 @@ type Values interface {
 	Raw() Values
 }
 
+// Recoder is an optional interface of a [ValueStore] that can show its values by
+// more codecs than the handle's own.
+type Recoder interface {
+	// ValuesOf returns Values for the same objects that go through c. An
+	// error says why the store can't have values of that codec, and names it.
+	ValuesOf(c Codec) (Values, error)
+}
+
+// Codec is what [Recoder] needs to know of a codec. That of package codec is
+// one.
+type Codec interface {
+	Encode(value any) ([]byte, error)
+	Decode(data []byte) (any, error)
+	CodecID() string
+}
+
 // Deliberate is an optional interface of a Store whose servers take their time
 // to refuse a request that they can't serve, such as Consul's, which hold it
 // while they look for a leader. Who gives up before loses the refusal, and with

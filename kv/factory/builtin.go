@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/consul"
 	"github.com/polykv/polykv/kv/driver"
@@ -66,7 +67,7 @@ func openMemberlist(ctx context.Context, c *memberlist.Config, env Env) (kv.Clie
 	if env.Memberlist != nil {
 		return env.Memberlist.Client(env.Codec, &env.Options)
 	}
-	client, err := memberlist.Open(ctx, *c, env.Codec, &env.Options)
+	client, err := memberlist.Open(ctx, *c, env.Codec, &env.Options, env.Codecs...)
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +94,33 @@ func (m *measured) Close() error {
 	m.registerer.Unregister(m.figures)
 	return m.Client.Close()
 }
+
+// Raw returns the raw view, whose Close is the client's.
+func (m *measured) Raw() (kv.Client, error) { return m.around(m.Client.Raw()) }
+
+// WithCodec returns the view of another codec, likewise.
+func (m *measured) WithCodec(cdc codec.Codec) (kv.Client, error) {
+	return m.around(m.Client.WithCodec(cdc))
+}
+
+func (m *measured) around(view kv.Client, err error) (kv.Client, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &measuredView{Forward: kv.Forward{Client: view}, whole: m}, nil
+}
+
+// measuredView is a view of a measured client.
+type measuredView struct {
+	kv.Forward
+	whole *measured
+}
+
+func (v *measuredView) Close() error { return v.whole.Close() }
+
+func (v *measuredView) Raw() (kv.Client, error) { return v.whole.Raw() }
+
+func (v *measuredView) WithCodec(cdc codec.Codec) (kv.Client, error) { return v.whole.WithCodec(cdc) }
 
 func memberlistTarget(c *Config) Target {
 	return Target{Address: strings.Join(c.Memberlist.Join, ", "), DialTimeout: c.Memberlist.JoinTimeout}

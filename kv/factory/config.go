@@ -2,6 +2,7 @@ package factory
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/consul"
@@ -35,6 +36,13 @@ type Config struct {
 	// that a migration has left the store, see [multi.CheckRecord]. It has no
 	// effect on the two stores of Multi.
 	RecordCheck multi.RecordCheck `yaml:"record_check"`
+
+	// Require refuses a store that is weaker than the program needs, before
+	// anything is opened: "linearizable" one that is spread by gossip, or has
+	// a side that is, see [kv.Linearizable]. It is empty by default: every
+	// store will do. A program that needs it sets it in code. The sides of
+	// Multi have none of their own.
+	Require string `yaml:"require"`
 
 	// Client tunes the client, whichever the backend.
 	Client ClientConfig `yaml:"client"`
@@ -149,10 +157,46 @@ func (c *Config) Validate() error {
 	if err := c.RecordCheck.Validate(); err != nil && c.RecordCheck != "" {
 		return &FieldError{Field: "record_check", Err: err}
 	}
+	if err := c.checkRequire(); err != nil {
+		return &FieldError{Field: "require", Err: err}
+	}
 	if err := c.Client.Validate(); err != nil {
 		return inField("client", 0, err)
 	}
 	return inSection(name, section, section.Validate())
+}
+
+// requireLinearizable is the only value of Config.Require but none.
+const requireLinearizable = "linearizable"
+
+// checkRequire refuses a store that is known to be weaker than required.
+func (c *Config) checkRequire() error {
+	switch {
+	case c.Require == "":
+		return nil
+	case c.side:
+		return fmt.Errorf("%q: it is required of multi as a whole, not of one of its stores", c.Require)
+	case c.Require != requireLinearizable:
+		return fmt.Errorf("%q is nothing that can be required; it must be empty or %q", c.Require, requireLinearizable)
+	}
+	for _, store := range c.stores() {
+		if d, err := c.set().lookup(store.Backend); err == nil && d.gossip {
+			return c.tooWeak(store.Backend)
+		}
+	}
+	return nil
+}
+
+// stores are c, or the two that c is made of.
+func (c *Config) stores() []*Config {
+	if c.isMulti() {
+		return []*Config{c.Multi.Primary, c.Multi.Secondary}
+	}
+	return []*Config{c}
+}
+
+func (c *Config) tooWeak(backend string) error {
+	return fmt.Errorf("the backend %q is not %s: its values merge, or the later write stays", backend, c.Require)
 }
 
 // hasMulti reports whether the backend may be two stores.
@@ -169,6 +213,7 @@ func (c *Config) entries() []entry {
 		all = append(all, entry{"name", &c.Name})
 	} else {
 		all = append(all, entry{"record_check", (*string)(&c.RecordCheck)})
+		all = append(all, entry{"require", &c.Require})
 	}
 	for _, d := range c.set().list {
 		all = append(all, entry{d.Name, c.section(d)})

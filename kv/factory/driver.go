@@ -65,6 +65,9 @@ type Env struct {
 	// Codec is the client's codec, for drivers that implement kv.Client.
 	Codec codec.Codec
 
+	// Codecs are those of views that will be made of the client, see Deps.
+	Codecs []codec.Codec
+
 	// Registerer takes metrics of the driver's own; it may be nil.
 	Registerer prometheus.Registerer
 

@@ -48,7 +48,7 @@ func ExampleConfig_Load() {
 	fmt.Println(cfg.Load(strings.NewReader("bakend: etcd\n")))
 	// Output:
 	// line 3: etcd.dial_timeout: "soon" is not a duration; write it like 500ms, 10s or 1m30s
-	// line 1: bakend: unknown field, did you mean "backend"?; known here: backend, client, consul, etcd, inmemory, memberlist, multi, prefix, record_check
+	// line 1: bakend: unknown field, did you mean "backend"?; known here: backend, client, consul, etcd, inmemory, memberlist, multi, prefix, record_check, require
 }
 
 // What the environment says wins over the file, and yields to flags.
@@ -82,7 +82,7 @@ func ExampleDrivers_Only() {
 	fmt.Println(drivers.NewConfig().Load(strings.NewReader("consul: {}\n")))
 	// Output:
 	// etcd, inmemory
-	// line 1: consul: unknown field; known here: backend, client, etcd, inmemory, prefix, record_check
+	// line 1: consul: unknown field; known here: backend, client, etcd, inmemory, prefix, record_check, require
 }
 
 func ExampleDecode() {

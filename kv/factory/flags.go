@@ -60,6 +60,7 @@ func (c *Config) bind(fs *pflag.FlagSet, prefix string) {
 	if !c.side {
 		fs.StringVar((*string)(&c.RecordCheck), prefix+"record-check", string(c.RecordCheck),
 			"what to do about writes to a store that a migration has left: refuse, warn or ignore")
+		fs.StringVar(&c.Require, prefix+"require", c.Require, `what the store must be: "linearizable", which refuses gossip; or empty for any store`)
 	}
 	fs.StringVar(&c.Prefix, prefix+"prefix", c.Prefix, `put before every key, so that the client sees only keys that begin with it; empty or ending in "/"`)
 	c.Client.RegisterFlags(fs, prefix+"client.")

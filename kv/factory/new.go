@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -28,6 +29,11 @@ type Deps struct {
 	// Observer is told what the client's engine does, beside the metrics.
 	Observer kv.Observer
 
+	// Codecs are those of views that the program will make of the client by
+	// [kv.WithCodec], beside the client's own: a gossip node must know all
+	// its codecs from the start. Other backends don't need to be told.
+	Codecs []codec.Codec
+
 	// Memberlist is a gossip node of which clients of the backend "memberlist"
 	// are made: several components of one process should share a node, and
 	// the program closes it. Default: each client starts a node of its own, as
@@ -49,6 +55,9 @@ func New(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Clien
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if slices.Contains(deps.Codecs, nil) {
+		return nil, errors.New("factory.New: there is a nil codec among Deps.Codecs")
+	}
 	if cfg.isMulti() {
 		return newMulti(ctx, cfg, cdc, deps)
 	}
@@ -56,7 +65,7 @@ func New(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Clien
 	if err != nil {
 		return nil, err
 	}
-	env := Env{Backend: d.Name, Options: cfg.Client.options(), Codec: cdc, Registerer: deps.Registerer, Memberlist: deps.Memberlist}
+	env := Env{Backend: d.Name, Options: cfg.Client.options(), Codec: cdc, Codecs: deps.Codecs, Registerer: deps.Registerer, Memberlist: deps.Memberlist}
 	env.Options.Backend = d.Name
 	env.Options.Observer = deps.Observer
 	env.Options.Logger = deps.Logger
@@ -75,6 +84,9 @@ func New(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Clien
 	client, err := open(ctx, d, cfg.section(d), env)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Require == requireLinearizable && !kv.Linearizable(client) { // a driver of others, which the configuration doesn't know
+		return nil, errors.Join(&FieldError{Field: "require", Err: cfg.tooWeak(d.Name)}, client.Close())
 	}
 	prefixed, err := kv.Prefix(client, cfg.Prefix)
 	if err != nil {
@@ -105,6 +117,9 @@ func newMulti(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.
 	client, err := cfg.Multi.open(ctx, cdc, deps, observer)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Require == requireLinearizable && !kv.Linearizable(client) {
+		return nil, errors.Join(&FieldError{Field: "require", Err: cfg.tooWeak(multiBackend)}, client.Close())
 	}
 	prefixed, err := kv.Prefix(client, cfg.Prefix)
 	if err != nil {

@@ -20,6 +20,7 @@ type clients struct {
 	store    *state.Store
 	maxValue int          // bytes
 	health   func() error // why writes here don't reach others, or others' here; nil: they do
+	node     *Node        // whose clients they are
 
 	mu     sync.Mutex
 	open   map[*client]struct{}
@@ -36,6 +37,7 @@ type client struct {
 	kv.Forward
 	backend string
 	health  func() error
+	node    *Node // nil in tests of the state alone
 }
 
 // new opens one more client. It fails if the codec isn't registered or opts
@@ -51,7 +53,7 @@ func (cs *clients) new(c codec.Codec, opts kv.Options) (kv.Client, error) {
 	if opts.Backend == "" {
 		opts.Backend = backend
 	}
-	opened := &client{backend: opts.Backend, health: cs.health}
+	opened := &client{backend: opts.Backend, health: cs.health, node: cs.node}
 	opened.Client = kv.New(newHandle(cs.store, view, cs.maxValue, func() { cs.drop(opened) }), c, &opts)
 	if !cs.add(opened) {
 		_ = opened.Close() // never fails
@@ -106,5 +108,35 @@ func (c *client) Raw() (kv.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{Forward: kv.Forward{Client: raw}, backend: c.backend, health: c.health}, nil
+	return c.around(raw), nil
+}
+
+// WithCodec returns the view of another codec of the node, likewise.
+func (c *client) WithCodec(cdc codec.Codec) (kv.Client, error) {
+	view, err := c.Forward.WithCodec(cdc)
+	if err != nil {
+		return nil, err
+	}
+	return c.around(view), nil
+}
+
+func (c *client) around(view kv.Client) kv.Client {
+	return &client{Forward: kv.Forward{Client: view}, backend: c.backend, health: c.health, node: c.node}
+}
+
+// Linearizable is false: what other nodes write at the same time is merged, or
+// the later write stays.
+func (c *client) Linearizable() bool { return false }
+
+// Node returns the node whose client this is. It is how kv.As finds it, by the
+// type [Noder].
+func (c *client) Node() *Node { return c.node }
+
+// Noder is what every client of a node is inside, for kv.As:
+//
+//	if c, ok := kv.As[memberlist.Noder](client); ok {
+//		peers := c.Node().Peers()
+//	}
+type Noder interface {
+	Node() *Node
 }

@@ -94,3 +94,37 @@ func TestClientLimit(t *testing.T) {
 		t.Errorf("the limits are %+v, %v", limits, err)
 	}
 }
+
+// A view of another codec of the node works like a client of it; one that the
+// node doesn't know is refused by name, through wrappers too.
+func TestViewsOfCodecs(t *testing.T) {
+	l := newLoopback(t, nil)
+	c, err := l.clients.new(codec.String{}, kv.Options{})
+	must(t, err)
+	defer l.clients.close()
+	prefixed, err := kv.Prefix(c, "ns/")
+	must(t, err)
+	if _, err := kv.WithCodec(prefixed, codec.JSON[int]{ID: "stranger"}); err == nil || !strings.Contains(err.Error(), `"stranger"`) {
+		t.Errorf("a codec that the node doesn't know: %v", err)
+	}
+	view, err := kv.WithCodec(prefixed, codec.Bytes{})
+	must(t, err)
+	must(t, view.CAS(t.Context(), "k", func(any) (any, bool, error) { return []byte("v"), false, nil }))
+	if v, err := c.Get(t.Context(), "ns/k"); v != "v" || err != nil {
+		t.Errorf("Get of what a view wrote: %v, %v", v, err)
+	}
+	down := errors.New("alone")
+	l.clients.health = func() error { return down }
+	late, err := l.clients.new(codec.String{}, kv.Options{})
+	must(t, err)
+	lateView, err := kv.WithCodec(late, codec.Bytes{})
+	must(t, err)
+	if err := kv.Ping(t.Context(), lateView); !errors.Is(err, down) {
+		t.Errorf("Ping of a view of an isolated node: %v", err)
+	}
+	for name, c := range map[string]kv.Client{"a client": c, "its view": view, "a prefix": prefixed} {
+		if kv.Linearizable(c) {
+			t.Errorf("%s says that it is linearizable", name)
+		}
+	}
+}

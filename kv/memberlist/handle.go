@@ -26,6 +26,7 @@ var _ interface {
 	driver.Store
 	driver.NonBlocking
 	driver.ValueStore
+	driver.Recoder
 	driver.KeyLister
 } = (*handle)(nil)
 
@@ -148,3 +149,13 @@ func (h *handle) NonBlocking() bool { return true }
 
 // Values implements driver.ValueStore.
 func (h *handle) Values() driver.Values { return h.view }
+
+// ValuesOf implements driver.Recoder: the node must have been started with the
+// codec.
+func (h *handle) ValuesOf(c driver.Codec) (driver.Values, error) {
+	v, err := h.store.View(c)
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}

@@ -93,6 +93,7 @@ func start(ctx context.Context, cfg Config, opts Options, codecs []codec.Codec) 
 	}
 	n.closing, n.stop = context.WithCancel(context.Background())
 	n.clients = newClients(store, cfg.MaxValueBytes, n.health)
+	n.clients.node = n
 	if err := n.connect(ctx, instance, opts); err != nil {
 		return nil, err
 	}

@@ -15,12 +15,15 @@ import (
 // [Node.Client] for each.
 //
 // opts may be nil.
-func Open(ctx context.Context, cfg Config, c codec.Codec, opts *kv.Options) (*Client, error) {
+//
+// views are the codecs of views that will be made of the client by kv.WithCodec:
+// a node must know all its codecs from the start.
+func Open(ctx context.Context, cfg Config, c codec.Codec, opts *kv.Options, views ...codec.Codec) (*Client, error) {
 	var o Options
 	if opts != nil {
 		o.Logger = opts.Logger
 	}
-	n, err := StartWith(ctx, cfg, o, c)
+	n, err := StartWith(ctx, cfg, o, append([]codec.Codec{c}, views...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -49,3 +52,21 @@ func (c *Client) Node() *Node { return c.node }
 
 // Close closes the client and its node.
 func (c *Client) Close() error { return c.node.Close() }
+
+// Raw returns the raw view, whose Close closes the node too.
+func (c *Client) Raw() (kv.Client, error) {
+	raw, err := c.Forward.Raw()
+	if err != nil {
+		return nil, err
+	}
+	return &Client{Forward: kv.Forward{Client: raw}, node: c.node}, nil
+}
+
+// WithCodec returns the view of another codec of the node, likewise.
+func (c *Client) WithCodec(cdc codec.Codec) (kv.Client, error) {
+	view, err := c.Forward.WithCodec(cdc)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{Forward: kv.Forward{Client: view}, node: c.node}, nil
+}

@@ -8,11 +8,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
 )
 
-// Wrap returns a client that measures c, its [kv.Raw] view included, under the
-// name backend. It offers every optional interface that c offers and closes c.
+// Wrap returns a client that measures c, its [kv.Raw] and [kv.WithCodec] views
+// included, under the name backend. It offers every optional interface that c
+// offers and closes c.
 func (m *Metrics) Wrap(c kv.Client, backend string) kv.Client {
 	return &client{Forward: kv.Forward{Client: c}, ops: m.operations(backend)}
 }
@@ -185,4 +187,12 @@ func (c *client) Raw() (kv.Client, error) {
 		return nil, err
 	}
 	return &client{Forward: kv.Forward{Client: raw}, ops: c.ops}, nil
+}
+
+func (c *client) WithCodec(cdc codec.Codec) (kv.Client, error) {
+	view, err := c.Forward.WithCodec(cdc)
+	if err != nil {
+		return nil, err
+	}
+	return &client{Forward: kv.Forward{Client: view}, ops: c.ops}, nil
 }

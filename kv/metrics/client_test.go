@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
 )
 
@@ -34,6 +35,14 @@ func TestWrapMeasuresEveryOperation(t *testing.T) {
 		_ = call(t.Context(), raw.(everything))
 		wantSeries(t, reg, map[string]float64{"polykv_operation_duration_seconds mem " + name: 2})
 	}
+	view, err := kv.WithCodec(c, codec.Bytes{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := view.Get(t.Context(), "of a view"); err != nil {
+		t.Error(err)
+	}
+	wantSeries(t, reg, map[string]float64{"polykv_operation_duration_seconds mem get": 3})
 	wantSeries(t, reg, map[string]float64{
 		"polykv_operation_errors_total mem cas other":          1,
 		"polykv_operation_errors_total mem cas_guarded other":  1,

@@ -1,6 +1,9 @@
 package multi
 
-import "github.com/polykv/polykv/kv"
+import (
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+)
 
 // Shared is one more client over the stores of another: what is switched or
 // mirrored is theirs together.
@@ -28,6 +31,16 @@ func (s *Shared) Raw() (kv.Client, error) {
 		return nil, err
 	}
 	return &Shared{*raw}, nil
+}
+
+// WithCodec is the view of another codec, which closes the same.
+func (s *Shared) WithCodec(cdc codec.Codec) (kv.Client, error) {
+	c, err := s.view.WithCodec(cdc)
+	view, ok := c.(*Client)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return &Shared{view.view}, nil
 }
 
 // Close closes the clients that s does not share.

@@ -1,6 +1,9 @@
 package multi_test
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,4 +106,63 @@ func TestGossipIsMirroredByWatch(t *testing.T) {
 	}
 	set(plain, "d", 5)
 	eventually(t, "what was written in the new primary is on every node", holds(elsewhere, map[string]int{"c": 4, "d": 5}))
+}
+
+// Of a client with a gossip side there is no view, since it mirrors by one
+// codec, and it says that it is not linearizable. What is inside is found.
+func TestViewsAndGossip(t *testing.T) {
+	node := gossipNode(t, "here")
+	c, err := multi.New(multi.DefaultConfig(), []multi.Backend{
+		{Name: "memory", Client: kv.New(inmemory.NewStore().Open(), codec.String{}, &kv.Options{Logger: quiet})},
+		{Name: "gossip", Client: gossipClient(t, node, codec.String{}), Gossip: true},
+	}, multi.WithLogger(quiet))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	prefixed, err := kv.Prefix(c, "ns/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.WithCodec(prefixed, counts); !errors.Is(err, kv.ErrNotSupported) || !strings.Contains(err.Error(), `"counts"`) {
+		t.Errorf("a view: %v", err)
+	}
+	if kv.Linearizable(prefixed) {
+		t.Error("it says that it is linearizable")
+	}
+	if found, ok := kv.As[*multi.Client](prefixed); !ok || found != c {
+		t.Errorf("the client inside: %v, %v", found, ok)
+	}
+	if found, ok := kv.As[memberlist.Noder](prefixed); !ok || found.Node() != node {
+		t.Errorf("the node: %v, %v", found, ok)
+	}
+}
+
+// A view of a client over two stores is mirrored and switched with it.
+func TestViewsOfTwoStores(t *testing.T) {
+	p := newPair(t)
+	c := p.open(multi.DefaultConfig(), nil)
+	view, err := kv.WithCodec(c, codec.Bytes{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := view.CAS(t.Context(), "k", func(any) (any, bool, error) { return []byte("by the view"), false, nil }); err != nil {
+		t.Fatal(err)
+	}
+	for i, store := range p.plain {
+		if got := get(t, store, "k"); got != "by the view" {
+			t.Errorf("store %d holds %v", i, got)
+		}
+	}
+	switcher, ok := kv.As[*multi.Client](view)
+	if !ok {
+		t.Fatal("a view is no *multi.Client")
+	}
+	if err := switcher.SetPrimary(t.Context(), "second"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, p.plain[1], "k", "in the second store")
+	if got := get(t, view, "k"); fmt.Sprintf("%s", got) != "in the second store" || c.Primary() != "second" {
+		t.Errorf("after the switch to %q a view reads %s", c.Primary(), got)
+	}
 }

@@ -241,6 +241,40 @@ func (v *view) Raw() (kv.Client, error) {
 // Codec implements kv.Coder.
 func (v *view) Codec() (codec.Codec, error) { return kv.CodecOf(v.clients[0]) }
 
+// WithCodec implements kv.Recoder. Where a store is spread by gossip it is
+// refused: what is mirrored there is told and merged by the codec of the values,
+// and a client mirrors by one.
+func (v *view) WithCodec(cdc codec.Codec) (kv.Client, error) {
+	recoded := &Client{view{core: v.core}}
+	for i, s := range v.stores {
+		if s.gossip || s.raw == nil {
+			err := fmt.Errorf("%w: codec %q: the values of store %q are mirrored by one codec, that of its client", kv.ErrNotSupported, cdc.CodecID(), s.name)
+			return nil, v.core.fail("WithCodec", "", err)
+		}
+		client, err := kv.WithCodec(s.client, cdc)
+		if err != nil {
+			return nil, v.core.fail("WithCodec", "", err)
+		}
+		other := *s
+		other.client, other.codec, other.coded = client, cdc, cdc
+		recoded.stores[i], recoded.clients[i] = &other, client
+	}
+	return recoded, nil
+}
+
+// Unwrap returns the clients of both stores, the first one first, for kv.As.
+func (v *view) Unwrap() []kv.Client { return v.clients[:] }
+
+// Linearizable implements kv.Consistent: both stores must be.
+func (v *view) Linearizable() bool {
+	for i, s := range v.stores {
+		if s.gossip || !kv.Linearizable(v.clients[i]) {
+			return false
+		}
+	}
+	return true
+}
+
 // isFenced reports whether err says that the guard of a call doesn't hold, and
 // that nothing was written.
 func isFenced(err error) bool {

@@ -29,6 +29,8 @@ var _ interface {
 	kv.RawViewer
 	kv.Limiter
 	kv.Coder
+	kv.Recoder
+	kv.Consistent
 } = (*Client)(nil)
 
 type casFunc = func(in any) (out any, retry bool, err error)

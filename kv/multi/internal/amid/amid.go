@@ -31,7 +31,7 @@ var UnmovedCoordinated = map[string]string{
 // RulesCoordinated are the rules of the suite but Versioned: versions don't
 // outlive a change of the primary.
 func RulesCoordinated() []string {
-	return strings.Fields("A1 C1 C2 C3 C4 C5 C6 C7 C8 D1 Entries G1 G2 Guarded K1 K2 K3 L1 LimitsOf Ping Raw Typed W1 W2 W3 W4 W5 W6 W7 W8 X1 X2")
+	return strings.Fields("A1 C1 C2 C3 C4 C5 C6 C7 C8 D1 Entries G1 G2 Guarded K1 K2 K3 L1 LimitsOf Linearizable Ping Raw Typed W1 W2 W3 W4 W5 W6 W7 W8 WithCodec X1 X2")
 }
 
 // Moves has the primary changed in the middle of the cases of the suite.
