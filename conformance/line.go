@@ -39,6 +39,7 @@ var (
 	_ driver.Store      = (*StoreLine)(nil)
 	_ driver.Resolver   = (*StoreLine)(nil)
 	_ driver.Deliberate = (*StoreLine)(nil)
+	_ driver.Epocher    = (*StoreLine)(nil)
 	_ driver.Locator    = (*StoreLine)(nil)
 	_ Line              = (*StoreLine)(nil)
 )
@@ -49,7 +50,7 @@ var (
 )
 
 // Breakable returns a line to s, which it owns. It forwards driver.Resolver,
-// driver.Deliberate and driver.Locator, but not driver.NonBlocking, since it
+// driver.Deliberate, driver.Epocher and driver.Locator, but not driver.NonBlocking, since it
 // may hang.
 func Breakable(s driver.Store) *StoreLine {
 	l := &StoreLine{store: s, changed: make(chan struct{})}
@@ -277,6 +278,14 @@ func (l *StoreLine) Locate(ctx context.Context, r driver.Range, from driver.Posi
 	defer leave()
 	at, err := locator.Locate(ctx, r, from)
 	return at, ended(ctx, err)
+}
+
+// Epoch implements driver.Epocher: 0 if the store beneath has none.
+func (l *StoreLine) Epoch() uint64 {
+	if e, ok := l.store.(driver.Epocher); ok {
+		return e.Epoch()
+	}
+	return 0
 }
 
 // AttemptTimeout implements driver.Deliberate: 0, which is none of its own, if

@@ -14,6 +14,7 @@ import (
 type engine struct {
 	store    driver.Store
 	resolver driver.Resolver // nil if the driver has none
+	epocher  driver.Epocher  // nil if the driver has none
 	values   driver.Values   // nil if the driver has none: values are bytes to it
 	local    bool            // the store never waits, see driver.NonBlocking
 	opts     Options
@@ -37,6 +38,7 @@ func newEngine(store driver.Store, opts Options) *engine {
 	e := &engine{store: store, opts: opts, limits: store.Limits()}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.resolver, _ = store.(driver.Resolver)
+	e.epocher, _ = store.(driver.Epocher)
 	if v, ok := store.(driver.ValueStore); ok {
 		e.values = v.Values()
 	}
@@ -86,10 +88,19 @@ func (e *engine) now() (now time.Time) {
 	return now
 }
 
-// remember keeps what a read or swap that began at asOf showed of a key.
-func (e *engine) remember(entry *driver.Entry, asOf time.Time) {
+// epoch returns the store's epoch, see driver.Epocher.
+func (e *engine) epoch() uint64 {
+	if e.epocher == nil {
+		return 0
+	}
+	return e.epocher.Epoch()
+}
+
+// remember keeps what a read or swap that began at asOf, in an epoch, showed of
+// a key.
+func (e *engine) remember(entry *driver.Entry, asOf time.Time, epoch uint64) {
 	if e.memory != nil && entry.Generation == e.generation.Load() {
-		e.memory.put(*entry, asOf)
+		e.memory.put(*entry, asOf, epoch)
 	}
 }
 
@@ -97,7 +108,7 @@ func (e *engine) recall(key string) (recollection, bool) {
 	if e.memory == nil {
 		return recollection{}, false
 	}
-	return e.memory.get(key)
+	return e.memory.get(key, e.epoch())
 }
 
 func (e *engine) forget(key string) {

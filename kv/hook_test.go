@@ -29,8 +29,10 @@ type hooked struct {
 
 	unhooked atomic.Bool // from now on the store is what it is
 
-	generation atomic.Uint64
+	generation, epoch atomic.Uint64
 }
+
+func (h *hooked) Epoch() uint64 { return h.epoch.Load() }
 
 func (h *hooked) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
 	h.gets.Add(1)

@@ -13,7 +13,8 @@ import (
 type recollection struct {
 	entry   driver.Entry
 	asOf    time.Time
-	guarded bool // it was read under the guard of whoever holds it; never remembered
+	epoch   uint64 // of the store, when the request began that showed it
+	guarded bool   // it was read under the guard of whoever holds it; never remembered
 }
 
 // memory is what the engine last saw of some keys, bounded in number, bytes
@@ -36,22 +37,23 @@ func newMemory(opts Options) *memory {
 
 func weight(key string, r recollection) int { return len(key) + len(r.entry.Value) }
 
-func (m *memory) get(key string) (recollection, bool) {
+// get returns what is remembered of a key, unless it is too old or of another epoch.
+func (m *memory) get(key string, epoch uint64) (recollection, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r, ok := m.lru.Get(key)
-	if ok && time.Since(r.asOf) > m.maxAge {
+	if ok && (r.epoch != epoch || time.Since(r.asOf) > m.maxAge) {
 		m.lru.Remove(key)
 		return recollection{}, false
 	}
 	return r, ok
 }
 
-func (m *memory) put(entry driver.Entry, asOf time.Time) {
+func (m *memory) put(entry driver.Entry, asOf time.Time, epoch uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.lru.Remove(entry.Key) // an overwritten value would not be counted off
-	r := recollection{entry: entry, asOf: asOf}
+	r := recollection{entry: entry, asOf: asOf, epoch: epoch}
 	m.bytes += weight(entry.Key, r)
 	m.lru.Add(entry.Key, r)
 	for m.bytes > m.maxBytes {

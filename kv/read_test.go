@@ -219,6 +219,41 @@ func TestGenerationChangeDropsWhatIsRemembered(t *testing.T) {
 	}
 }
 
+// What was read of a store before the connection was lost is no base of a swap:
+// versions of a store that was restored meanwhile may come again.
+func TestAnotherEpochHasWhatIsRememberedReadAgain(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	r.put(r.client, "k", "v")
+	r.store.epoch.Add(1)
+	for i, want := range []int64{1, 0} {
+		gets := r.store.gets.Load()
+		r.put(r.client, "k", "w")
+		if n := r.store.gets.Load() - gets; n != want {
+			t.Errorf("CAS number %d of an epoch made %d reads, want %d", i+1, n, want)
+		}
+	}
+}
+
+// A read that the epoch changes under belongs to the one in which it began.
+func TestWhatWasReadAcrossAnEpochIsNotRemembered(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	r.put(r.other, "k", "v")
+	r.store.onGet = func(context.Context, driver.GetRequest) error {
+		r.store.epoch.Add(1)
+		return nil
+	}
+	keep := func(any) (any, bool, error) { return nil, false, nil }
+	if err := r.client.CAS(t.Context(), "k", keep); err != nil {
+		t.Fatal(err)
+	}
+	r.store.unhooked.Store(true)
+	gets := r.store.gets.Load()
+	r.put(r.client, "k", "w")
+	if n := r.store.gets.Load() - gets; n != 1 {
+		t.Errorf("a CAS made %d reads, want 1", n)
+	}
+}
+
 func TestMemoryIsBounded(t *testing.T) {
 	r := newRig(t, kv.Options{RememberBytes: 100, RememberFor: time.Hour})
 	for i := range 50 {

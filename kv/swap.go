@@ -122,11 +122,11 @@ func (i *indeterminate) Unwrap() []error { return []error{ErrIndeterminate, i.ca
 // an error: ErrFenced, one that proves that nothing was written, or an
 // *indeterminate. The memory is brought up to date.
 func (e *engine) settle(ctx context.Context, s *driver.Swap, callers int) (driver.Result, error) {
-	asOf := e.now()
+	asOf, epoch := e.now(), e.epoch()
 	result, err := e.swapOnce(ctx, s, callers)
 	if result.Outcome == driver.Unknown {
 		e.forget(s.Key)
-		asOf = e.now()
+		asOf, epoch = e.now(), e.epoch()
 		result, err = e.resolve(ctx, s, callers, err)
 	}
 	switch result.Outcome {
@@ -135,7 +135,7 @@ func (e *engine) settle(ctx context.Context, s *driver.Swap, callers int) (drive
 			entry := &result.Entry
 			entry.Key, entry.Value = s.Key, s.Value
 			e.sawGeneration(entry.Generation)
-			e.remember(entry, asOf)
+			e.remember(entry, asOf, epoch)
 		} else {
 			e.forget(s.Key)
 		}
@@ -144,7 +144,7 @@ func (e *engine) settle(ctx context.Context, s *driver.Swap, callers int) (drive
 		e.forget(s.Key)
 		if result.Known {
 			e.sawGeneration(result.Entry.Generation)
-			e.remember(&result.Entry, asOf)
+			e.remember(&result.Entry, asOf, epoch)
 		}
 		return result, nil
 	case driver.GuardBroken:
@@ -260,7 +260,7 @@ func (e *engine) judge(s *driver.Swap, now driver.Entry, fenced bool) (verdict d
 // look makes one linearizable read, which begins no earlier than now, and
 // remembers what it found.
 func (e *engine) look(ctx context.Context, key string, guards []Guard, now time.Time) (recollection, error) {
-	seen := recollection{asOf: now, guarded: len(guards) > 0}
+	seen := recollection{asOf: now, epoch: e.epoch(), guarded: len(guards) > 0}
 	err := e.attempt(ctx, "get", e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
 		seen.entry, err = e.store.Get(ctx, driver.GetRequest{Key: key, Guards: guards})
 		return err
@@ -268,7 +268,7 @@ func (e *engine) look(ctx context.Context, key string, guards []Guard, now time.
 	if err == nil {
 		seen.entry.Key = key
 		e.sawGeneration(seen.entry.Generation)
-		e.remember(&seen.entry, now)
+		e.remember(&seen.entry, now, seen.epoch)
 	}
 	return seen, err
 }

@@ -104,3 +104,21 @@ type Locator interface {
 	// costs far less than a snapshot of r.
 	Locate(ctx context.Context, r Range, from Position) (Position, error)
 }
+
+// Epocher is an optional interface of a Store that notices when what it was
+// told before may hold no more, though no Generation says so: a server that
+// lost its disk and was restored from a backup has the same history up to a
+// point, and gives versions again that it gave before.
+//
+// The engine remembers entries, as the base of the next swap, only within one
+// epoch. Of an earlier one they are read again first, by a read that begins in
+// the new epoch.
+type Epocher interface {
+	// Epoch changes whenever a connection to the store was lost, and when an
+	// answer shows another member, leader or term than the one before. A value
+	// never returns. An answer belongs to the epoch in which its request began,
+	// so a change counts before the first answer of the new epoch is returned.
+	// Epoch may be called at any time and concurrently, does no I/O, doesn't
+	// wait, and costs no more than an atomic load.
+	Epoch() uint64
+}
