@@ -3,6 +3,7 @@ package kv
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/polykv/polykv/kv/driver"
@@ -115,6 +116,7 @@ func (c *client) deliver(t *watchTable, p pendingEvent, f func(Event) bool) bool
 // sessions runs one watch session after another until ctx is done.
 func (e *engine) sessions(ctx context.Context, r Range, t *watchTable) {
 	pause := e.pauses()
+	warned := false
 	for ctx.Err() == nil {
 		err := e.store.Watch(ctx, driver.WatchRequest{Range: r, Position: t.begin()}, t.emit)
 		if ctx.Err() != nil {
@@ -123,11 +125,17 @@ func (e *engine) sessions(ctx context.Context, r Range, t *watchTable) {
 		if err == nil {
 			err = errors.New("the watch session ended without a reason")
 		}
-		if since, ok := t.interrupted(err); ok && time.Since(since) > e.opts.MaxBackoff {
+		since, worked := t.interrupted(err)
+		if worked && time.Since(since) > e.opts.MaxBackoff {
 			pause = e.pauses() // it had worked for a while: not the same trouble going on
 		}
 		e.opts.Observer.WatchResync(err)
-		e.opts.Logger.Info("polykv: a watch lost the store and starts again",
+		level := slog.LevelInfo
+		warned = warned && !worked
+		if errors.Is(err, ErrPermission) && !warned {
+			level, warned = slog.LevelWarn, true // somebody must do something about it, and is told once
+		}
+		e.opts.Logger.Log(ctx, level, "polykv: a watch lost the store and starts again",
 			"backend", e.opts.Backend, "key", r.Key, "prefix", r.IsPrefix, "after", pause.next, "error", err)
 		pause.sleep(ctx, ctx)
 	}

@@ -3,6 +3,10 @@ package kv_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -29,6 +33,60 @@ func breakable(r *rig) (breakNow chan error) {
 		}
 	}
 	return breakNow
+}
+
+// A store that refuses a watch is somebody's to mend, who is told once at WARN,
+// and again if it refuses after the watch had worked.
+func TestWatchWarnsOnceOfPermission(t *testing.T) {
+	var log lockedBuffer
+	r := newRig(t, kv.Options{MinBackoff: time.Millisecond, MaxBackoff: time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	var refused atomic.Int64
+	refused.Store(3)
+	breakNow := breakable(r)
+	session := r.store.onWatch
+	r.store.onWatch = func(ctx context.Context, req driver.WatchRequest, emit func(driver.Event), do func() error) error {
+		if n := refused.Add(-1); n >= 0 {
+			if n == 1 {
+				return errors.New("the server is away")
+			}
+			return fmt.Errorf("%w: wrong password", driver.ErrPermission)
+		}
+		return session(ctx, req, emit, do)
+	}
+	r.put(r.other, "k", "1")
+	calls := watchPrefix(t, r.client, "", nil)
+	wantCalls(t, calls, call{"k", "1"})
+	warnings := func() int { return strings.Count(log.String(), "level=WARN") }
+	if warnings() != 1 || strings.Count(log.String(), "starts again") != 3 {
+		t.Errorf("%d warnings in\n%s", warnings(), log.String())
+	}
+	refused.Store(3)
+	breakNow <- errors.New("the connection is lost")
+	deadline := time.Now().Add(30 * time.Second)
+	for strings.Count(log.String(), "starts again") < 7 && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	if warnings() != 2 || strings.Count(log.String(), "starts again") != 7 {
+		t.Errorf("%d warnings in\n%s", warnings(), log.String())
+	}
+}
+
+// lockedBuffer may be written by several.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }
 
 func TestWatchResynchronises(t *testing.T) {
