@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,32 @@ import (
 type doc struct {
 	Text string
 	Tags []string
+}
+
+// A node tells what it lacks, whether it meets the keys or they are written later.
+func TestMissingCodecs(t *testing.T) {
+	fabric := network.NewFabric(1)
+	docs := codec.JSON[doc]{ID: "docs"}
+	writer := startNode(t, nodeConfig("writer"), fabric, docs, counts)
+	putValue(t, clientOf(t, writer, docs), "doc", doc{Text: "x"})
+	cfg := nodeConfig("visitor")
+	cfg.Join = []string{writer.Address()}
+	visitor := startNode(t, cfg, fabric, codec.String{})
+	if err := visitor.WaitReady(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := visitor.MissingCodecs(); !slices.Equal(got, []string{"docs"}) {
+		t.Errorf("met: %q", got)
+	}
+	if err := set(t.Context(), clientOf(t, writer, counts), "map", "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{counts.CodecID(), "docs"}
+	slices.Sort(want)
+	soon(t, "what is written later is told", func() bool { return slices.Equal(visitor.MissingCodecs(), want) })
+	if got := writer.MissingCodecs(); len(got) > 0 {
+		t.Errorf("the writer lacks %q", got)
+	}
 }
 
 // TestANodeKeepsValuesOfCodecsItDoesNotHave has everything go through a node

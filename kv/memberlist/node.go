@@ -260,6 +260,11 @@ func (n *Node) Peers() []string {
 	return addrs
 }
 
+// MissingCodecs returns the ids of the codecs that this node lacks and that
+// other nodes have keys of, or had since it began, sorted: those keys it doesn't
+// have. [Config].KeepValues and KeepMaps are for them.
+func (n *Node) MissingCodecs() []string { return n.spread.MissingCodecs() }
+
 // Ping fails if the node is closed, if it should have peers and all of them
 // are gone, and if its writes don't reach others because its clock is wrong.
 // Reads and writes still work then, on this node alone; what was written

@@ -62,6 +62,7 @@ func (c *comparison) run() error {
 	if err != nil {
 		return err
 	}
+	c.s.noteCodecs(theirs.codecs)
 	switch tolerance := c.s.cfg.PartitionTolerance; {
 	case ours.yieldsTo(&theirs, tolerance):
 		return c.yield(&ours, &theirs)

@@ -136,6 +136,7 @@ func (s *Spread) apply(u state.Update, refused *refusal) state.Outcome {
 	case state.Malformed:
 		s.complain("a change is malformed", "key", u.Key, "err", applied.Err)
 	case state.UnknownCodec:
+		s.missing.add(u.Codec)
 		s.complain("a change is left to nodes that have its codec", "key", u.Key, "err", applied.Err)
 	}
 	return applied.Outcome

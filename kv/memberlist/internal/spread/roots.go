@@ -115,7 +115,7 @@ func (s *Spread) HandleAck(peer network.Peer, rtt time.Duration, payload []byte)
 		s.compareSoon(peer)
 	}
 	if s.equal(l) {
-		s.becomeReady()
+		s.becomeReadyAfter(l, peer)
 		return
 	}
 	s.count.mismatches.Add(1)
@@ -168,7 +168,7 @@ func (s *Spread) MergeRemoteState(buf []byte, join bool) {
 	if instance == s.self.Instance {
 		return
 	}
-	if s.equal(l) {
+	if s.equal(l) && !s.unheard(l) {
 		s.becomeReady()
 		return
 	}

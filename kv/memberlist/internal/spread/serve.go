@@ -116,6 +116,7 @@ func (v *server) begin(body []byte) error {
 	if !v.acquire() {
 		return v.stream.send(msgBusy)
 	}
+	v.s.noteCodecs(theirs.codecs)
 	ours := v.s.standing()
 	v.mute = theirs.yieldsTo(&ours, v.s.cfg.PartitionTolerance)
 	if ours.yieldsTo(&theirs, v.s.cfg.PartitionTolerance) {

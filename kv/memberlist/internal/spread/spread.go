@@ -16,6 +16,7 @@ type Spread struct {
 	cfg       Config
 	store     state.Replica
 	codecHash map[string]uint64
+	ours      map[uint64]bool // the hashes of this node's codecs
 	started   time.Time
 
 	net  Network // set by Attach
@@ -48,6 +49,7 @@ type Spread struct {
 	lag      lagMeter
 	messages messageLog
 	limiter  limiter
+	missing  missing
 }
 
 var _ network.Handler = (*Spread)(nil)
@@ -58,13 +60,14 @@ var _ network.Handler = (*Spread)(nil)
 func New(store state.Replica, cfg Config) *Spread {
 	cfg = cfg.withDefaults()
 	s := &Spread{
-		cfg: cfg, store: store, codecHash: map[string]uint64{}, started: time.Now(),
+		cfg: cfg, store: store, codecHash: map[string]uint64{}, ours: map[uint64]bool{}, started: time.Now(),
 		queue: newQueue(), origins: newOrigins(),
 		serving: make(chan struct{}, cfg.MaxServed),
 		ready:   make(chan struct{}),
 	}
 	for _, id := range store.Codecs() {
 		s.codecHash[id] = hashCodec(id)
+		s.ours[s.codecHash[id]] = true
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.stop = s.ctx.Done()
