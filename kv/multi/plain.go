@@ -2,6 +2,7 @@ package multi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -157,22 +158,26 @@ func (p *plain) read() {
 	switch {
 	case p.ctx.Err() != nil:
 	case err != nil:
-		p.tell("polykv: the store's record can't be read, so writes to a store that was left go unnoticed: " + err.Error())
+		level := slog.LevelWarn
+		if errors.Is(err, kv.ErrPermission) {
+			level = slog.LevelInfo // whose calls are refused hears it from them, and others may have rights on their own keys alone
+		}
+		p.tell(level, "polykv: the store's record can't be read, so writes to a store that was left go unnoticed: "+err.Error())
 	default:
 		if p.record = record; version == 0 {
 			p.record = side.Record{}
 		}
 		if p.left() {
-			p.tell("polykv: " + p.describe())
+			p.tell(slog.LevelWarn, "polykv: "+p.describe())
 		}
 	}
 }
 
 // tell logs what was not logged last; p.mu is held.
-func (p *plain) tell(text string) {
+func (p *plain) tell(level slog.Level, text string) {
 	if text != p.told {
 		p.told = text
-		p.log.Warn(text)
+		p.log.Log(p.ctx, level, text)
 	}
 }
 
