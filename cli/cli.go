@@ -9,6 +9,10 @@
 //		cli.Main(drivers)
 //	}
 //
+// Flags may also be given by environment variables that begin with POLYKV_, such
+// as POLYKV_ETCD_PASSWORD for --etcd.password (factory.Config.LoadEnv), and
+// POLYKV_CONFIG, POLYKV_CONFIG_SECTION and POLYKV_TIMEOUT.
+//
 // Exit codes: 0 done; 1 a negative answer (the key is absent, a promise is
 // broken); 2 wrong use (flags, arguments, configuration); 3 a failure (the
 // server can't be reached, refuses, or the outcome is unknown).
@@ -26,6 +30,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/polykv/polykv/kv/factory"
+	"github.com/polykv/polykv/kv/memberlist"
 )
 
 // Main runs the command line of the process and exits. The first SIGINT,
@@ -80,7 +85,7 @@ func Run(ctx context.Context, drivers factory.Drivers, args []string, stdin io.R
 }
 
 func newApp(drivers factory.Drivers, stdin io.Reader, stdout, stderr io.Writer) *app {
-	return &app{drivers: drivers, config: drivers.NewConfig(), stdin: stdin, stdout: stdout, stderr: stderr}
+	return &app{drivers: drivers, config: drivers.NewConfig(), skipped: &skippedKeys{}, stdin: stdin, stdout: stdout, stderr: stderr}
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
@@ -100,15 +105,23 @@ type app struct {
 	drivers        factory.Drivers
 	config         *factory.Config
 	configFlags    *pflag.FlagSet // the flags of config
+	ownFlags       *pflag.FlagSet // those of every command, the flags of config included
 	section        string         // where config's section of the backend is, for messages; empty: its flags
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	ignorePipes    func() // has writing to a closed pipe fail rather than end the process; nil: it does
 
-	configFile string
-	timeout    time.Duration
-	verbose    int
+	configFile    string
+	configSection string
+	timeout       time.Duration
+	verbose       int
+
+	skipped *skippedKeys     // what the client's engine left out
+	node    *memberlist.Node // of the client, if its backend is gossip
 }
+
+// envPrefix begins the names of the environment variables that are read.
+const envPrefix = "POLYKV_"
 
 // logger writes to stderr what -v asks for.
 func (a *app) logger() *slog.Logger {

@@ -47,6 +47,7 @@ func testCommands(t *testing.T, flags []string, note string) {
 {"key":"a/stdin","value_base64":"/wAgYnl0ZXM="}
 `, note)
 	do("", "watch", "--count=1", "z").want(t, 0, `{"type":"put","key":"z","value":"also stdin"}`+"\n", note)
+	testConditional(t, do, note)
 	do("", "delete", "z").want(t, 0, "", note)
 	do("", "delete", "z").want(t, 0, "", note)
 	do("", "get", "z").want(t, 1, "", `polykv: the key "z" is absent`)
@@ -132,7 +133,7 @@ func TestConfigurationFile(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, command := range []string{"get", "put", "delete", "list", "watch", "demo", "version"} {
+	for _, command := range []string{"get", "put", "create", "delete", "list", "watch", "demo", "version"} {
 		r := run(t, "", command, "--help")
 		r.want(t, 0, "Examples:\n  ", "")
 		if !strings.Contains(r.stdout, "polykv ") || strings.Contains(r.stdout, "--etcd.endpoints strings") {

@@ -67,9 +67,14 @@ func (a *app) report(ctx context.Context, err error) int {
 			err = fmt.Errorf("%s: %w", why, err)
 		}
 	}
-	text := strings.TrimPrefix(err.Error(), "polykv: ")
-	fmt.Fprintf(a.stderr, "polykv: %s\n", strings.Join(strings.FieldsFunc(text, isNewline), "; "))
+	fmt.Fprintf(a.stderr, "polykv: %s\n", oneLine(err))
 	return code
+}
+
+// oneLine is err's text in one line.
+func oneLine(err error) string {
+	text := strings.TrimPrefix(err.Error(), "polykv: ")
+	return strings.Join(strings.FieldsFunc(text, isNewline), "; ")
 }
 
 func isNewline(r rune) bool { return r == '\n' || r == '\r' }

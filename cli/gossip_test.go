@@ -10,7 +10,9 @@ import (
 	"testing"
 
 	"github.com/polykv/polykv/cli"
+	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv/factory"
+	"github.com/polykv/polykv/kv/memberlist"
 )
 
 // gossipFlags are those of a node of the tests' cluster.
@@ -82,6 +84,55 @@ func TestGossip(t *testing.T) {
 	got = run(t, "", "gossip", "inspect", "--key=absent", page)
 	if got.code != 0 || !strings.Contains(got.stdout, "absent:\nthere is no such key") {
 		t.Errorf("an absent key: %+v", got)
+	}
+}
+
+// Values of a program's codec are its own: a command says that it can't read
+// them, and fails where nothing was done.
+func TestGossipOfAProgram(t *testing.T) {
+	type ring struct{ Owner string }
+	rings := codec.JSON[ring]{ID: "rings"}
+	cfg := memberlist.DefaultConfig()
+	cfg.NodeName, cfg.ClusterLabel, cfg.BindAddress, cfg.BindPort = "program", "cli", "127.0.0.1", 0
+	node, err := memberlist.StartWith(t.Context(), cfg, memberlist.Options{}, rings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	client, err := node.Client(rings, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.CAS(t.Context(), "ring", func(any) (any, bool, error) { return ring{"a"}, false, nil }); err != nil {
+		t.Fatal(err)
+	}
+	do := func(args ...string) result {
+		return run(t, "", slices.Concat(args, gossipFlags("visitor", node.Address()))...)
+	}
+	const note = `polykv: note: the cluster has more keys, with values of the codecs "rings", which this command can't read`
+	do("list").want(t, 0, "", note)
+	do("list", "--values").want(t, 0, "", note)
+	do("get", "ring").want(t, 3, "", `the key "ring" is not among those that this command can read; it may hold a value of the codecs "rings"`)
+	do("delete", "ring").want(t, 3, "", `the key "ring" is not among those that this command can read`)
+	if v, err := client.Get(t.Context(), "ring"); v != (ring{"a"}) || err != nil {
+		t.Errorf("ring is %v, %v", v, err)
+	}
+	do("put", "plain", "v").want(t, 0, "", "")
+	do("get", "plain").want(t, 0, "v", "")
+	do("delete", "plain").want(t, 0, "", "")
+	do("put", "plain", "v", "--if-version=0").want(t, 2, "", "--if-version: this store has no versions")
+	do("get", "ring", "-o=json", "--memberlist.keep-values=rings").want(t, 0, `{"key":"ring","value":"{\"Owner\":\"a\"}"}`+"\n", "")
+
+	keep := "--memberlist.keep-values=rings"
+	do("list", keep).want(t, 0, "ring\n", "")
+	do("get", "ring", keep).want(t, 0, `{"Owner":"a"}`, "")
+	do("list", "--values", keep).want(t, 0, `{"key":"ring","value":"{\"Owner\":\"a\"}"}`+"\n", "")
+}
+
+// Alone, a command has nothing to read, and what it writes is gone with it.
+func TestGossipWithoutOthers(t *testing.T) {
+	for _, args := range [][]string{{"put", "k", "v"}, {"create", "k", "v"}, {"delete", "k"}, {"get", "k"}, {"list"}} {
+		run(t, "", slices.Concat(args, gossipFlags("alone", ""))...).want(t, 3, "", "polykv: no other node of the gossip cluster is reached")
 	}
 }
 

@@ -12,12 +12,16 @@ import (
 
 func (a *app) listCommand() *cobra.Command {
 	var values bool
+	var output outputFormat
 	cmd := &cobra.Command{
 		Use:   "list [PREFIX]",
 		Short: "List the keys that begin with a prefix",
 		Long: `List writes the keys that begin with PREFIX, sorted, one a line; without PREFIX all.
 With --values each line is a JSON object with "key" and "value", or "value_base64"
-for a value that is not UTF-8.`,
+for a value that is not UTF-8; with --output json "version" too, where the store tells
+versions.
+
+Keys that the store has and polykv's rules forbid are left out, and stderr says how many.`,
 		Example: `  polykv --config polykv.yaml list config/
   polykv --config polykv.yaml list --values config/ | jq -r .value`,
 		Args:              arguments(0, 1, "one prefix at most"),
@@ -29,17 +33,21 @@ for a value that is not UTF-8.`,
 			}
 			return a.once(cmd.Context(), func(ctx context.Context, client kv.Client) error {
 				out := bufio.NewWriter(a.stdout)
-				list := listKeys
-				if values {
-					list = listValues
+				var err error
+				if values || output == outputJSON {
+					err = a.listEntries(ctx, client, prefix, out, output == outputJSON)
+				} else {
+					err = listKeys(ctx, client, prefix, out)
 				}
-				if err := list(ctx, client, prefix, out); err != nil {
+				if err != nil {
 					return err
 				}
+				a.noteUnreadable()
 				return out.Flush()
 			})
 		},
 	}
+	output.addFlag(cmd.Flags())
 	cmd.Flags().BoolVar(&values, "values", false, "list the values too, as JSON lines")
 	return cmd
 }
@@ -55,13 +63,18 @@ func listKeys(ctx context.Context, client kv.Client, prefix string, out *bufio.W
 	return nil
 }
 
-func listValues(ctx context.Context, client kv.Client, prefix string, out *bufio.Writer) error {
+func (a *app) listEntries(ctx context.Context, client kv.Client, prefix string, out *bufio.Writer, versions bool) error {
+	_, err := a.versioned(client)
+	versions = versions && err == nil
 	write := jsonLines(out)
 	for entry, err := range kv.Entries(ctx, client, prefix) {
 		if err != nil {
 			return err
 		}
-		if err := write(withValue(record{Key: entry.Key}, entry.Value)); err != nil {
+		if !versions {
+			entry.Version = 0
+		}
+		if err := write(entryRecord(entry)); err != nil {
 			return err
 		}
 	}

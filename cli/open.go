@@ -17,16 +17,38 @@ import (
 // fallbackDialTimeout is for backends that have no opinion.
 const fallbackDialTimeout = 5 * time.Second
 
-// load reads the configuration file, if there is one.
+// load reads the configuration file, if there is one, and the environment.
+// Flags win over both, and the environment over the file.
 func (a *app) load() error {
+	if err := a.loadOwnEnv(); err != nil {
+		return err
+	}
 	if a.timeout <= 0 {
 		return usagef("--timeout %v: it must be more than 0", a.timeout)
 	}
-	if a.configFile == "" {
-		return nil
+	if a.configSection != "" && a.configFile == "" {
+		return usagef("--config-section says where in a file to look: give --config too")
 	}
-	if err := a.config.LoadFile(a.configFile); err != nil {
-		return usagef("--config: %w", err)
+	if a.configFile != "" {
+		if err := a.config.LoadFileSection(a.configFile, a.configSection); err != nil {
+			return usagef("--config: %w", err)
+		}
+	}
+	return usage(a.config.LoadEnv(envPrefix))
+}
+
+// loadOwnEnv is for the flags that are not the configuration's.
+func (a *app) loadOwnEnv() error {
+	for _, flag := range []string{"config", "config-section", "timeout"} {
+		name := envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+		value := os.Getenv(name)
+		f := a.ownFlags.Lookup(flag)
+		if value == "" || f.Changed {
+			continue
+		}
+		if err := f.Value.Set(value); err != nil {
+			return usagef("the environment variable %s: %w", name, err)
+		}
 	}
 	return nil
 }
@@ -34,22 +56,45 @@ func (a *app) load() error {
 // client opens the client that the configuration says, for values that are
 // plain bytes, and finds out at once whether its store answers.
 func (a *app) client(ctx context.Context) (kv.Client, error) {
+	client, err := a.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// A user may be allowed the command's key and not the one that is pinged.
+	if err := a.reach(ctx, client); err != nil && !errors.Is(err, kv.ErrPermission) {
+		return nil, errors.Join(err, client.Close())
+	}
+	if err := a.needPeers(); err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	return client, nil
+}
+
+// open is client that leaves open whether the store answers.
+func (a *app) open(ctx context.Context) (kv.Client, error) {
 	if err := a.load(); err != nil {
 		return nil, err
 	}
 	if a.config.Backend == "" {
 		return nil, usagef(`no backend chosen: give --backend, or --config with a file that says "backend"; choose one of: %s`, a.drivers)
 	}
-	client, err := factory.New(ctx, a.config, codec.Bytes{}, factory.Deps{Logger: a.logger()})
-	if err != nil {
-		return nil, usage(err)
+	if err := a.config.Validate(); err != nil {
+		return nil, usage(a.hintRoot(err))
 	}
-	// A user may be allowed the command's key and not the one that is pinged.
-	if err := a.reach(ctx, client); err != nil && !errors.Is(err, kv.ErrPermission) {
-		return nil, errors.Join(err, client.Close())
+	deps := factory.Deps{Logger: a.logger(), Observer: a.skipped}
+	if err := a.startNode(ctx); err != nil {
+		return nil, err
+	}
+	deps.Memberlist = a.node
+	client, err := factory.New(ctx, a.config, codec.Bytes{}, deps)
+	if err != nil {
+		return nil, errors.Join(usage(err), a.closeNode())
 	}
 	if a.config.Backend == "inmemory" {
 		fmt.Fprintln(a.stderr, "polykv: note: the backend inmemory begins empty and ends with this command; for keys that stay, choose another")
+	}
+	if a.node != nil {
+		return withNode{kv.Forward{Client: client}, a.node}, nil
 	}
 	return client, nil
 }
@@ -94,11 +139,20 @@ func (a *app) explain(err error) error {
 	switch {
 	case errors.Is(err, kv.ErrPermission):
 		return because(err, "%s: %s; check the credentials in %s.* and what they are allowed", where, text, flags)
-	case strings.Contains(text, "x509: "), strings.Contains(text, "tls: "), strings.Contains(text, "handshake"):
+	case isTLS(err):
 		return because(err, "can't reach %s: %s; check the certificates and TLS settings in %s.tls.*", where, text, flags)
 	default:
 		return because(err, "can't reach %s: %s; check that it runs there, and the address and TLS settings in %s.*", where, text, flags)
 	}
+}
+
+// isTLS reports whether err is about certificates or the like.
+func isTLS(err error) bool {
+	if err == nil {
+		return false
+	}
+	text := err.Error()
+	return strings.Contains(text, "x509: ") || strings.Contains(text, "tls: ") || strings.Contains(text, "handshake")
 }
 
 // because is an error with a text of its own that still matches err.
@@ -136,6 +190,7 @@ func (a *app) once(ctx context.Context, do func(context.Context, kv.Client) erro
 		return a.timedOut(ctx, err)
 	}
 	err = a.explainTrouble(do(ctx, client))
+	a.noteSkipped()
 	return errors.Join(a.timedOut(ctx, err), client.Close())
 }
 

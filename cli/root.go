@@ -40,7 +40,7 @@ and shows by a demonstration that the store keeps polykv's promises.`,
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageFunc(printUsage)
 	root.SetVersionTemplate(a.versionText())
-	root.AddCommand(a.getCommand(), a.putCommand(), a.deleteCommand(), a.listCommand(), a.watchCommand(),
+	root.AddCommand(a.getCommand(), a.putCommand(), a.createCommand(), a.deleteCommand(), a.listCommand(), a.watchCommand(),
 		a.copyCommand(), a.verifyCommand(), a.migrateCommand(),
 		a.demoCommand(), a.demoClientCommand(), a.gossipCommand(), a.versionCommand(), a.flagsTopic(), a.configTopic())
 	_ = root.RegisterFlagCompletionFunc("backend", a.completeBackend) // fails only if there is no such flag
@@ -49,8 +49,10 @@ and shows by a demonstration that the store keeps polykv's promises.`,
 
 func (a *app) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&a.configFile, "config", "", `YAML `+"`file`"+` to read; flags override it; see "polykv help config"`)
+	fs.StringVar(&a.configSection, "config-section", "", `where in the file of --config polykv's configuration is, such as "storage.kv", if that is an application's own`)
 	fs.DurationVar(&a.timeout, "timeout", defaultTimeout, "limit for a command, all retries included; not for demo and watch, nor for what works on two stores")
 	fs.CountVarP(&a.verbose, "verbose", "v", "log more to stderr; -vv even more")
+	a.ownFlags = fs
 	a.configFlags = pflag.NewFlagSet("", pflag.ContinueOnError)
 	a.config.RegisterFlags(a.configFlags, "")
 	fs.AddFlagSet(a.configFlags)
@@ -95,7 +97,8 @@ func printUsage(cmd *cobra.Command) error {
 		fmt.Fprintf(w, "\nFlags of every command:\n%s", common.FlagUsages())
 	}
 	if backend {
-		fmt.Fprint(w, "\nThe flags of the backends: \"polykv help flags\". The configuration file: \"polykv help config\".\n")
+		fmt.Fprint(w, "\nThe flags of the backends: \"polykv help flags\". The configuration file: \"polykv help config\".\n"+
+			"Every flag above and there has an environment variable: POLYKV_ETCD_PASSWORD is --etcd.password.\n")
 	}
 	return nil
 }

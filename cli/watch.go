@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +18,8 @@ func (a *app) watchCommand() *cobra.Command {
 		Short: "Follow a key or a prefix, one JSON line per event",
 		Long: `Watch writes the current value of KEY, or of every key that begins with PREFIX, and
 then each change, until it is interrupted; the exit code is then 0. Each event is
-one line with a JSON object:
+one line with a JSON object. If the server isn't there yet, watch says so on stderr and
+waits for it.
 
   {"type":"put","key":"config/color","value":"green"}
   {"type":"put","key":"images/logo","value_base64":"iVBORw0="}   (not UTF-8)
@@ -35,7 +37,7 @@ one line with a JSON object:
 			case byPrefix:
 				r = kv.PrefixRange(append(args, "")[0])
 			case len(args) == 1:
-				if err := kv.CheckKey(args[0]); err != nil {
+				if err := a.checkKey(args[0]); err != nil {
 					return err
 				}
 				r = kv.KeyRange(args[0])
@@ -56,21 +58,28 @@ one line with a JSON object:
 // watch writes events until it has written count puts and deletes, if count is
 // not 0, or ctx ends.
 func (a *app) watch(ctx context.Context, r kv.Range, count int) error {
-	client, err := a.client(ctx)
+	client, err := a.open(ctx)
 	if err != nil {
 		return err
 	}
-	if err := a.mayRead(ctx, client, r); err != nil {
+	if err := a.mayWatch(ctx, client, r); err != nil {
 		return errors.Join(err, client.Close())
 	}
 	write := jsonLines(a.stdout)
-	written, failed := 0, error(nil)
+	written, noted, failed := 0, false, error(nil)
 	err = kv.Watch(ctx, client, r, func(e kv.Event) bool {
 		if failed = write(eventRecord(e)); failed != nil {
 			return false
 		}
-		if e.Type == kv.Put || e.Type == kv.Delete {
+		switch e.Type {
+		case kv.Put, kv.Delete:
 			written++
+		case kv.Synced:
+			if !noted {
+				noted = true
+				a.noteSkipped()
+				a.noteUnreadable()
+			}
 		}
 		return count == 0 || written < count
 	})
@@ -80,10 +89,21 @@ func (a *app) watch(ctx context.Context, r kv.Range, count int) error {
 	return errors.Join(err, failed, client.Close())
 }
 
-// mayRead returns an error if the store forbids reading the range. A watch
-// would go on trying.
-func (a *app) mayRead(ctx context.Context, client kv.Client, r kv.Range) error {
-	var err error
+// mayWatch returns an error if the store forbids reading the range, which a
+// watch would go on trying, or is one that is never reached. It says so if the
+// store doesn't answer yet.
+func (a *app) mayWatch(ctx context.Context, client kv.Client, r kv.Range) error {
+	err := a.needPeers()
+	if err == nil {
+		err = a.reach(ctx, client)
+	}
+	if isTLS(err) {
+		return err // which doesn't pass
+	}
+	if err != nil && !errors.Is(err, kv.ErrPermission) {
+		fmt.Fprintf(a.stderr, "polykv: note: waiting: %s\n", oneLine(err))
+		return ctx.Err()
+	}
 	if !r.IsPrefix {
 		_, err = client.Get(ctx, r.Key)
 	} else {
