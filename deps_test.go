@@ -27,7 +27,7 @@ var mayLink = map[string][]string{
 	"kv/internal/removal": {},
 
 	"kv/multi/internal/side": {"codec", "kv", "kv/internal/removal", "kv/driver"},
-	"kv/multi/internal/amid": {"codec", "kv", "kv/internal/removal", "kv/driver", "conformance"},
+	"kv/multi/internal/amid": {"codec", "kv", "kv/internal/removal", "kv/driver", "conformance", "kvtest"},
 	"kv/multi/migrate":       {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/multi/internal/side"},
 
 	"kv":                {"codec", "kv/driver", "kv/internal/removal"},
@@ -49,7 +49,8 @@ var mayLink = map[string][]string{
 		"kv/memberlist/internal/network", "kv/memberlist/internal/state", "kv/memberlist/internal/spread",
 	},
 
-	"conformance": {"codec", "kv", "kv/internal/removal", "kv/driver"},
+	"kvtest":      {"kv/driver"},
+	"conformance": {"codec", "kv", "kvtest", "kv/internal/removal", "kv/driver"},
 }
 
 // backends are libraries that, among the packages above, only these may link.

@@ -110,7 +110,11 @@ func resumeMutants() []mutant {
 			})},
 		{"a session goes on in another history", "Driver", "Driver-resumes-restored", resuming(func(s *server, b *brokenStore) {
 			b.watch = func(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
-				if p, ok := req.Position.(point); ok {
+				at := req.Position
+				if line, ok := at.(interface{ Unwrap() driver.Position }); ok { // the line's own
+					at = line.Unwrap()
+				}
+				if p, ok := at.(point); ok {
 					s.journal.mu.Lock()
 					if now := s.journal.at(); p.generation != now.generation {
 						req.Position = now

@@ -77,7 +77,7 @@ func (s *server) restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, line := range s.lines {
-		if state, _, _ := line.now(); state == lineWhole {
+		if line.Whole() {
 			line.Cut()
 			defer line.Mend()
 		}
