@@ -3,6 +3,7 @@ package conformance
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -21,6 +22,8 @@ func guardedCases() []testCase {
 		{"Guarded", "several", "several guards are one condition: in whatever order, each of them that is broken fences", needGuarded | needVersioned | needLimits, guardsSeveral},
 		{"Guarded", "several-meanwhile", "any of several guards that breaks between the callback and the swap fences it", needGuarded | needVersioned | needLimits, guardsBrokenMeanwhile},
 		{"Guarded", "too-many", "more guards than Limits says are refused with ErrNotSupported, before any I/O", needGuarded | needVersioned | needLimits, guardsTooMany},
+		{"Guarded", "fenced-client", "a client that is fenced writes only while its guards hold, and reads on", needGuarded | needVersioned, fencedClient},
+		{"Guarded", "fence-refused", "a fence that could never hold, or of more guards than the store takes, is refused when it is made", needGuarded | needLimits, fenceRefused},
 		{"Guarded", "reserved", "a guard may be a reserved key, and must be a valid one", needGuarded | needVersioned | needRaw, guardKeys},
 		{"Guarded", "too-large", "a guarded value is held to the limit for those", needGuarded | needVersioned | needLimits, guardedTooLarge},
 	}
@@ -271,4 +274,95 @@ func guardedTooLarge(t *trial) {
 	t.wantGet(c, "k", largest)
 	t.wantErr(g.CASGuarded(t.ctx(), "k", write(largest+"x"), guard), "CASGuarded of a value over the limit", kv.ErrTooLarge)
 	t.wantGet(c, "k", largest)
+}
+
+// fencedClient puts a fence around a client, and wrappers around and inside it.
+func fencedClient(t *trial) {
+	c, other := t.open(), t.open()
+	t.put(other, "guard", "on")
+	t.put(other, "ns/k", "0")
+	fence := t.guardOn(c, "guard")
+	fenced, err := kv.Fenced(c, fence)
+	t.ok(err, "Fenced")
+	inNamespace, err := kv.Prefix(fenced, "ns/")
+	t.ok(err, "kv.Prefix")
+	numbers := kv.Typed[any](inNamespace)
+	write := map[string]func() error{
+		"CAS": func() error { return t.cas(inNamespace, "k", increment) },
+		"Update": func() error {
+			return numbers.Update(t.ctx(), "k", func(old any, _ bool) (any, kv.Action, error) { out, _, err := increment(old); return out, kv.Put, err })
+		},
+		"CASGuarded": func() error { return t.guarded(fenced).CASGuarded(t.ctx(), "ns/k", increment) },
+		"SwapVersion": func() error {
+			value, version, err := t.versions(fenced).GetVersion(t.ctx(), "ns/k")
+			if err != nil {
+				return err
+			}
+			out, _, _ := increment(value)
+			_, err = t.versions(fenced).SwapVersion(t.ctx(), "ns/k", version, out)
+			return err
+		},
+	}
+	if t.has(Raw) {
+		raw := t.raw(fenced)
+		write["a raw view's CAS"] = func() error {
+			return t.cas(raw, "ns/k", func(in any) (any, bool, error) {
+				b, _ := in.([]byte)
+				out, _, err := increment(string(b))
+				return fmt.Append(nil, out), false, err
+			})
+		}
+	}
+	limits, err := kv.LimitsOf(c)
+	roomy := t.has(Limits) && err == nil && limits.Guards > 1
+	if !roomy {
+		delete(write, "CASGuarded") // the fence has all the guards
+	}
+	for what, write := range write {
+		t.ok(write(), "%s while the fence holds", what)
+	}
+	t.wantGet(other, "ns/k", fmt.Sprint(len(write)))
+	t.ok(fenced.Delete(t.ctx(), "ns/absent"), "Delete while the fence holds")
+
+	t.put(other, "guard", "off")
+	write["Delete"] = func() error { return inNamespace.Delete(t.ctx(), "k") }
+	for what, write := range write {
+		t.wantErr(write(), what+" under a broken fence", kv.ErrFenced)
+	}
+	t.wantGet(other, "ns/k", fmt.Sprint(len(write)-1))
+	t.wantGet(inNamespace, "k", fmt.Sprint(len(write)-1))
+	t.wantList(fenced, "ns/", "ns/k")
+	t.put(other, "ns/k", "by another")
+	w := t.watchKey(fenced, "ns/k")
+	w.untilIs("ns/k", "by another")
+}
+
+func fenceRefused(t *trial) {
+	c := t.open()
+	limits, err := kv.LimitsOf(c)
+	t.ok(err, "LimitsOf")
+	guard := kv.Guard{Key: "guard", Version: 1}
+	for what, refused := range map[string]struct {
+		guards []kv.Guard
+		why    error
+	}{
+		"nothing":            {nil, nil},
+		"a guard at nothing": {[]kv.Guard{{Key: "guard"}}, kv.ErrFenced},
+		"no key":             {[]kv.Guard{{Key: "a//b", Version: 1}}, kv.ErrInvalidKey},
+		"too many guards":    {slices.Repeat([]kv.Guard{guard}, limits.Guards+1), kv.ErrNotSupported},
+	} {
+		_, err := kv.Fenced(c, refused.guards...)
+		if err == nil {
+			t.Fatalf("Fenced by %s succeeded", what)
+		}
+		if refused.why != nil {
+			t.wantErr(err, "Fenced by "+what, refused.why)
+		}
+	}
+	full, err := kv.Fenced(c, slices.Repeat([]kv.Guard{guard}, limits.Guards)...)
+	t.ok(err, "Fenced by all the guards that the store takes")
+	_, err = kv.Guarded(full)
+	t.wantErr(err, "Guarded of a client whose fence has all the guards", kv.ErrNotSupported)
+	_, err = kv.Fenced(full, guard)
+	t.wantErr(err, "one fence more", kv.ErrNotSupported)
 }

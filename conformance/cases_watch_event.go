@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/polykv/polykv/kv"
@@ -17,6 +18,7 @@ func watchEventCases() []testCase {
 		{"W8", "undecodable-event", "Watch tells of a value that can't be decoded, with its key and the cause", needWatch, watchUndecodableEvent},
 		{"W8", "interrupted-event", "Watch tells of an interruption, and says Synced when it has caught up", needWatch | needLine, watchInterruptedEvent},
 		{"W8", "refused", "a client without an optional interface refuses it with ErrNotSupported", 0, extrasRefused},
+		{"W8", "refused-at-once", "Guarded and Versioned refuse what calls through them would, before any call, through wrappers too", 0, refusedAtOnce},
 	}
 }
 
@@ -243,5 +245,30 @@ func extrasRefused(t *trial) {
 	for entry, err := range kv.Entries(t.ctx(), bare, "") {
 		t.ok(err, "Entries of a client without it")
 		t.wantGet(bare, entry.Key, entry.Value)
+	}
+}
+
+func refusedAtOnce(t *trial) {
+	bare := onlyClient{t.open()}
+	ask := map[Extra]func(kv.Client) error{
+		Guarded:   func(c kv.Client) error { _, err := kv.Guarded(c); return err },
+		Versioned: func(c kv.Client) error { _, err := kv.Versioned(c); return err },
+	}
+	for extra, asked := range ask {
+		for i, c := range []kv.Client{t.open(), bare} {
+			prefixed, err := kv.Prefix(c, "ns/")
+			t.ok(err, "kv.Prefix")
+			for what, c := range map[string]kv.Client{"a client": c, "a Prefix": prefixed, "a SkipDeletes": kv.SkipDeletes(c)} {
+				if i == 0 && t.has(extra) {
+					t.ok(asked(c), "%s of %s that has it", extra, what)
+				} else {
+					t.wantErr(asked(c), fmt.Sprintf("%s of %s that lacks it", extra, what), kv.ErrNotSupported)
+				}
+			}
+		}
+	}
+	if !t.has(Guarded) {
+		_, err := kv.Fenced(t.open(), kv.Guard{Key: "guard", Version: 1})
+		t.wantErr(err, "Fenced of a client without guards", kv.ErrNotSupported)
 	}
 }

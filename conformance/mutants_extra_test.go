@@ -201,7 +201,7 @@ func atVersion(ctx context.Context, b *broken, guards []kv.Guard) error {
 
 func guardMutants() []mutant {
 	return []mutant{
-		{"guards are ignored", "Guarded", "Guarded-fenced Guarded-turns", guardedBy(func(context.Context, *broken, []kv.Guard) error { return nil })},
+		{"guards are ignored", "Guarded", "Guarded-fenced Guarded-turns Guarded-fenced-client", guardedBy(func(context.Context, *broken, []kv.Guard) error { return nil })},
 		{"a guard is checked before the callback only", "Guarded", "Guarded-broken-meanwhile Guarded-turns", guardedBy(atVersion)},
 		{"guards never hold", "Guarded", "Guarded-holds", guardedBy(func(context.Context, *broken, []kv.Guard) error { return kv.ErrFenced })},
 		{"a guard is compared by its bytes", "Guarded", "Guarded-same-bytes", client(func(b *broken, _ kv.Options) {

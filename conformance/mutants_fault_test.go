@@ -166,6 +166,11 @@ func watchEventMutants() []mutant {
 		{"what can't be decoded is not told as an event", "W8", "W8-undecodable-event Typed-watch-errors", without(func(e kv.Event, _ bool) bool { return e.Type == kv.Undecodable })},
 		{"interruptions are not told", "W8", "W8-interrupted-event", without(func(e kv.Event, _ bool) bool { return e.Type == kv.Interrupted })},
 		{"Synced is told once only", "W8", "W8-interrupted-event", without(func(e kv.Event, synced bool) bool { return synced && e.Type == kv.Synced })},
+		{"a client without guards says so when they are used", "W8", "W8-refused-at-once", func() Harness {
+			h := guardedBy(func(context.Context, *broken, []kv.Guard) error { return kv.ErrNotSupported })
+			h.Features.Lacks = []Extra{Guarded}
+			return h
+		}()},
 		{"what is declared as missing is there", "W8", "W8-refused", func() Harness {
 			h := memory()
 			h.Features.Lacks = []Extra{Ping}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/conformance"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
@@ -33,4 +34,28 @@ func TestWrappers(t *testing.T) {
 		everything = everything.Wrapped(w)
 	}
 	t.Run("all", func(t *testing.T) { conformance.Run(t, everything) })
+}
+
+// TestFenced runs the suite over clients that a fence lies around, which holds.
+func TestFenced(t *testing.T) {
+	conformance.Run(t, conformance.Harness{New: func(t conformance.T) conformance.Store {
+		s := inmemory.NewStore()
+		raw, err := kv.Raw(kv.New(s.Open(), codec.Bytes{}, nil))
+		if err != nil {
+			t.Fatalf("Raw: %v", err)
+		}
+		defer raw.Close()
+		versions, err := kv.Versioned(raw)
+		if err != nil {
+			t.Fatalf("Versioned: %v", err)
+		}
+		const fence = kv.ReservedSegment + "/fence"
+		version, err := versions.SwapVersion(t.Context(), fence, 0, []byte("up"))
+		if err != nil {
+			t.Fatalf("putting up the fence: %v", err)
+		}
+		return conformance.Store{Open: func(c codec.Codec, o kv.Options) (kv.Client, error) {
+			return kv.Fenced(kv.New(s.Open(), c, &o), kv.Guard{Key: fence, Version: version})
+		}}
+	}})
 }

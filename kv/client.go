@@ -8,8 +8,8 @@ import "context"
 //
 // A Client is safe for concurrent use. Beyond this interface, most clients
 // offer more through the package functions [Watch], [Entries], [Ping],
-// [Guarded], [Versioned], [Raw], [WithCodec], [LimitsOf] and [CodecOf]. What a
-// client can't do it says when it is asked for, by [ErrNotSupported]. [As] finds
+// [Guarded], [Fenced], [Versioned], [Raw], [WithCodec], [LimitsOf] and
+// [CodecOf]. What a client can't do it says when it is asked for, by [ErrNotSupported]. [As] finds
 // what only a client inside wrappers offers.
 //
 // # What holds on which store

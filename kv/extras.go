@@ -181,13 +181,17 @@ type GuardedClient interface {
 	DeleteGuarded(ctx context.Context, key string, guards ...Guard) error
 }
 
-// Guarded returns c as a GuardedClient, or ErrNotSupported. Whether the store
-// beneath has guards shows in the first guarded call.
+// Guarded returns c as a GuardedClient, or ErrNotSupported if its store takes no
+// guards, as on gossip. It contacts nobody.
 func Guarded(c Client) (GuardedClient, error) {
-	if g, ok := c.(GuardedClient); ok {
-		return g, nil
+	g, ok := c.(GuardedClient)
+	if !ok {
+		return nil, notSupported("Guarded", "")
 	}
-	return nil, notSupported("Guarded", "")
+	if err := supports(c, Guards); err != nil {
+		return nil, inOp("Guarded", err)
+	}
+	return g, nil
 }
 
 // VersionedClient is the optional interface of clients that show versions.
@@ -207,12 +211,62 @@ type VersionedClient interface {
 	SwapVersion(ctx context.Context, key string, prev Version, value any, guards ...Guard) (Version, error)
 }
 
-// Versioned returns c as a VersionedClient, or ErrNotSupported.
+// Versioned returns c as a VersionedClient, or ErrNotSupported if its store shows
+// no versions. It contacts nobody.
 func Versioned(c Client) (VersionedClient, error) {
-	if v, ok := c.(VersionedClient); ok {
-		return v, nil
+	v, ok := c.(VersionedClient)
+	if !ok {
+		return nil, notSupported("Versioned", "")
 	}
-	return nil, notSupported("Versioned", "")
+	if err := supports(c, Versions); err != nil {
+		return nil, inOp("Versioned", err)
+	}
+	return v, nil
+}
+
+// Capability is what a client may lack though it has the methods, because what
+// it wraps, or its store, lacks it.
+type Capability uint8
+
+// The capabilities.
+const (
+	Guards   Capability = iota + 1 // of GuardedClient
+	Versions                       // of VersionedClient
+)
+
+// Supporter is the optional interface of clients that know whether the methods
+// that they have would work. [Guarded] and [Versioned] ask it.
+type Supporter interface {
+	// Supports returns nil, or an error that matches ErrNotSupported and says
+	// what is missing. It contacts nobody.
+	Supports(what Capability) error
+}
+
+// supports asks c, or looks at its methods if it doesn't know.
+func supports(c Client, what Capability) error {
+	if s, ok := c.(Supporter); ok {
+		return s.Supports(what)
+	}
+	ok := false
+	switch what {
+	case Guards:
+		_, ok = c.(GuardedClient)
+	case Versions:
+		_, ok = c.(VersionedClient)
+	}
+	if !ok {
+		return because(ErrNotSupported, errNoExtra)
+	}
+	return nil
+}
+
+// inOp gives err the name of an operation, unless it is an [*Error] already.
+func inOp(op string, err error) error {
+	var known *Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return &Error{Op: op, Err: err}
 }
 
 // RawViewer is the optional interface behind [Raw].

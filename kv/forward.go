@@ -30,6 +30,7 @@ var _ interface {
 	Recoder
 	Unwrapper
 	Consistent
+	Supporter
 } = Forward{}
 
 // Watch forwards to [Watch].
@@ -47,45 +48,45 @@ func (w Forward) Ping(ctx context.Context) error { return Ping(ctx, w.Client) }
 
 // GetGuarded forwards to the [GuardedClient] inside.
 func (w Forward) GetGuarded(ctx context.Context, key string, guards ...Guard) (any, error) {
-	g, err := Guarded(w.Client)
-	if err != nil {
-		return nil, err
+	g, ok := w.Client.(GuardedClient)
+	if !ok {
+		return nil, notSupported("GetGuarded", key)
 	}
 	return g.GetGuarded(ctx, key, guards...)
 }
 
 // CASGuarded forwards to the [GuardedClient] inside.
 func (w Forward) CASGuarded(ctx context.Context, key string, f func(any) (any, bool, error), guards ...Guard) error {
-	g, err := Guarded(w.Client)
-	if err != nil {
-		return err
+	g, ok := w.Client.(GuardedClient)
+	if !ok {
+		return notSupported("CASGuarded", key)
 	}
 	return g.CASGuarded(ctx, key, f, guards...)
 }
 
 // DeleteGuarded forwards to the [GuardedClient] inside.
 func (w Forward) DeleteGuarded(ctx context.Context, key string, guards ...Guard) error {
-	g, err := Guarded(w.Client)
-	if err != nil {
-		return err
+	g, ok := w.Client.(GuardedClient)
+	if !ok {
+		return notSupported("DeleteGuarded", key)
 	}
 	return g.DeleteGuarded(ctx, key, guards...)
 }
 
 // GetVersion forwards to the [VersionedClient] inside.
 func (w Forward) GetVersion(ctx context.Context, key string, guards ...Guard) (any, Version, error) {
-	v, err := Versioned(w.Client)
-	if err != nil {
-		return nil, 0, err
+	v, ok := w.Client.(VersionedClient)
+	if !ok {
+		return nil, 0, notSupported("GetVersion", key)
 	}
 	return v.GetVersion(ctx, key, guards...)
 }
 
 // SwapVersion forwards to the [VersionedClient] inside.
 func (w Forward) SwapVersion(ctx context.Context, key string, prev Version, value any, guards ...Guard) (Version, error) {
-	v, err := Versioned(w.Client)
-	if err != nil {
-		return 0, err
+	v, ok := w.Client.(VersionedClient)
+	if !ok {
+		return 0, notSupported("SwapVersion", key)
 	}
 	return v.SwapVersion(ctx, key, prev, value, guards...)
 }
@@ -107,3 +108,6 @@ func (w Forward) Unwrap() Client { return w.Client }
 
 // Linearizable forwards to [Linearizable].
 func (w Forward) Linearizable() bool { return Linearizable(w.Client) }
+
+// Supports tells what the client inside supports.
+func (w Forward) Supports(what Capability) error { return supports(w.Client, what) }

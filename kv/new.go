@@ -50,6 +50,7 @@ var _ interface {
 	Limiter
 	Coder
 	Recoder
+	Supporter
 } = (*client)(nil)
 
 // Raw implements RawViewer.
@@ -63,6 +64,16 @@ func (c *client) Raw() (Client, error) {
 
 // Codec implements Coder.
 func (c *client) Codec() (codec.Codec, error) { return c.codec, nil }
+
+// Supports implements Supporter.
+func (c *client) Supports(what Capability) error {
+	if what == Guards && c.engine.limits.Guards == 0 {
+		return errNoGuards
+	}
+	return nil
+}
+
+var errNoGuards = fmt.Errorf("%w: the store takes no guards", ErrNotSupported)
 
 // Limits implements Limiter.
 func (c *client) Limits() (Limits, error) { return c.engine.limits, nil }
@@ -110,7 +121,7 @@ func (c *client) admit(ctx context.Context, key string, guards []Guard) error {
 func checkGuards(guards []Guard, most int) error {
 	switch {
 	case most == 0:
-		return fmt.Errorf("%w: the store takes no guards", ErrNotSupported)
+		return errNoGuards
 	case len(guards) > most:
 		return fmt.Errorf("%w: %d guards, the store takes at most %d", ErrNotSupported, len(guards), most)
 	}

@@ -61,6 +61,7 @@ var _ interface {
 	Recoder
 	Unwrapper
 	Consistent
+	Supporter
 } = (*prefixed)(nil)
 
 // key checks a bare key and puts the prefix before it.
@@ -257,3 +258,5 @@ func (p *prefixed) WithCodec(cdc codec.Codec) (Client, error) {
 func (p *prefixed) Unwrap() Client { return p.in.Client }
 
 func (p *prefixed) Linearizable() bool { return p.in.Linearizable() }
+
+func (p *prefixed) Supports(what Capability) error { return p.in.Supports(what) }

@@ -130,6 +130,13 @@ func TestViewsAndGossip(t *testing.T) {
 	if kv.Linearizable(prefixed) {
 		t.Error("it says that it is linearizable")
 	}
+	// The store that leads has guards, but the other one may lead one day.
+	if _, err := kv.Guarded(prefixed); !errors.Is(err, kv.ErrNotSupported) || !strings.Contains(err.Error(), `"gossip"`) {
+		t.Errorf("Guarded: %v", err)
+	}
+	if _, err := kv.Versioned(prefixed); err != nil {
+		t.Errorf("Versioned: %v", err)
+	}
 	if found, ok := kv.As[*multi.Client](prefixed); !ok || found != c {
 		t.Errorf("the client inside: %v, %v", found, ok)
 	}

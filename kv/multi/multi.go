@@ -154,9 +154,9 @@ func newStore(b Backend, cdc codec.Codec, coordinated bool) (*store, error) {
 		s.codec = s.coded
 	}
 	if coordinated {
-		_, guarded := b.Client.(kv.GuardedClient)
+		_, unguarded := kv.Guarded(b.Client)
 		_, versioned := b.Client.(kv.VersionedClient)
-		if s.raw == nil || !guarded || !versioned || b.Gossip {
+		if s.raw == nil || unguarded != nil || !versioned || b.Gossip {
 			return nil, fmt.Errorf("coordinated: backend %q: %w: its client has no guards, which a coordinated migration needs; "+
 				"without coordination there is the simple switch", b.Name, kv.ErrNotSupported)
 		}

@@ -265,6 +265,31 @@ func (v *view) WithCodec(cdc codec.Codec) (kv.Client, error) {
 // Unwrap returns the clients of both stores, the first one first, for kv.As.
 func (v *view) Unwrap() []kv.Client { return v.clients[:] }
 
+// Supports implements kv.Supporter: both stores must, since either may lead. The
+// guards of a caller need room beside that of the record.
+func (v *view) Supports(what kv.Capability) error {
+	for i, s := range v.stores {
+		err := supports(v.clients[i], what)
+		if err == nil && what == kv.Guards && v.core.cfg.Coordinated {
+			err = room(v.clients[i], 1)
+		}
+		if err != nil {
+			return fmt.Errorf("store %q: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+func supports(c kv.Client, what kv.Capability) (err error) {
+	switch what {
+	case kv.Guards:
+		_, err = kv.Guarded(c)
+	case kv.Versions:
+		_, err = kv.Versioned(c)
+	}
+	return err
+}
+
 // Linearizable implements kv.Consistent: both stores must be.
 func (v *view) Linearizable() bool {
 	for i, s := range v.stores {

@@ -31,6 +31,7 @@ var _ interface {
 	kv.Coder
 	kv.Recoder
 	kv.Consistent
+	kv.Supporter
 } = (*Client)(nil)
 
 type casFunc = func(in any) (out any, retry bool, err error)
@@ -220,7 +221,7 @@ func (v *view) guards(r *route, callers []kv.Guard) ([]kv.Guard, error) {
 	var all []kv.Guard
 	if r.guard != nil {
 		all = append(all, *r.guard)
-		if err := v.room(r, len(callers)); err != nil {
+		if err := room(v.clients[r.at], len(callers)); err != nil {
 			return nil, err
 		}
 	}
@@ -239,11 +240,11 @@ func (v *view) guards(r *route, callers []kv.Guard) ([]kv.Guard, error) {
 
 // room is an error if a store doesn't take so many guards of a caller beside
 // that of its record.
-func (v *view) room(r *route, callers int) error {
+func room(c kv.Client, callers int) error {
 	if callers == 0 {
 		return nil
 	}
-	l, err := kv.LimitsOf(v.clients[r.at])
+	l, err := kv.LimitsOf(c)
 	if err == nil && callers >= l.Guards {
 		err = fmt.Errorf("%w: %d guards; the store takes %d, of which a coordinated client uses one for the store's record", kv.ErrNotSupported, callers, l.Guards)
 	}
