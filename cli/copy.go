@@ -35,7 +35,9 @@ The exit code is 1 if copy is refused, 3 if some keys could not be copied.`,
 	fs.BoolVar(&o.DeleteExtra, "delete", false, "delete keys that only the target has")
 	fs.BoolVar(&options.DryRun, "dry-run", false, "only count what would be done")
 	fs.IntVar(&options.Workers, "workers", 64, "keys copied at the same time")
-	return a.twoStoreCommand(cmd, func() migrate.Options { return options }, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
+	s := a.addStores(cmd.Flags())
+	s.patient = true
+	return a.onTwoStores(s, cmd, func() migrate.Options { return options }, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
 		s.bar.prefix = o.Prefix
 		result, err := m.Copy(ctx, o)
 		s.bar.clear()

@@ -82,16 +82,16 @@ func (a *app) gossipRun(ctx context.Context, address string) error {
 		<-ctx.Done()
 		return node.Close()
 	}
-	return errors.Join(a.serveStatus(ctx, node, address), node.Close())
+	return errors.Join(a.servePage(ctx, "--http", address, node.StatusHandler()), node.Close())
 }
 
-// serveStatus serves the page until ctx ends.
-func (a *app) serveStatus(ctx context.Context, node *memberlist.Node, address string) error {
+// servePage serves a page until ctx ends. flag is what the address was given by.
+func (a *app) servePage(ctx context.Context, flag, address string, page http.Handler) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
-		return usagef("--http: %w", err)
+		return usagef("%s: %w", flag, err)
 	}
-	server := &http.Server{Handler: node.StatusHandler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	server := &http.Server{Handler: page, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 	fmt.Fprintf(a.stdout, "page http://%s/\n", listener.Addr())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

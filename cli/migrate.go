@@ -48,7 +48,7 @@ at "polykv migrate status".`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.planCommand(), a.startCommand(), a.cutoverCommand(), a.finishCommand(), a.statusCommand(), a.abortCommand(), a.rollbackCommand(),
-		a.forceCommand())
+		a.convergeCommand(), a.forceCommand())
 	return cmd
 }
 

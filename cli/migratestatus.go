@@ -10,12 +10,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/polykv/polykv/kv/multi/migrate"
+	"github.com/polykv/polykv/kv/multi/migrate/fleetpage"
 )
 
 // statusFlags are those of "polykv migrate status".
 type statusFlags struct {
 	every time.Duration
 	check bool
+	serve string
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -35,11 +37,15 @@ the way of a cutover, and 3 if no store is primary, so that writes wait.`,
 	}
 	cmd.Flags().DurationVar(&f.every, "every", 0, "show it again after this time, until interrupted")
 	cmd.Flags().BoolVar(&f.check, "check", false, "tell by the exit code whether writes wait, and whether anything is in the way of a cutover")
+	cmd.Flags().StringVar(&f.serve, "serve", "", "serve it as a web page at this `address` (host:port), until interrupted; for those who operate, since it names hosts")
 	s := a.addStores(cmd.Flags())
 	s.lenient = true
 	return a.onTwoStores(s, cmd, func() migrate.Options { return migrate.Options{} }, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
 		if f.every < 0 {
 			return usagef("--every %v: it must not be negative", f.every)
+		}
+		if f.serve != "" {
+			return a.servePage(ctx, "--serve", f.serve, fleetpage.Handler(m))
 		}
 		return a.showStatus(ctx, s, m, f)
 	})

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -41,6 +43,7 @@ type twoStores struct {
 
 	steadfast bool // its output neither stops nor ends the command
 	lenient   bool // a store may be lost
+	patient   bool // it goes through all keys while nobody waits for it
 }
 
 // addStores adds the flags of two stores.
@@ -115,17 +118,57 @@ func (s *twoStores) loadMulti() error {
 func (s *twoStores) open(ctx context.Context, side *side) (migrate.Backend, error) {
 	one := *s.app // the same, for one of the stores
 	one.config, one.section = side.config, side.section()
+	if s.patient {
+		side.config.Client.RetryTimeout = max(side.config.Client.RetryTimeout, patientRetry)
+	}
 	skipped := &migrate.Skipped{}
 	client, err := factory.New(ctx, side.config, codec.Bytes{}, factory.Deps{Logger: s.app.logger(), Observer: skipped})
 	if err != nil {
 		return migrate.Backend{}, usagef("%s: %w", side.name, err)
 	}
 	if !s.lenient {
-		if err := one.reach(ctx, client); err != nil && !errors.Is(err, kv.ErrPermission) {
+		if err := s.reach(ctx, &one, client); err != nil && !errors.Is(err, kv.ErrPermission) {
 			return migrate.Backend{}, errors.Join(err, client.Close())
 		}
 	}
 	return migrate.Backend{Name: side.name, Client: client, Codec: codec.Bytes{}, Skipped: skipped}, nil
+}
+
+const (
+	// patientRetry is how long a call of a command is retried that nobody waits
+	// for: it goes on after a store was away for a while.
+	patientRetry = time.Minute
+
+	// busyPatience is how long a command waits for a server that has no
+	// connection left: a Consul agent keeps those of clients that were idle
+	// lately for a minute and a half.
+	busyPatience = 2 * time.Minute
+	busyEvery    = 2 * time.Second
+)
+
+// reach is app.reach that waits for a server that is busy.
+func (s *twoStores) reach(ctx context.Context, one *app, client kv.Client) error {
+	deadline := time.Now().Add(busyPatience)
+	for told := false; ; told = true {
+		err := one.reach(ctx, client)
+		if err == nil || !isBusy(err) || !time.Now().Before(deadline) {
+			return err
+		}
+		if !told {
+			fmt.Fprintf(s.app.stderr, "waiting for up to %v: %v\n", busyPatience, err)
+		}
+		select {
+		case <-time.After(busyEvery):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// isBusy reports whether a Consul agent has refused a connection since it has
+// too many from here (429).
+func isBusy(err error) bool {
+	return errors.Is(err, kv.ErrUnavailable) && strings.Contains(err.Error(), "429")
 }
 
 // with runs do on a migration between the two stores.

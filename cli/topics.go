@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,8 +27,24 @@ func (a *app) flagsTopic() *cobra.Command {
 				fmt.Fprintf(w, "\n%s\n%s", section, fs.FlagUsages())
 			}
 		}
+		a.printMultiFlags(w)
 	})
 	return topic
+}
+
+// printMultiFlags prints the flags of two stores, of which each has those of
+// all backends besides.
+func (a *app) printMultiFlags(w io.Writer) {
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	a.configFlags.VisitAll(func(f *pflag.Flag) {
+		name, found := strings.CutPrefix(f.Name, "multi.")
+		if found && !strings.Contains(name, ".") {
+			own.AddFlag(f)
+		}
+	})
+	if own.HasFlags() {
+		fmt.Fprintf(w, "\nmulti (two stores: --multi.primary.* and --multi.secondary.* are the flags above, once for each, --multi.primary.backend and so on)\n%s", own.FlagUsages())
+	}
 }
 
 // configTopic is "polykv help config".

@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/polykv/polykv/kv/multi/migrate"
+)
+
+// wanted is the file of "polykv migrate converge".
+type wanted struct {
+	Stage         migrate.Stage `yaml:"stage"`
+	Wait          time.Duration `yaml:"wait"`
+	ExpectClients int           `yaml:"expect_clients"`
+	MaxPause      time.Duration `yaml:"max_pause"`
+	Allow         []string      `yaml:"allow"`
+}
+
+// allowances are the words of wanted.Allow.
+var allowances = map[string]func(o *migrate.Options){
+	"keys":          func(o *migrate.Options) { o.AllowKeys = true },
+	"differences":   func(o *migrate.Options) { o.AllowDifferences = true },
+	"empty":         func(o *migrate.Options) { o.AllowEmpty = true },
+	"no-clients":    func(o *migrate.Options) { o.AllowNoClients = true },
+	"misconfigured": func(o *migrate.Options) { o.AllowMisconfigured = true },
+	"unreachable":   func(o *migrate.Options) { o.AllowUnreachable = true },
+}
+
+// loadWanted reads the file strictly.
+func loadWanted(path string, o *migrate.Options) (wanted, error) {
+	w := wanted{MaxPause: migrate.DefaultMaxPause}
+	file, err := os.Open(path)
+	if err != nil {
+		return w, usagef("--wanted: %w", err)
+	}
+	defer file.Close()
+	decoder := yaml.NewDecoder(file)
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&w); err != nil {
+		return w, usagef("--wanted: %s: %w; the fields are stage, wait, expect_clients, max_pause and allow", path, err)
+	}
+	if err := w.Stage.Validate(); err != nil {
+		return w, usagef("--wanted: %s: stage: %w", path, err)
+	}
+	if w.Wait < 0 {
+		return w, usagef("--wanted: %s: wait: %v must not be negative", path, w.Wait)
+	}
+	if w.ExpectClients < 0 {
+		return w, usagef("--wanted: %s: expect_clients: %d must not be negative", path, w.ExpectClients)
+	}
+	o.ExpectClients, o.MaxPause = w.ExpectClients, w.MaxPause
+	for _, name := range w.Allow {
+		allow, known := allowances[name]
+		if !known {
+			var names []string
+			for name := range allowances {
+				names = append(names, name)
+			}
+			slices.Sort(names)
+			return w, usagef("--wanted: %s: allow: %q is not known; known are: %s", path, name, strings.Join(names, ", "))
+		}
+		allow(o)
+	}
+	return w, nil
+}
+
+func (a *app) convergeCommand() *cobra.Command {
+	var path string
+	var waitUntilReady time.Duration
+	var o migrate.Options
+	cmd := &cobra.Command{
+		Use:   "converge",
+		Short: "Do what a file says that is wanted, as often as you like",
+		Long: `Converge brings the migration to the stage that a file says, from wherever it stands, and
+finds nothing to do once it is there: for a Kubernetes Job, a cron entry or a pipeline.
+It may be killed and run again at will. The file is YAML:
+
+  stage: moved          # mirroring: the source is primary, the target its standby
+                        # copied: and the target holds all that the source holds
+                        # moved: the target is primary, the source its standby
+                        # finished: the target is primary, the source retired
+                        # given-up: the source is primary, the target retired
+  wait: 30m             # how long to wait until clients and keys are ready; 0: not at all
+  expect_clients: 6     # how many clients there are; 0: at least one
+  max_pause: 10s        # how long writes wait at most
+  allow: []             # what to go on in spite of: keys, differences, empty,
+                        # no-clients, misconfigured, unreachable
+
+It goes back too, as long as there is a way: from moved to mirroring by a roll-back.`,
+		Example: storesExample("migrate converge --wanted wanted.yaml"),
+	}
+	cmd.Flags().StringVar(&path, "wanted", "", "YAML `file` that says what is wanted")
+	cmd.Flags().DurationVar(&waitUntilReady, "wait-until-ready", 0, "how long to wait until clients and keys are ready, instead of the file's wait")
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "tell what would be done first, and do nothing")
+	s := a.addStores(cmd.Flags())
+	s.steadfast = true
+	var w wanted
+	var failed error
+	opts := func() migrate.Options {
+		if path == "" {
+			failed = usagef("--wanted is missing: the file that says what is wanted")
+		} else {
+			w, failed = loadWanted(path, &o)
+		}
+		if waitUntilReady > 0 {
+			w.Wait = waitUntilReady
+		}
+		o.Changed = func(c migrate.Change) {
+			if !s.json {
+				a.printChange(c, o.DryRun)
+			}
+		}
+		return o
+	}
+	return a.onTwoStores(s, cmd, opts, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
+		if failed != nil {
+			return failed
+		}
+		results, err := m.Converge(ctx, w.Stage, migrate.ConvergeOptions{Wait: w.Wait, Waiting: func(reason error) {
+			s.bar.clear()
+			fmt.Fprintf(a.stderr, "waiting: %v\n", reason)
+		}})
+		s.bar.clear()
+		if s.json {
+			return errors.Join(err, a.printJSON(withError{results, text(err)}))
+		}
+		if err != nil {
+			return err
+		}
+		for _, r := range results {
+			if r.Pause > 0 {
+				fmt.Fprintf(a.stdout, "writes waited for %v\n", r.Pause.Round(time.Millisecond))
+			}
+		}
+		if o.DryRun {
+			fmt.Fprintln(a.stdout, "nothing was changed")
+			return nil
+		}
+		fmt.Fprintf(a.stdout, "the stage %q is reached\n", w.Stage)
+		return nil
+	})
+}

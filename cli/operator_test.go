@@ -1,0 +1,369 @@
+package cli_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/polykv/polykv/cli"
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/internal/testserver"
+	"github.com/polykv/polykv/internal/testserver/servertest"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/factory"
+)
+
+// onServers are two real stores as the configuration file of an operator and of
+// the clients has them.
+type onServers struct {
+	t      *testing.T
+	config string // of two stores
+}
+
+// section is the configuration of one store, in one line.
+func section(kind string, c *testserver.Cluster, prefix, more string) string {
+	if kind == "consul" {
+		return fmt.Sprintf("{backend: consul, prefix: %s, consul: {address: %s%s}}", prefix, c.URLs()[0], more)
+	}
+	return fmt.Sprintf("{backend: etcd, prefix: %s, etcd: {endpoints: [%s]%s}}", prefix, strings.Join(c.URLs(), ", "), more)
+}
+
+func newOnServers(t *testing.T, primary, secondary string) *onServers {
+	return &onServers{t, fmt.Sprintf("backend: multi\nmulti:\n  coordinated: true\n  primary: %s\n  secondary: %s\n", primary, secondary)}
+}
+
+// file writes the configuration, or another one, into a file.
+func (s *onServers) file(config string) string { return writeFile(s.t, "polykv.yaml", config) }
+
+func (s *onServers) run(args ...string) result {
+	s.t.Helper()
+	return run(s.t, "", append([]string{"--config", s.file(s.config)}, args...)...)
+}
+
+// client opens a coordinated client as the fleet has it.
+func (s *onServers) client() kv.Client {
+	s.t.Helper()
+	cfg := factory.NewConfig()
+	if err := cfg.Load(strings.NewReader(s.config)); err != nil {
+		s.t.Fatal(err)
+	}
+	client, err := factory.New(s.t.Context(), cfg, codec.Bytes{}, factory.Deps{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// seed writes keys with the program, by a client of the source alone.
+func (s *onServers) seed(keys int, primary string) {
+	s.t.Helper()
+	cfg := factory.NewConfig()
+	if err := cfg.Load(strings.NewReader(primary)); err != nil {
+		s.t.Fatal(err)
+	}
+	client, err := factory.New(s.t.Context(), cfg, codec.Bytes{}, factory.Deps{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer client.Close()
+	work := make(chan int)
+	var writers sync.WaitGroup
+	for range 32 {
+		writers.Go(func() {
+			for i := range work {
+				if err := putBytes(s.t.Context(), client, fmt.Sprintf("k%05d", i), "a value"); err != nil {
+					s.t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range keys {
+		work <- i
+	}
+	close(work)
+	writers.Wait()
+}
+
+func putBytes(ctx context.Context, c kv.Client, key, value string) error {
+	return c.CAS(ctx, key, func(any) (any, bool, error) { return []byte(value), false, nil })
+}
+
+// The careless operator: closed pipes, a stopped terminal, exchanged sections, a
+// forgotten host, a target that hangs while writes wait, on real servers.
+func TestCarelessOperator(t *testing.T) {
+	source, target := plain.Get(t), startOwn(t)
+	prefix := t.Name() + "/"
+	primary := section("etcd", source, prefix, "")
+	secondary := strings.Replace(section("etcd", target, prefix, ""), "{backend: etcd,", "{backend: etcd, name: new,", 1)
+	s := newOnServers(t, primary, secondary)
+	s.seed(2_000, primary)
+	s.run("migrate", "start").ends(t, 0, "new: standby")
+	client := s.client()
+	if err := putBytes(t.Context(), client, "k00000", "by the fleet"); err != nil {
+		t.Fatal(err)
+	}
+	s.run("copy").ends(t, 0, "copied 1,999, deleted 0")
+	s.run("migrate", "status", "--check").ends(t, 0, "READY")
+
+	exchanged := *s
+	exchanged.config = newOnServers(t, secondary, primary).config
+	for _, command := range [][]string{
+		{"migrate", "plan"}, {"migrate", "start"}, {"migrate", "cutover"}, {"migrate", "rollback"}, {"migrate", "abort"}, {"migrate", "finish"}, {"copy"}, {"verify"},
+	} {
+		r := exchanged.run(command...)
+		if r.code != 1 || !strings.Contains(r.stderr, `from store "etcd" to store "new", but the configuration has "new" as the source`) {
+			t.Errorf("%v with the sections exchanged: %d %s", command, r.code, r.stderr)
+		}
+	}
+	if r := exchanged.run("migrate", "status"); r.code != 1 || !strings.Contains(r.stderr, "exchange the two") {
+		t.Errorf("status with the sections exchanged: %+v", r)
+	}
+
+	// The target hangs while writes wait. Clients go on with the source within
+	// the longest pause, give or take how long the undoing takes.
+	var out output
+	done := make(chan int)
+	hung := make(chan struct{})
+	go func() {
+		sealed := onText(&out, "etcd: sealed", func() {
+			defer close(hung)
+			if err := target.Pause(); err != nil {
+				t.Error(err)
+			}
+		})
+		done <- runInto(t.Context(), sealed, "--config", s.file(s.config), "migrate", "cutover", "--max-pause=2s")
+	}()
+	<-hung
+	began := time.Now()
+	if err := putBytes(t.Context(), client, "k00001", "after the pause"); err != nil {
+		t.Errorf("a write of the fleet: %v", err)
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("the write waited for %v", took)
+	}
+	if code := <-done; code != 1 {
+		t.Errorf("the cutover that was undone: exit code %d\n%s", code, &out)
+	}
+	st := s.run("migrate", "status", "--check")
+	if st.code != 3 || !strings.Contains(st.stdout, `store "new" can't be read, store "etcd" is primary`) {
+		t.Errorf("status with the target lost: %d\n%s\n%s", st.code, st.stdout, st.stderr)
+	}
+	s.run("migrate", "force", "--on", "new").want(t, 1, "", `store "etcd" is not lost, it answers`)
+	if err := target.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	s.run("migrate", "abort").ends(t, 0, "now:  store \"etcd\" is primary and is mirrored into store \"new\"")
+	waitFor(t, "the fleet is ready again", func() bool { return s.run("migrate", "status", "--check").code == 0 })
+	s.run("copy").ends(t, 0, "etcd to new: 2,000 keys compared")
+
+	t.Run("closed pipe", func(t *testing.T) {
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = read.Close() // nobody reads
+		cmd, _, _ := command(t, "--config", s.file(s.config), "migrate", "cutover")
+		cmd.Stdout, cmd.Stderr = write, write
+		err = cmd.Run()
+		_ = write.Close()
+		if err != nil {
+			t.Errorf("the cutover ended with %v", err)
+		}
+		s.run("migrate", "status").ends(t, 0, `now:  store "new" is primary and is mirrored back into store "etcd"`)
+	})
+	t.Run("stopped terminal", func(t *testing.T) {
+		terminal := &stopped{goOn: make(chan struct{})}
+		back := make(chan int)
+		go func() {
+			back <- cli.Run(t.Context(), factory.Builtin(), []string{"--config", s.file(s.config), "migrate", "rollback"}, strings.NewReader(""), terminal, terminal)
+		}()
+		waitFor(t, "the roll-back is done though its terminal is stopped", func() bool {
+			return strings.Contains(s.run("migrate", "status").stdout, `store "etcd" is primary and is mirrored into store "new"`)
+		})
+		close(terminal.goOn)
+		if code := <-back; code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+	})
+	t.Run("a forgotten host", func(t *testing.T) {
+		s.run("migrate", "cutover").ends(t, 0, "new: primary")
+		forgotten := writeFile(t, "old.yaml", primary)
+		run(t, "", "--config", forgotten, "put", "k00002", "lost").want(t, 3, "", `takes no writes of clients that know it alone: its record says "standby"`)
+		run(t, "", "--config", forgotten, "--record-check=warn", "put", "k00002", "lost").want(t, 0, "", "takes no writes of clients")
+		r := s.run("migrate", "finish")
+		if r.code != 1 || !strings.Contains(r.stdout, "different  k00002") || !strings.Contains(r.stderr, "polykv copy --delete") {
+			t.Errorf("finish: %+v", r)
+		}
+		s.run("copy", "--delete").ends(t, 0, "copied 1")
+		s.run("migrate", "finish").ends(t, 0, "etcd: retired")
+		s.run("verify").ends(t, 0, "store etcd is retired")
+		run(t, "", "--config", forgotten, "put", "k", "v").want(t, 3, "", `configure this client for store "new"`)
+	})
+}
+
+// ends is want for commands that may tell of their progress on stderr.
+func (r result) ends(t *testing.T, code int, stdout string) {
+	t.Helper()
+	if r.code != code || !strings.Contains(r.stdout, stdout) {
+		t.Errorf("exit code %d, want %d, and stdout with %q:\n%s\n%s", r.code, code, stdout, r.stdout, r.stderr)
+	}
+}
+
+func waitFor(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !cond(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("after a minute: not yet: %s", what)
+		}
+	}
+}
+
+// onText is a writer that calls f once when a text is written, and passes on
+// what is written.
+func onText(to io.Writer, text string, f func()) io.Writer {
+	return writerFunc(func(p []byte) (int, error) {
+		if f != nil && strings.Contains(string(p), text) {
+			f()
+			f = nil
+		}
+		return to.Write(p)
+	})
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// stopped is a terminal that takes nothing until it is let go on.
+type stopped struct{ goOn chan struct{} }
+
+func (s *stopped) Write(p []byte) (int, error) {
+	<-s.goOn
+	return len(p), nil
+}
+
+// A command waits for an agent that has no connection left.
+func TestBusyConsulIsWaitedFor(t *testing.T) {
+	busy := servertest.Consul(t, testserver.Options{Args: []string{"-hcl", "limits { http_max_conns_per_client = 2 }"}})
+	prefix := t.Name() + "/"
+	primary := section("consul", busy, prefix, "")
+	s := newOnServers(t, primary, section("etcd", plain.Get(t), prefix, ""))
+	// Two watches hold what connections there are.
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var held sync.WaitGroup
+	for range 2 {
+		held.Go(func() {
+			for ctx.Err() == nil {
+				req, err := http.NewRequestWithContext(ctx, http.MethodGet, busy.URLs()[0]+"/v1/kv/x?wait=60s&index=1000000", http.NoBody)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req); err == nil {
+					_ = resp.Body.Close()
+				}
+			}
+		})
+	}
+	var log output
+	done := make(chan int)
+	go func() {
+		done <- cli.Run(t.Context(), factory.Builtin(), []string{"--config", s.file(s.config), "migrate", "plan", "--dry-run"}, strings.NewReader(""), io.Discard, &log)
+	}()
+	log.waitFor(t, "waiting for up to 2m0s: can't reach consul")
+	cancel()
+	held.Wait()
+	if code := <-done; code != 0 {
+		t.Errorf("exit code %d: %s", code, &log)
+	}
+}
+
+// The wanted state in a file, on real servers, with a fleet that comes late.
+func TestConvergeOnServers(t *testing.T) {
+	prefix := t.Name() + "/"
+	consul := servertest.Consul(t, testserver.Options{})
+	primary := section("consul", consul, prefix, "")
+	s := newOnServers(t, primary, section("etcd", plain.Get(t), prefix, ""))
+	s.seed(300, primary)
+	wanted := func(text string) string { return writeFile(t, "wanted.yaml", text) }
+	for text, say := range map[string]string{
+		"stage: done":                  `stage: "done" is not allowed; it must be one of: mirroring`,
+		"stage: moved\nspeed: 3":       "the fields are stage, wait, expect_clients, max_pause and allow",
+		"{stage: moved, allow: [all]}": `allow: "all" is not known; known are: differences, empty, keys`,
+		"{stage: moved, wait: -1s}":    "wait: -1s must not be negative",
+	} {
+		s.run("migrate", "converge", "--wanted", wanted(text)).want(t, 2, "", say)
+	}
+	s.run("migrate", "converge").want(t, 2, "", "--wanted is missing")
+	s.run("migrate", "converge", "--wanted", wanted("stage: moved")).ends(t, 1, "consul: primary")
+	var log output
+	done := make(chan result)
+	go func() {
+		var out output
+		code := cli.Run(t.Context(), factory.Builtin(), []string{"--config", s.file(s.config), "migrate", "converge", "--wanted", wanted("{stage: moved, expect_clients: 2}"), "--wait-until-ready=5m"},
+			strings.NewReader(""), &out, &log)
+		done <- result{code, out.String(), log.String()}
+	}()
+	log.waitFor(t, "waiting: refused: not ready for the cutover")
+	s.client()
+	s.client()
+	r := <-done
+	if r.code != 0 || !strings.Contains(r.stdout, `the stage "moved" is reached`) {
+		t.Fatalf("%+v", r)
+	}
+	s.run("migrate", "converge", "--wanted", wanted("stage: moved")).ends(t, 0, "the stage \"moved\" is reached\n")
+	s.run("migrate", "converge", "--wanted", wanted("stage: mirroring")).ends(t, 0, "consul: primary (was filling)")
+	s.run("migrate", "converge", "--wanted", wanted("{stage: finished, expect_clients: 2, wait: 1m}")).ends(t, 0, "consul: retired")
+	s.run("migrate", "converge", "--wanted", wanted("stage: mirroring")).want(t, 1, "", "there is no way to the stage")
+}
+
+// The page of the fleet is served until the command is interrupted.
+func TestStatusIsServed(t *testing.T) {
+	s := newTwoStores(t)
+	s.put(s.from, "k", "v")
+	s.run("migrate", "start").want(t, 0, "new: standby", "")
+	ctx, cancel := context.WithCancel(t.Context())
+	var out output
+	done := make(chan int)
+	go func() {
+		done <- cli.Run(ctx, factory.Builtin(), append([]string{"migrate", "status", "--serve=127.0.0.1:0"}, s.flags...), strings.NewReader(""), &out, io.Discard)
+	}()
+	out.waitFor(t, "page http://")
+	url := strings.TrimSpace(strings.TrimPrefix(out.String(), "page "))
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || !strings.Contains(string(body), `store &#34;old&#34; is primary and is mirrored into store &#34;new&#34;`) {
+		t.Errorf("%s, %v", body, err)
+	}
+	cancel()
+	if code := <-done; code != 0 {
+		t.Errorf("exit code %d after an interrupt", code)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	s.run("migrate", "status", "--serve", "nowhere").want(t, 2, "", "--serve: ")
+}
+
+// Every flag of two stores is listed.
+func TestFlagsOfTwoStoresAreListed(t *testing.T) {
+	r := run(t, "", "help", "flags")
+	for _, flag := range []string{"--multi.coordinated", "--multi.fence-timeout", "--multi.client-name", "--multi.mirror-workers"} {
+		if !strings.Contains(r.stdout, flag) {
+			t.Errorf("it lacks %s", flag)
+		}
+	}
+	if strings.Contains(r.stdout, "--multi.primary.etcd") {
+		t.Error("it lists the flags of every backend three times")
+	}
+}
