@@ -1,5 +1,7 @@
 package kv
 
+import "time"
+
 // QueueLen tells tests how many calls wait for their turn on key.
 func QueueLen(c Client, key string) int {
 	cl, ok := c.(*client)
@@ -45,4 +47,15 @@ func LineLen(c Client, key string) int {
 		return int(l.users.Load())
 	}
 	return -1
+}
+
+// Pauses returns the first n pauses of one failing call.
+func Pauses(first, longest time.Duration, n int) []time.Duration {
+	p := newPauses(first, longest)
+	pauses := make([]time.Duration, n)
+	for i := range pauses {
+		pauses[i] = p.next
+		p.next = p.backoff.NextBackOff()
+	}
+	return pauses
 }
