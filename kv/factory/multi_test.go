@@ -16,6 +16,7 @@ import (
 	"github.com/polykv/polykv/kv/factory"
 	"github.com/polykv/polykv/kv/memberlist"
 	"github.com/polykv/polykv/kv/multi"
+	"github.com/polykv/polykv/kv/multi/progress"
 )
 
 const twoStores = `
@@ -193,4 +194,28 @@ func (r *restless) Encode(value any) ([]byte, error) {
 
 func (r *restless) Decode(data []byte) (any, error) {
 	return r.MapCodec.Decode(data[:max(0, len(data)-8)])
+}
+
+// What only a client over two stores offers is found through the prefix and the
+// metrics that the factory puts around it.
+func TestTwoStoresAreFoundInside(t *testing.T) {
+	cfg := factory.NewConfig()
+	if err := cfg.Load(strings.NewReader("prefix: below/\n" + twoStores)); err != nil {
+		t.Fatal(err)
+	}
+	client, err := factory.New(t.Context(), cfg, codec.String{}, factory.Deps{Registerer: prometheus.NewPedanticRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	m, ok := kv.As[*multi.Client](client)
+	if !ok {
+		t.Fatalf("there is no client over two stores in a %T", client)
+	}
+	if err := m.SetPrimary(t.Context(), "new"); err != nil || m.Status().Primary != "new" || m.Ready(t.Context()) != nil {
+		t.Errorf("%v, %+v", err, m.Status())
+	}
+	if page := progress.Handler(m); page == nil {
+		t.Error("there is no page of it")
+	}
 }

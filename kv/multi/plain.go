@@ -53,7 +53,7 @@ const (
 //
 // It is not fenced, as coordinated clients are: it may write for a moment (a
 // second at most while it writes all the time) after the store was left. A
-// record that can't be read keeps nobody from writing, but is logged. The raw
+// record that can't be read, for want of rights say, keeps nobody from writing. The raw
 // view, and calls that are guarded by the record itself, are not checked. Close
 // closes c.
 func CheckRecord(c kv.Client, check RecordCheck, log *slog.Logger) (kv.Client, error) {
