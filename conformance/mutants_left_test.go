@@ -70,7 +70,7 @@ func (b *broken) witness(ctx context.Context, prefix string, happened *atomic.Bo
 func leftMutants() []mutant {
 	return []mutant{
 		{"who left a loop is told what happened meanwhile", "Entries", "Entries-left-amid-end Entries-left-amid-change Entries-left-amid-cut", tellsLate(memory())},
-		{"who left a loop is told what its server did", "Entries", "Entries-left-amid-restart Entries-left-amid-compaction", tellsLate(remote())},
+		{"who left a loop is told what its server did", "Entries", "Entries-left-amid-restart", tellsLate(remote())},
 		{"a watch that was interrupted calls again, whatever was said", "W5", "W5-false-amid-cut", onEvents(memory(), func(ctx context.Context, b *broken, r kv.Range, f valuesFunc) {
 			enough := false
 			_ = b.Forward.Watch(ctx, r, func(e kv.Event) bool {
