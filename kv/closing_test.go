@@ -148,10 +148,34 @@ func TestWatchPausesStartSmallAfterASessionThatWorked(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := logged.pauses
-	if len(p) != failures+1 {
+	if len(p) < failures+1 { // one more if the watch learns of its end late
 		t.Fatalf("%d pauses: %v", len(p), p)
 	}
 	if grown, after := p[failures-1], p[failures]; grown < longest/2 || after > shortest*3/2 {
 		t.Errorf("pauses of %v before the session that worked, and %v after it", grown, after)
+	}
+}
+
+// A server that accepts sessions and drops them at once sees ever fewer: that
+// they were in step for a moment is no sign that the trouble is over (W6).
+func TestWatchPausesGrowWhileSessionsAreDropped(t *testing.T) {
+	const failures, shortest, longest = 8, 2 * time.Millisecond, time.Second
+	logged := &pausesLogged{Handler: slog.DiscardHandler}
+	r := newRig(t, kv.Options{MinBackoff: shortest, MaxBackoff: longest, Logger: slog.New(logged)})
+	ctx, cancel := context.WithCancel(t.Context())
+	r.store.onWatch = func(_ context.Context, _ driver.WatchRequest, emit func(driver.Event), _ func() error) error {
+		emit(driver.Event{Type: driver.Synced})
+		if r.store.watches.Load() > failures {
+			cancel()
+		}
+		return errStop
+	}
+	if err := watchNothing(ctx, r.client); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	logged.mu.Lock()
+	defer logged.mu.Unlock()
+	if last := logged.pauses[failures-1]; last < 20*shortest {
+		t.Errorf("pauses between sessions that are dropped at once: %v", logged.pauses)
 	}
 }

@@ -15,6 +15,7 @@ type engine struct {
 	store    driver.Store
 	resolver driver.Resolver // nil if the driver has none
 	epocher  driver.Epocher  // nil if the driver has none
+	locator  driver.Locator  // nil if the driver has none
 	values   driver.Values   // nil if the driver has none: values are bytes to it
 	local    bool            // the store never waits, see driver.NonBlocking
 	opts     Options
@@ -29,6 +30,8 @@ type engine struct {
 	generation atomic.Uint64
 	memory     *memory
 	cells      cells
+	hub        hub
+	outages    outages
 
 	closeOnce sync.Once
 	closeErr  error
@@ -39,6 +42,8 @@ func newEngine(store driver.Store, opts Options) *engine {
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.resolver, _ = store.(driver.Resolver)
 	e.epocher, _ = store.(driver.Epocher)
+	e.locator, _ = store.(driver.Locator)
+	e.outages.e = e
 	if v, ok := store.(driver.ValueStore); ok {
 		e.values = v.Values()
 	}
@@ -67,6 +72,7 @@ func (e *engine) close() error {
 		e.cancel()
 		e.requests.close()
 		e.gate.shut()
+		e.outages.close()
 		e.closeErr = e.store.Close()
 	})
 	return e.closeErr

@@ -54,6 +54,13 @@ type Options struct {
 	RememberBytes   int
 	RememberFor     time.Duration
 
+	// ShareBytes bounds what the client keeps of keys and values that it
+	// watches, so that watches of the same range, and of keys and prefixes
+	// within it, share one session of the store. Beyond that, watches have
+	// sessions of their own. Default 64 MiB; negative: none share. It is of no
+	// account where the store is in this process.
+	ShareBytes int
+
 	// ScanPage is the number of entries asked for at once when a prefix is
 	// read. Default 1000.
 	ScanPage int
@@ -82,6 +89,7 @@ func DefaultOptions() Options {
 		RememberEntries:   4096,
 		RememberBytes:     16 << 20,
 		RememberFor:       5 * time.Minute,
+		ShareBytes:        64 << 20,
 		ScanPage:          1000,
 		ListPage:          10_000,
 	}
@@ -138,6 +146,7 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.RememberEntries, d.RememberEntries)
 	orDefault(&o.RememberBytes, d.RememberBytes)
 	orDefault(&o.RememberFor, d.RememberFor)
+	orDefault(&o.ShareBytes, d.ShareBytes)
 	orDefault(&o.ListPage, o.ScanPage)
 	orDefault(&o.ListPage, d.ListPage)
 	orDefault(&o.ScanPage, d.ScanPage)

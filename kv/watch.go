@@ -54,23 +54,12 @@ func (c *client) watch(ctx context.Context, r Range, f func(Event) bool) error {
 	} else if err := c.admit(ctx, r.Key, nil); err != nil {
 		return err
 	}
-	if !e.gate.enter() {
+	t := newWatchTable(func(key string) bool { return r.Contains(key) && c.visible(r.Key, key) }, c.sum)
+	end, ok := e.feed(r, t)
+	if !ok {
 		return ErrClosed
 	}
-	t := newWatchTable(func(key string) bool { return r.Contains(key) && c.visible(r.Key, key) }, c.sum)
-	sessionCtx, cancel := context.WithCancel(ctx)
-	unhook := context.AfterFunc(e.ctx, cancel)
-	ended := make(chan struct{})
-	go func() {
-		defer e.gate.leave()
-		defer close(ended)
-		e.sessions(sessionCtx, r, t)
-	}()
-	defer func() { // also when f panics
-		unhook()
-		cancel()
-		<-ended
-	}()
+	defer end() // also when f panics
 	for {
 		switch {
 		case e.ctx.Err() != nil:
@@ -113,30 +102,68 @@ func (c *client) deliver(t *watchTable, p pendingEvent, f func(Event) bool) bool
 	return f(ev)
 }
 
+// feed has a table told of what happens in r, until end is called.
+func (e *engine) feed(r Range, t *watchTable) (end func(), ok bool) {
+	if !e.local {
+		d := &downstream{rng: r, table: t}
+		return func() { e.part(d) }, e.join(d)
+	}
+	if !e.gate.enter() {
+		return nil, false
+	}
+	// A session in this process costs nothing that sharing could save.
+	ctx, cancel := context.WithCancel(e.ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer e.gate.leave()
+		defer close(ended)
+		e.sessions(ctx, alone{r, t})
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}, true
+}
+
+// sink takes in what watch sessions tell, one after another.
+type sink interface {
+	begin() driver.WatchRequest
+	emit(ev driver.Event)
+
+	// interrupted notes why a session ended, and returns since when it had been
+	// in step; zero: never.
+	interrupted(err error) (since time.Time)
+}
+
+// alone is the sink of a single watch.
+type alone struct {
+	r Range
+	*watchTable
+}
+
+func (a alone) begin() driver.WatchRequest {
+	a.watchTable.begin()
+	return driver.WatchRequest{Range: a.r}
+}
+
 // sessions runs one watch session after another until ctx is done.
-func (e *engine) sessions(ctx context.Context, r Range, t *watchTable) {
+func (e *engine) sessions(ctx context.Context, to sink) {
 	pause := e.pauses()
-	warned := false
 	for ctx.Err() == nil {
-		err := e.store.Watch(ctx, driver.WatchRequest{Range: r, Position: t.begin()}, t.emit)
+		req := to.begin()
+		err := e.store.Watch(ctx, req, to.emit)
 		if ctx.Err() != nil {
 			return
 		}
 		if err == nil {
 			err = errors.New("the watch session ended without a reason")
 		}
-		since, worked := t.interrupted(err)
-		if worked && time.Since(since) > e.opts.MaxBackoff {
+		if since := to.interrupted(err); !since.IsZero() && time.Since(since) > e.opts.MaxBackoff {
 			pause = e.pauses() // it had worked for a while: not the same trouble going on
 		}
 		e.opts.Observer.WatchResync(err)
-		level := slog.LevelInfo
-		warned = warned && !worked
-		if errors.Is(err, ErrPermission) && !warned {
-			level, warned = slog.LevelWarn, true // somebody must do something about it, and is told once
-		}
-		e.opts.Logger.Log(ctx, level, "polykv: a watch lost the store and starts again",
-			"backend", e.opts.Backend, "key", r.Key, "prefix", r.IsPrefix, "after", pause.next, "error", err)
+		e.opts.Logger.Debug("polykv: a watch session ended and starts again",
+			"backend", e.opts.Backend, "key", req.Range.Key, "prefix", req.Range.IsPrefix, "after", pause.next, "error", err)
 		pause.sleep(ctx, ctx)
 	}
 }

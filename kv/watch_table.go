@@ -29,11 +29,9 @@ type watchTable struct {
 	scanning bool       // a snapshot is under way
 	complete bool       // the first snapshot has been seen whole
 	since    time.Time  // when the session's snapshot was complete; zero: not yet
+	outage   bool       // Interrupted was told, and Synced not since
 	gap      *list.Element
 	sync     *list.Element
-
-	position driver.Position // that all of this is of; nil: of none
-	fresh    bool            // the session has emitted nothing yet
 }
 
 // slot is one key of a table.
@@ -89,21 +87,17 @@ func newWatchTable(wanted func(key string) bool, sum func(stored) digest) *watch
 	}
 }
 
-// begin announces a new session, and returns from where it may go on.
-func (t *watchTable) begin() driver.Position {
+// begin announces a new session.
+func (t *watchTable) begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.session++
-	t.scanning, t.fresh = true, true
-	t.since = time.Time{}
-	return t.position
+	t.restart()
 }
 
 // emit takes in a driver's event. It never waits for the callback.
 func (t *watchTable) emit(ev driver.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.settle(ev.Type)
 	switch ev.Type {
 	case driver.Put:
 		t.put(ev.Entry)
@@ -113,34 +107,17 @@ func (t *watchTable) emit(ev driver.Event) {
 		t.synced()
 	case driver.Restart:
 		t.restart()
-	case driver.Resumed, driver.Progress:
-	}
-	if ev.Position != nil && !t.scanning {
-		t.position = ev.Position
+	case driver.Resumed:
+		t.scanning = false
+	case driver.Progress:
 	}
 	signal(t.wake)
-}
-
-// settle makes of a session's first event whether it goes on from where the
-// one before was; t.mu is held. The states of a snapshot are newer than the
-// position, so if it breaks off no session may go on from there.
-func (t *watchTable) settle(first driver.EventType) {
-	if !t.fresh {
-		return
-	}
-	t.fresh = false
-	if first == driver.Resumed && t.position != nil {
-		t.scanning = false
-	} else {
-		t.position = nil
-	}
 }
 
 // restart begins a snapshot; t.mu is held.
 func (t *watchTable) restart() {
 	t.session++
 	t.scanning = true
-	t.position = nil
 }
 
 // put notes a key's state; t.mu is held.
@@ -192,15 +169,15 @@ func (t *watchTable) synced() {
 		}
 		t.scanning = false
 	}
-	again := !t.since.IsZero()
-	if !again {
+	if t.since.IsZero() {
 		t.since = time.Now()
 	}
+	news := !t.complete || t.outage // a Restart within a session has interrupted nothing
 	if !t.complete {
 		t.complete = true
 		t.sortNews()
 	}
-	if !again { // a Restart within a session has interrupted nothing
+	if t.outage = false; news {
 		t.mark(&t.sync, Event{Type: Synced})
 	}
 }
@@ -232,13 +209,17 @@ func (t *watchTable) mark(kind **list.Element, ev Event) {
 }
 
 // interrupted notes the end of a session, and returns since when it had been
-// in step with the store, if it ever was.
-func (t *watchTable) interrupted(err error) (since time.Time, ok bool) {
+// in step with the store; zero: never. An outage is told once.
+func (t *watchTable) interrupted(err error) (since time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.mark(&t.gap, Event{Type: Interrupted, Err: err})
-	signal(t.wake)
-	return t.since, !t.since.IsZero()
+	if !t.outage {
+		t.outage = true
+		t.mark(&t.gap, Event{Type: Interrupted, Err: err})
+		signal(t.wake)
+	}
+	since, t.since = t.since, time.Time{}
+	return since
 }
 
 // next takes out the oldest news. Values are compared outside the lock, which

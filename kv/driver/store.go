@@ -233,6 +233,12 @@ type WatchRequest struct {
 	// was compacted, the store is another) takes no notice of Position. One
 	// that finds out after Resumed emits Restart.
 	Position Position
+
+	// BeforeSnapshot, unless nil, must be called before a snapshot of the
+	// range is read, best when the store has just been found to answer. It
+	// waits, so that clients which lost their server together don't all read
+	// it at once, and returns ctx's error.
+	BeforeSnapshot func(ctx context.Context) error
 }
 
 // Position is a point of a store's history, as far as a watch of one range

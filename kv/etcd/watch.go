@@ -31,6 +31,11 @@ func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(dr
 			emit(driver.Event{Type: driver.Restart})
 		}
 	}
+	if req.BeforeSnapshot != nil {
+		if err := req.BeforeSnapshot(ctx); err != nil {
+			return err
+		}
+	}
 	w.mark, w.goal, w.at = s.history.mark(), nil, position{}
 	if err := w.snapshot(ctx); err != nil {
 		return err

@@ -1,0 +1,150 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// tend has a goroutine look after those who wait; u.mu is held.
+func (u *upstream) tend() {
+	if u.tending || len(u.waiting) == 0 || !u.e.gate.enter() {
+		return
+	}
+	u.tending = true
+	u.work.Go(func() {
+		defer u.e.gate.leave()
+		u.locate()
+	})
+}
+
+// locate finds out from where on those who wait can be fed, until it is known
+// of all. Who comes while the store is asked needs another answer: the write
+// that he must see may be newer.
+func (u *upstream) locate() {
+	pause := u.e.pauses()
+	for {
+		batch, ok := u.unlocated()
+		if !ok {
+			return
+		}
+		if u.e.hub.private.Load() || u.full() {
+			u.e.disperse(u)
+			continue
+		}
+		position, _ := u.stand()
+		goal, err := u.e.locate(u.ctx, u.rng, position)
+		switch {
+		case u.ctx.Err() != nil:
+			continue
+		case errors.Is(err, driver.ErrNotSupported):
+			u.e.hub.private.Store(true)
+		case err != nil:
+			pause.sleep(u.ctx, u.ctx)
+		default:
+			pause = u.e.pauses()
+			u.located(batch, goal)
+		}
+	}
+}
+
+// unlocated returns those who wait without a goal. If there are none, or nobody
+// is left, the goroutine that asks ends.
+func (u *upstream) unlocated() (batch []*downstream, ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, d := range u.waiting {
+		if d.goal == nil || u.held == nil {
+			batch = append(batch, d)
+		}
+	}
+	u.tending = len(batch) > 0 && u.ctx.Err() == nil
+	return batch, u.tending
+}
+
+// full reports whether the store holds more than is kept.
+func (u *upstream) full() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.held == nil
+}
+
+// located notes where the store stood after all of batch had come.
+func (u *upstream) located(batch []*downstream, goal driver.Position) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, d := range batch {
+		d.goal = goal
+	}
+	u.advance(goal)
+	u.admit(false)
+}
+
+// advance moves the position up to one that the session was found to be in step
+// with, so that a quiet range doesn't fall behind what the store remembers;
+// u.mu is held.
+func (u *upstream) advance(to driver.Position) (inStep bool) {
+	if !u.inStep || u.position == nil || !u.position.Covers(to) {
+		return false
+	}
+	if to.Covers(u.position) {
+		u.position = to
+	}
+	return true
+}
+
+// disperse gives those who wait for u sessions of their own.
+func (e *engine) disperse(u *upstream) {
+	e.hub.mu.Lock()
+	defer e.hub.mu.Unlock()
+	e.retire(u)
+	u.mu.Lock()
+	waiting := u.waiting
+	u.waiting = nil
+	u.mu.Unlock()
+	for _, d := range waiting {
+		e.move(d)
+	}
+	if u.users == 0 {
+		e.end(u)
+	}
+}
+
+func (e *engine) locate(ctx context.Context, r Range, from driver.Position) (at driver.Position, err error) {
+	err = e.attempt(ctx, "locate", e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
+		at, err = e.locator.Locate(ctx, r, from)
+		return err
+	})
+	return at, err
+}
+
+const (
+	// A server that was away is read again by all its clients, a fleet of a
+	// thousand perhaps. They begin within a second for each MiB that each of
+	// them reads, so that they read a GiB in a second altogether.
+	spreadPerMiB = time.Second
+	spreadFrom   = 64 << 10
+	spreadMost   = 30 * time.Second
+)
+
+// spread returns what a driver calls before it reads a range anew that was so
+// large when it was read last; nil if that doesn't matter.
+func (u *upstream) spread(bytes int) func(ctx context.Context) error {
+	if bytes < spreadFrom {
+		return nil
+	}
+	longest := min(time.Duration(float64(bytes)/(1<<20)*float64(spreadPerMiB)), spreadMost)
+	return func(ctx context.Context) error {
+		timer := time.NewTimer(rand.N(longest)) //nolint:gosec // no secret
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
