@@ -3,6 +3,8 @@ package kv
 import (
 	"sync"
 	"time"
+
+	"github.com/polykv/polykv/kv/driver"
 )
 
 // outages tells the log when a client's watches lose the store and when all are
@@ -11,8 +13,9 @@ type outages struct {
 	e *engine
 
 	mu      sync.Mutex
-	away    int // watch sessions that are not in step after a failure
-	log     bool
+	away    int  // watch sessions that are not in step after a failure
+	log     bool // it was logged
+	refused bool // as one that lasts until somebody does something
 	began   time.Time
 	watches int // that lost the store, one counted as often as it did
 	tries   int // that failed
@@ -37,8 +40,12 @@ func (o *outages) begun(r Range, err error, first bool) {
 		o.calm.Stop()
 		o.calm = nil
 	}
-	if opts := &o.e.opts; !o.log {
-		o.log, o.began = true, time.Now()
+	refused := driver.IsPermanent(err)
+	if opts := &o.e.opts; !o.log || refused && !o.refused {
+		if !o.log {
+			o.began = time.Now()
+		}
+		o.log, o.refused = true, refused
 		opts.Logger.Warn("polykv: watches lost the store and start again until they are back; more at level DEBUG",
 			"backend", opts.Backend, "key", r.Key, "prefix", r.IsPrefix, "error", err)
 	}
@@ -64,7 +71,7 @@ func (o *outages) settled() {
 	}
 	o.e.opts.Logger.Info("polykv: the watches are in step again", "backend", o.e.opts.Backend,
 		"lasted", time.Since(o.began).Round(time.Millisecond), "watches", o.watches, "failures", o.tries)
-	o.log, o.watches, o.tries, o.calm = false, 0, 0, nil
+	o.log, o.refused, o.watches, o.tries, o.calm = false, false, 0, 0, nil
 }
 
 // close keeps settled from being called once the client is closed.

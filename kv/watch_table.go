@@ -30,6 +30,7 @@ type watchTable struct {
 	complete bool       // the first snapshot has been seen whole
 	since    time.Time  // when the session's snapshot was complete; zero: not yet
 	outage   bool       // Interrupted was told, and Synced not since
+	refused  bool       // and that for a reason which lasts
 	gap      *list.Element
 	sync     *list.Element
 }
@@ -209,12 +210,13 @@ func (t *watchTable) mark(kind **list.Element, ev Event) {
 }
 
 // interrupted notes the end of a session, and returns since when it had been
-// in step with the store; zero: never. An outage is told once.
+// in step with the store; zero: never. An outage is told once, and once more
+// when it turns out to be one that lasts until somebody does something.
 func (t *watchTable) interrupted(err error) (since time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.outage {
-		t.outage = true
+	if refused := driver.IsPermanent(err); !t.outage || refused && !t.refused {
+		t.outage, t.refused = true, refused
 		t.mark(&t.gap, Event{Type: Interrupted, Err: err})
 		signal(t.wake)
 	}

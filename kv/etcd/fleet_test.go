@@ -167,10 +167,10 @@ func TestWatchesShareASession(t *testing.T) {
 
 	before := proxy.Stats().ToClient
 	all := fleet(t, client, times(20, kv.PrefixRange("r/"))...)
-	within := fleet(t, client, kv.KeyRange("r/0007"), kv.PrefixRange("r/1"))
 	for _, f := range all {
 		f.until(t, "in step", func(f *followed) bool { return f.synced == 1 && len(f.now) == keys })
 	}
+	within := fleet(t, client, kv.KeyRange("r/0007"), kv.PrefixRange("r/1"))
 	within[0].until(t, "the key", func(f *followed) bool { return f.synced == 1 && len(f.now) == 1 })
 	within[1].until(t, "the half", func(f *followed) bool { return f.synced == 1 && len(f.now) == keys/2 })
 	if read := proxy.Stats().ToClient - before; read > keys*size*3/2 {
