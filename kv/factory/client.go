@@ -24,6 +24,7 @@ type ClientConfig struct {
 	RememberEntries   int           `yaml:"remember_entries"`
 	RememberBytes     int           `yaml:"remember_bytes"`
 	RememberFor       time.Duration `yaml:"remember_for"`
+	ShareBytes        int           `yaml:"share_bytes"`
 	ScanPage          int           `yaml:"scan_page"` // entries
 	ListPage          int           `yaml:"list_page"` // keys
 }
@@ -44,6 +45,7 @@ func DefaultClientConfig() ClientConfig {
 		RememberEntries:   o.RememberEntries,
 		RememberBytes:     o.RememberBytes,
 		RememberFor:       o.RememberFor,
+		ShareBytes:        o.ShareBytes,
 		ScanPage:          o.ScanPage,
 		ListPage:          o.ListPage,
 	}
@@ -69,6 +71,7 @@ func (c *ClientConfig) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	number(&c.RememberEntries, "remember-entries", "how many entries are remembered so that a compare-and-swap needs no read before it; negative: none")
 	number(&c.RememberBytes, "remember-bytes", "limit in `bytes` of the values of the entries that are remembered")
 	duration(&c.RememberFor, "remember-for", "how long an entry is remembered so that a compare-and-swap needs no read before it")
+	number(&c.ShareBytes, "share-bytes", "limit in `bytes` of the keys and values that are kept so that watches of the same keys share one session of the store; negative: none share")
 	number(&c.ScanPage, "scan-page", "how many entries are asked for at once when a prefix is read with its values")
 	number(&c.ListPage, "list-page", "how many keys are asked for at once when a prefix is listed; 0: scan-page")
 }
@@ -78,7 +81,7 @@ func (c *ClientConfig) Validate() error {
 	v := reflect.ValueOf(*c)
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Tag.Get("yaml")
-		if v.Field(i).Int() < 0 && name != "remember_entries" {
+		if v.Field(i).Int() < 0 && name != "remember_entries" && name != "share_bytes" {
 			return &FieldError{Field: name, Err: fmt.Errorf("%v must not be negative", v.Field(i))}
 		}
 	}
