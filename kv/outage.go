@@ -1,6 +1,8 @@
 package kv
 
 import (
+	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -45,8 +47,12 @@ func (o *outages) begun(r Range, err error, first bool) {
 		if !o.log {
 			o.began = time.Now()
 		}
+		level := slog.LevelInfo
+		if refused {
+			level = slog.LevelWarn // somebody must do something about it
+		}
 		o.log, o.refused = true, refused
-		opts.Logger.Warn("polykv: watches lost the store and start again until they are back; more at level DEBUG",
+		opts.Logger.Log(context.Background(), level, "polykv: watches lost the store and start again until they are back; more at level DEBUG",
 			"backend", opts.Backend, "key", r.Key, "prefix", r.IsPrefix, "error", err)
 	}
 }
@@ -55,7 +61,9 @@ func (o *outages) begun(r Range, err error, first bool) {
 func (o *outages) over(r Range) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.away--
+	if o.away--; o.away == 0 {
+		o.refused = false
+	}
 	o.e.opts.Logger.Debug("polykv: a watch is in step again", "backend", o.e.opts.Backend, "key", r.Key, "prefix", r.IsPrefix)
 	if o.away == 0 && o.calm == nil {
 		o.calm = time.AfterFunc(calmFor, o.settled)
@@ -71,7 +79,7 @@ func (o *outages) settled() {
 	}
 	o.e.opts.Logger.Info("polykv: the watches are in step again", "backend", o.e.opts.Backend,
 		"lasted", time.Since(o.began).Round(time.Millisecond), "watches", o.watches, "failures", o.tries)
-	o.log, o.refused, o.watches, o.tries, o.calm = false, false, 0, 0, nil
+	o.log, o.watches, o.tries, o.calm = false, 0, 0, nil
 }
 
 // close keeps settled from being called once the client is closed.

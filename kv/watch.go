@@ -3,7 +3,6 @@ package kv
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	"github.com/polykv/polykv/kv/driver"

@@ -39,7 +39,7 @@ func breakable(r *rig) (breakNow chan error) {
 // and again if it refuses after the watch had worked.
 func TestWatchWarnsOnceOfPermission(t *testing.T) {
 	var log lockedBuffer
-	r := newRig(t, kv.Options{MinBackoff: time.Millisecond, MaxBackoff: time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	r := newRig(t, kv.Options{MinBackoff: time.Millisecond, MaxBackoff: time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	var refused atomic.Int64
 	refused.Store(3)
 	breakNow := breakable(r)
@@ -57,16 +57,16 @@ func TestWatchWarnsOnceOfPermission(t *testing.T) {
 	calls := watchPrefix(t, r.client, "", nil)
 	wantCalls(t, calls, call{"k", "1"})
 	warnings := func() int { return strings.Count(log.String(), "level=WARN") }
-	if warnings() != 1 || strings.Count(log.String(), "starts again") != 3 {
+	if warnings() != 1 || strings.Count(log.String(), "session ended and starts again") != 3 {
 		t.Errorf("%d warnings in\n%s", warnings(), log.String())
 	}
 	refused.Store(3)
 	breakNow <- errors.New("the connection is lost")
 	deadline := time.Now().Add(30 * time.Second)
-	for strings.Count(log.String(), "starts again") < 7 && time.Now().Before(deadline) {
+	for strings.Count(log.String(), "session ended and starts again") < 7 && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
 	}
-	if warnings() != 2 || strings.Count(log.String(), "starts again") != 7 {
+	if warnings() != 2 || strings.Count(log.String(), "session ended and starts again") != 7 {
 		t.Errorf("%d warnings in\n%s", warnings(), log.String())
 	}
 }
