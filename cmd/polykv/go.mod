@@ -5,7 +5,11 @@ go 1.26.0
 require (
 	github.com/polykv/polykv v0.1.0
 	github.com/polykv/polykv/cli v0.1.0
+	github.com/polykv/polykv/drivers/bolt v0.1.0
+	go.uber.org/goleak v1.3.0
 )
+
+require go.etcd.io/bbolt v1.5.0 // indirect
 
 require (
 	github.com/benbjohnson/immutable v0.4.3 // indirect

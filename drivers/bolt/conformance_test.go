@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/polykv/polykv/conformance"
-	bolt "github.com/polykv/polykv/examples/bbolt"
+	"github.com/polykv/polykv/drivers/bolt"
 	"github.com/polykv/polykv/kv/driver"
 )
 

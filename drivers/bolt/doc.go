@@ -1,7 +1,7 @@
 // Package bolt is a polykv driver over bbolt: a durable store in one file,
-// inside the process, with guards, snapshots and watches. It is a complete
-// example of a driver outside polykv's own module; docs/writing-a-driver.md
-// walks through it.
+// inside the process, with guards, snapshots and watches. It is a module of its
+// own, and an example of how a driver is written: docs/writing-a-driver.md walks
+// through it. The command polykv has it built in.
 //
 // bbolt locks its file, so one process has it open at a time. In that process
 // any number of clients share it, each with a handle of its own:

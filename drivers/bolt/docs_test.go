@@ -21,6 +21,9 @@ func TestQuotesAreTrue(t *testing.T) {
 			continue
 		}
 		quotes++
+		if strings.Contains(name, "/") {
+			name = "../../" + name
+		}
 		code, err := os.ReadFile(filepath.FromSlash(name))
 		if err != nil {
 			t.Error(err)

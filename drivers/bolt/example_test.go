@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/polykv/polykv/codec"
-	bolt "github.com/polykv/polykv/examples/bbolt"
+	"github.com/polykv/polykv/drivers/bolt"
 	"github.com/polykv/polykv/kv"
 )
 
