@@ -16,8 +16,8 @@ func TestStrictJSONRefuses(t *testing.T) {
 		data  string
 		want  string
 	}{
-		{"misspelt", codec.StrictJSON[member]{}, `{"nmae":"hunter2"}`, `codec_test.member has no field "nmae"`},
-		{"nested", codec.StrictJSON[[]map[string]member]{}, `[{"x":{"nmae":"hunter2"}}]`, `has no field "nmae"`},
+		{"misspelt", codec.StrictJSON[member]{}, `{"nam":"hunter2"}`, `codec_test.member has no field "nam"`},
+		{"nested", codec.StrictJSON[[]map[string]member]{}, `[{"x":{"nam":"hunter2"}}]`, `has no field "nam"`},
 		{"no name", codec.StrictJSON[member]{}, `{"hunter2 is my password":1}`, `has no field of the name it is given`},
 		{"long name", codec.StrictJSON[member]{}, `{"` + strings.Repeat("hunter2", 10) + `":1}`, `has no field of the name it is given`},
 		{"empty name", codec.StrictJSON[member]{}, `{"":1}`, `has no field of the name it is given`},

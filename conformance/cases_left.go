@@ -56,7 +56,8 @@ func leftAmidEnd(t *trial) {
 		ctx, cancel := context.WithCancel(t.ctx())
 		for _, end := range []func(){cancel, func() { t.ok(c.Close(), "Close") }} {
 			n := 0
-			for range kv.Entries(ctx, c, "p/") {
+			for _, err := range kv.Entries(ctx, c, "p/") {
+				t.ok(err, "Entries")
 				if n++; n == at {
 					end()
 					break

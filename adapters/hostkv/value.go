@@ -8,8 +8,8 @@ import (
 	"github.com/polykv/polykv/kv/memberlist"
 )
 
-// ErrUnchanged: a CAS wants to change a value, and the host's rules for merging
-// don't take the change. The values of dskit and Cortex carry times in seconds,
+// ErrUnchanged is the error of a CAS that wants to change a value in a way that
+// the host's rules for merging don't take. The values of dskit and Cortex carry times in seconds,
 // and a second change within the same one doesn't count. Nothing was written.
 // A [View] waits and tries again.
 var ErrUnchanged = errors.New("the change isn't newer than the value it replaces")

@@ -165,9 +165,9 @@ func (l *records) tooLong() error {
 		err = errors.New("no answer yet")
 	}
 	if err != nil {
-		// Not %w: what ended a read of a record is not what ended the call. Its
+		// As a text: what ended a read of a record is not what ended the call. Its
 		// deadline was ours.
-		return fmt.Errorf("%w: no store was known to be primary for %v: %s: %v", kv.ErrUnavailable, waited, l.describe(), err)
+		return fmt.Errorf("%w: no store was known to be primary for %v: %s: %s", kv.ErrUnavailable, waited, l.describe(), err.Error())
 	}
 	return fmt.Errorf("%w: no store was primary for %v: %s; %s", kv.ErrFenced, waited, l.describe(), l.advice())
 }

@@ -218,11 +218,15 @@ func (r *run) judge(answered, silent []ClientStatus, v *view, to role) []Blocker
 	var blockers []Blocker
 	switch n := len(answered); {
 	case n < r.opts.ExpectClients:
-		blockers = append(blockers, Blocker{Check: "clients", Allow: "a lower --expect-clients",
-			Detail: fmt.Sprintf("%d clients answered, %d were expected%s", n, r.opts.ExpectClients, andSilent(r.result.Silent))})
+		blockers = append(blockers, Blocker{
+			Check: "clients", Allow: "a lower --expect-clients",
+			Detail: fmt.Sprintf("%d clients answered, %d were expected%s", n, r.opts.ExpectClients, andSilent(r.result.Silent)),
+		})
 	case n == 0:
-		blockers = append(blockers, Blocker{Check: "clients", Allow: allowNoClients,
-			Detail: "no client answered: none runs coordinated with these two stores" + andSilent(r.result.Silent)})
+		blockers = append(blockers, Blocker{
+			Check: "clients", Allow: allowNoClients,
+			Detail: "no client answered: none runs coordinated with these two stores" + andSilent(r.result.Silent),
+		})
 	}
 	for _, c := range answered {
 		if b := r.trouble(c, v); b != nil {
@@ -290,8 +294,10 @@ func (r *run) compareBefore(ctx context.Context, s step, version kv.Version) ([]
 	r.result.Predicted = took
 	var blockers []Blocker
 	if r.result.Before.Keys == 0 {
-		blockers = append(blockers, Blocker{Check: "empty", Allow: allowEmpty,
-			Detail: fmt.Sprintf("store %q holds no keys: is this the store, and the prefix?", r.from(s).Name())})
+		blockers = append(blockers, Blocker{
+			Check: "empty", Allow: allowEmpty,
+			Detail: fmt.Sprintf("store %q holds no keys: is this the store, and the prefix?", r.from(s).Name()),
+		})
 	}
 	if found.Count > 0 {
 		blockers = append(blockers, Blocker{Check: "differences", Allow: allowDifferences, Detail: fmt.Sprintf(
