@@ -43,8 +43,9 @@ type Options struct {
 	Logger *slog.Logger // nil: slog.Default()
 
 	// In memory, for tests of this package.
-	fabric *network.Fabric
-	clock  func() time.Time
+	fabric       *network.Fabric
+	clock        func() time.Time
+	housekeeping time.Duration
 }
 
 // Start starts a node whose clients will use these codecs. All nodes of a
@@ -125,7 +126,7 @@ func byID(codecs []codec.Codec) map[string]codec.Codec {
 func (n *Node) connect(ctx context.Context, instance uint64, opts Options) error {
 	netCfg, spreadCfg := n.cfg.network(), n.cfg.spread()
 	netCfg.Instance, netCfg.Fabric = instance, opts.fabric
-	spreadCfg.Clock = opts.clock
+	spreadCfg.Clock, spreadCfg.Housekeeping = opts.clock, opts.housekeeping
 	netCfg.Logger, spreadCfg.Logger = n.logger, n.logger
 	var err error
 	if netCfg.Security, err = n.cfg.security(); err != nil {

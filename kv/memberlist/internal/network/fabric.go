@@ -24,6 +24,8 @@ type Fabric struct {
 	maxDelay time.Duration
 	side     map[netip.AddrPort]int // of a partition; 0 for those that aren't named
 	paused   map[netip.AddrPort]bool
+	frozen   map[netip.AddrPort]chan struct{} // closed when the node goes on
+	rate     int                              // bytes a second of one direction of a stream; 0: no limit
 	changed  chan struct{} // closed when reachability changes
 	stats    FabricStats
 }
@@ -44,6 +46,7 @@ func NewFabric(seed uint64) *Fabric {
 		ports:   map[netip.AddrPort]*fabricPort{},
 		side:    map[netip.AddrPort]int{},
 		paused:  map[netip.AddrPort]bool{},
+		frozen:  map[netip.AddrPort]chan struct{}{},
 		changed: make(chan struct{}),
 	}
 }
@@ -62,6 +65,14 @@ func (f *Fabric) SetDelay(shortest, longest time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.minDelay, f.maxDelay = shortest, max(shortest, longest)
+}
+
+// SetRate bounds the bytes a second that each direction of a stream carries;
+// 0: as many as fit.
+func (f *Fabric) SetRate(bytes int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rate = bytes
 }
 
 // Partition splits the network: each of the groups, and all nodes of no group
@@ -95,6 +106,40 @@ func (f *Fabric) setPaused(addr netip.AddrPort, paused bool) {
 	f.notify()
 }
 
+// Freeze stops a node as SIGSTOP stops a process: what it does to its socket
+// waits until Thaw, and what others send it waits in the socket.
+func (f *Fabric) Freeze(addr netip.AddrPort) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.frozen[addr] == nil {
+		f.frozen[addr] = make(chan struct{})
+	}
+}
+
+// Thaw ends what Freeze began.
+func (f *Fabric) Thaw(addr netip.AddrPort) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if thawed := f.frozen[addr]; thawed != nil {
+		close(thawed)
+		delete(f.frozen, addr)
+	}
+}
+
+// awaitThaw waits as long as a node is frozen, unless done is closed.
+func (f *Fabric) awaitThaw(addr netip.AddrPort, done <-chan struct{}) {
+	f.mu.Lock()
+	thawed := f.frozen[addr]
+	f.mu.Unlock()
+	if thawed == nil {
+		return
+	}
+	select {
+	case <-thawed:
+	case <-done:
+	}
+}
+
 func (f *Fabric) notify() {
 	close(f.changed)
 	f.changed = make(chan struct{})
@@ -117,9 +162,12 @@ var errUnreachable = errors.New("unreachable")
 
 // await waits until one hears the other, and as long as a write is delayed,
 // unless expired or closed are closed.
-func (f *Fabric) await(from, to netip.AddrPort, expired, closed <-chan struct{}) error {
+func (f *Fabric) await(from, to netip.AddrPort, size int, expired, closed <-chan struct{}) error {
 	f.mu.Lock()
 	delay := f.delay()
+	if f.rate > 0 {
+		delay += time.Duration(size) * time.Second / time.Duration(f.rate)
+	}
 	for !f.reachable(from, to) {
 		changed := f.changed
 		f.mu.Unlock()
@@ -220,7 +268,8 @@ func (f *Fabric) detach(p *fabricPort) {
 
 // dial opens a stream, as soon as the other can be reached.
 func (f *Fabric) dial(ctx context.Context, from, to netip.AddrPort) (net.Conn, error) {
-	if err := f.await(from, to, ctx.Done(), nil); err != nil {
+	f.awaitThaw(from, ctx.Done())
+	if err := f.await(from, to, 0, ctx.Done(), nil); err != nil {
 		return nil, fmt.Errorf("dial %s: %w", to, errors.Join(err, ctx.Err()))
 	}
 	f.mu.Lock()

@@ -91,6 +91,12 @@ func closeOnce(c chan struct{}) {
 func (d *deadline) passed() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
 
 func (c *fabricConn) Read(b []byte) (int, error) {
+	n, err := c.read(b)
+	c.fabric.awaitThaw(c.from, c.done)
+	return n, err
+}
+
+func (c *fabricConn) read(b []byte) (int, error) {
 	h := c.in
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -113,6 +119,7 @@ func (c *fabricConn) Read(b []byte) (int, error) {
 }
 
 func (c *fabricConn) Write(b []byte) (written int, err error) {
+	c.fabric.awaitThaw(c.from, c.done)
 	h := c.out
 	h.mu.Lock()
 	expired := h.writeBy.expired
@@ -121,7 +128,7 @@ func (c *fabricConn) Write(b []byte) (written int, err error) {
 	if passed {
 		return 0, os.ErrDeadlineExceeded
 	}
-	if err := c.fabric.await(c.from, c.to, expired, c.done); errors.Is(err, errUnreachable) {
+	if err := c.fabric.await(c.from, c.to, len(b), expired, c.done); errors.Is(err, errUnreachable) {
 		return 0, os.ErrDeadlineExceeded
 	} else if err != nil {
 		return 0, err

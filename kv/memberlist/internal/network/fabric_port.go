@@ -37,6 +37,7 @@ func (p *fabricPort) local() netip.AddrPort          { return p.addr }
 func (p *fabricPort) advertise() (netip.Addr, error) { return p.addr.Addr(), nil }
 
 func (p *fabricPort) send(packet []byte, to []Peer) int {
+	p.fabric.awaitThaw(p.addr, p.done)
 	for i := range to {
 		p.fabric.packet(p.addr, to[i].Addr, packet)
 	}
@@ -44,6 +45,7 @@ func (p *fabricPort) send(packet []byte, to []Peer) int {
 }
 
 func (p *fabricPort) sendTo(packet []byte, to netip.AddrPort) error {
+	p.fabric.awaitThaw(p.addr, p.done)
 	p.fabric.packet(p.addr, to, packet)
 	return nil
 }
@@ -77,6 +79,7 @@ func (p *fabricPort) read(deliver func(netip.AddrPort, []byte)) {
 			return
 		case <-p.arrived:
 		}
+		p.fabric.awaitThaw(p.addr, p.done)
 		p.mu.Lock()
 		packets := p.queue
 		p.queue = spare[:0]
@@ -121,6 +124,7 @@ type fabricListener struct{ port *fabricPort }
 func (l *fabricListener) Accept() (net.Conn, error) {
 	select {
 	case conn := <-l.port.conns:
+		l.port.fabric.awaitThaw(l.port.addr, l.port.done)
 		return conn, nil
 	case <-l.port.done:
 		return nil, net.ErrClosed

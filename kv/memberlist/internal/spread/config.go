@@ -40,6 +40,10 @@ type Config struct {
 	// for a partition must not go on after it with what it knew before.
 	StreamTimeout time.Duration
 
+	// Housekeeping is how often a node looks for what is due by time alone: old
+	// tombstones, idle streams.
+	Housekeeping time.Duration
+
 	// MaxServed is how many peers at once are sent whole values or what they
 	// lack after a comparison; others are told to come again.
 	MaxServed int
@@ -61,6 +65,7 @@ func DefaultConfig() Config {
 		Coalesce:           10 * time.Millisecond,
 		TailDelay:          500 * time.Millisecond,
 		StreamTimeout:      10 * time.Second,
+		Housekeeping:       time.Second,
 		MaxServed:          4,
 		PartitionTolerance: 24 * time.Hour,
 	}
@@ -73,6 +78,7 @@ func (c Config) withDefaults() Config {
 	c.Coalesce = orDefault(c.Coalesce, d.Coalesce)
 	c.TailDelay = orDefault(c.TailDelay, d.TailDelay)
 	c.StreamTimeout = orDefault(c.StreamTimeout, d.StreamTimeout)
+	c.Housekeeping = orDefault(c.Housekeeping, d.Housekeeping)
 	c.MaxServed = orDefault(c.MaxServed, d.MaxServed)
 	c.PartitionTolerance = orDefault(c.PartitionTolerance, d.PartitionTolerance)
 	if c.Clock == nil {

@@ -114,9 +114,9 @@ func (s *Spread) Close(ctx context.Context) error {
 	return err
 }
 
-// runHousekeeping is the goroutine that does what is due once a second.
+// runHousekeeping is the goroutine that does what is due by time alone.
 func (s *Spread) runHousekeeping() {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(s.cfg.Housekeeping)
 	defer tick.Stop()
 	for {
 		select {

@@ -1,0 +1,293 @@
+package memberlist
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing/synctest"
+	"time"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/memberlist/internal/network"
+)
+
+// The simulation runs whole nodes, hashicorp/memberlist included, on a network
+// in memory and in virtual time. A plan says what happens to them; afterwards
+// all is mended, and the nodes must agree on what the plan's writes and
+// deletions lead to. See docs/gossip.md.
+
+// The durations that the plans play around.
+const (
+	simTimeout   = time.Hour // tombstone_timeout
+	simTolerance = 24 * time.Hour
+	simPort      = 7946
+)
+
+// simClock is a node's wall clock, which can be stepped, and which stands while
+// the node is frozen.
+type simClock struct {
+	mu     sync.Mutex
+	step   time.Duration
+	frozen time.Time
+}
+
+func (c *simClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.frozen.IsZero() {
+		return c.frozen
+	}
+	return time.Now().Add(c.step)
+}
+
+func (c *simClock) freeze() {
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.frozen = now
+}
+
+func (c *simClock) thaw() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.frozen = time.Time{}
+}
+
+func (c *simClock) set(step time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.step = step
+}
+
+// simSlot is a place for a node: a name and an address, under which processes
+// follow each other.
+type simSlot struct {
+	name   string
+	addr   netip.AddrPort
+	clock  *simClock
+	node   *Node // nil: none runs
+	texts  kv.Client
+	maps   kv.Client
+	frozen bool
+}
+
+// simCluster is what a plan plays with.
+type simCluster struct {
+	fabric  *network.Fabric
+	slots   []*simSlot
+	history history
+	log     *slog.Logger
+	ending  sync.WaitGroup
+	began   time.Time
+	most    int // bytes of tombstones that a node may keep
+	parted  time.Duration
+	since   time.Time // when the partition began, if there is one
+}
+
+func newSimCluster(slots int, seed uint64, log io.Writer) *simCluster {
+	c := &simCluster{
+		fabric: network.NewFabric(seed), began: time.Now(), most: 64 << 20,
+		log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}
+	c.fabric.SetDelay(time.Millisecond, 20*time.Millisecond)
+	for i := range slots {
+		ip := netip.AddrFrom4([4]byte{10, 9, 0, byte(i + 1)})
+		c.slots = append(c.slots, &simSlot{name: fmt.Sprintf("n%d", i), addr: netip.AddrPortFrom(ip, simPort), clock: &simClock{}})
+	}
+	return c
+}
+
+// config probes seldom, so that a week costs a second.
+func (c *simCluster) config(s *simSlot) Config {
+	cfg := DefaultConfig()
+	cfg.NodeName, cfg.ClusterLabel = s.name, "simulation"
+	cfg.AdvertiseAddress, cfg.BindPort = s.addr.Addr().String(), simPort
+	for _, other := range c.slots {
+		cfg.Join = append(cfg.Join, other.addr.String())
+	}
+	cfg.ProbeInterval, cfg.ProbeTimeout = time.Minute, 2*time.Second
+	cfg.GossipInterval, cfg.PushPullInterval = 30*time.Second, 10*time.Minute
+	cfg.RejoinInterval, cfg.AloneInterval = 5*time.Minute, 2*time.Minute
+	cfg.TombstoneTimeout, cfg.PartitionTolerance, cfg.MaxTombstoneBytes = simTimeout, simTolerance, c.most
+	return cfg
+}
+
+// start starts a process in a slot that has none.
+func (c *simCluster) start(i int) error {
+	s := c.slots[i]
+	if s.node != nil {
+		return nil
+	}
+	node, err := StartWith(context.Background(), c.config(s), Options{
+		Logger: c.log.With("node", s.name), fabric: c.fabric, clock: s.clock.now, housekeeping: time.Minute,
+	}, codec.String{}, counts)
+	if err != nil {
+		return err
+	}
+	s.node = node
+	if s.texts, err = node.Client(codec.String{}, nil); err != nil {
+		return err
+	}
+	s.maps, err = node.Client(counts, nil)
+	return err
+}
+
+// crash ends a process without a word.
+func (c *simCluster) crash(i int) {
+	s := c.slots[i]
+	if s.node == nil {
+		return
+	}
+	c.thaw(i)
+	c.history.look(c)
+	c.history.crashed(s.node.net.Self().Instance)
+	node := s.node
+	s.node = nil
+	_ = node.net.Close()
+	c.ending.Go(func() { _ = node.Close() })
+}
+
+// leave ends a process as Close does.
+func (c *simCluster) leave(i int) {
+	s := c.slots[i]
+	if s.node == nil || s.frozen {
+		return
+	}
+	node := s.node
+	c.history.look(c)
+	err := node.Close()
+	c.history.look(c)
+	s.node = nil
+	if err != nil { // nobody has taken over what it had
+		c.history.crashed(node.net.Self().Instance)
+	} else {
+		c.history.handedOver(node.net.Self().Instance)
+	}
+}
+
+func (c *simCluster) freeze(i int) {
+	s := c.slots[i]
+	if s.node == nil || s.frozen {
+		return
+	}
+	s.frozen = true
+	s.clock.freeze()
+	c.fabric.Freeze(s.addr)
+}
+
+func (c *simCluster) thaw(i int) {
+	s := c.slots[i]
+	if !s.frozen {
+		return
+	}
+	s.frozen = false
+	s.clock.thaw()
+	c.fabric.Thaw(s.addr)
+}
+
+// partition cuts off the slots whose bit is set in mask.
+func (c *simCluster) partition(mask int) {
+	c.heal()
+	var group []netip.AddrPort
+	for i, s := range c.slots {
+		if mask&(1<<i) != 0 {
+			group = append(group, s.addr)
+		}
+	}
+	c.fabric.Partition(group)
+	c.since = time.Now()
+}
+
+func (c *simCluster) heal() {
+	c.fabric.Heal()
+	if !c.since.IsZero() {
+		c.parted = max(c.parted, time.Since(c.since))
+		c.since = time.Time{}
+	}
+}
+
+// mend undoes everything that was done to the cluster.
+func (c *simCluster) mend() error {
+	c.heal()
+	c.fabric.SetLoss(0)
+	c.fabric.SetRate(0)
+	for i, s := range c.slots {
+		c.thaw(i)
+		s.clock.set(0)
+		if err := c.start(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close ends everything.
+func (c *simCluster) close() {
+	for i := range c.slots {
+		c.thaw(i)
+	}
+	c.heal()
+	for _, s := range c.slots {
+		if s.node != nil {
+			node := s.node
+			c.ending.Go(func() {
+				_ = node.net.Close()
+				_ = node.Close()
+			})
+		}
+	}
+	c.ending.Wait()
+}
+
+// sleep lets virtual time pass, and takes a look now and then.
+func (c *simCluster) sleep(d time.Duration) {
+	const step = 15 * time.Minute
+	for ; d > step; d -= step {
+		time.Sleep(step)
+		c.history.look(c)
+	}
+	time.Sleep(d)
+	synctest.Wait()
+	c.history.look(c)
+}
+
+// running returns the nodes that aren't frozen.
+func (c *simCluster) running() (nodes []*Node) {
+	for _, s := range c.slots {
+		if s.node != nil && !s.frozen {
+			nodes = append(nodes, s.node)
+		}
+	}
+	return nodes
+}
+
+// agree waits until all nodes hold the same, and returns what differs if they
+// don't in time.
+func (c *simCluster) agree(within time.Duration) error {
+	for deadline := time.Now().Add(within); ; c.sleep(time.Minute) {
+		nodes := c.running()
+		var differ []string
+		first := fmt.Sprint(nodes[0].store.Roots())
+		for _, n := range nodes {
+			if len(n.Peers()) != len(nodes)-1 || fmt.Sprint(n.store.Roots()) != first || n.Ping(context.Background()) != nil {
+				differ = append(differ, fmt.Sprintf("%s: %d peers, ping %v", n.Name(), len(n.Peers()), n.Ping(context.Background())))
+			}
+		}
+		if len(differ) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("not equal after %v: %s", within, strings.Join(differ, "; "))
+		}
+	}
+}
+
+// nextAddr is an address for one more process of a slot's name.
+func nextAddr(s *simSlot) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, 1, s.addr.Addr().As4()[3]}), simPort)
+}
