@@ -182,7 +182,7 @@ func BenchmarkKeys(b *testing.B) {
 	})
 	b.Run("Expire", func(b *testing.B) {
 		for b.Loop() {
-			l.store.Expire(false)
+			l.store.Expire()
 		}
 	})
 	b.Run("List", func(b *testing.B) {

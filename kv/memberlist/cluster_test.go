@@ -133,7 +133,7 @@ func (c *wireCluster) compare(a, b int) (sent int) {
 			if bucketsA[bucket] == bucketsB[bucket] {
 				continue
 			}
-			want, give := ours.Compare(id, bucket, theirs.Keys(id, bucket))
+			want, give, _ := ours.Compare(id, bucket, theirs.Keys(id, bucket), nil)
 			for _, kd := range give {
 				if u, ok := ours.Read(id, kd); ok {
 					theirs.Apply(u)

@@ -136,11 +136,12 @@ type Config struct {
 	// be. A node whose clock is wrong by more is told, and its Ping fails.
 	MaxClockSkew time.Duration `yaml:"max_clock_skew"`
 
-	// TombstoneTimeout is how long a deletion is remembered while all members
-	// are there, at least twice StreamTimeout; PartitionTolerance how long
-	// while one is failed that may come back. Longer partitions undo no
-	// deletion either: then the smaller side gives in. MaxTombstoneBytes
-	// bounds the memory of deletions; 0: no bound.
+	// TombstoneTimeout is how long the tombstone of a deletion is kept while all
+	// members are there, at least twice StreamTimeout; PartitionTolerance how
+	// long while one is away that may come back. For so long a deletion wins over
+	// writes that had not seen it. Longer partitions undo no deletion either, see
+	// docs/gossip.md. MaxTombstoneBytes bounds the memory of tombstones; 0: no
+	// bound.
 	TombstoneTimeout   time.Duration `yaml:"tombstone_timeout"`
 	PartitionTolerance time.Duration `yaml:"partition_tolerance"`
 	MaxTombstoneBytes  int           `yaml:"max_tombstone_bytes"`
@@ -220,6 +221,6 @@ func (c Config) network() network.Config {
 func (c Config) spread() spread.Config {
 	s := spread.DefaultConfig()
 	s.DirectFanout, s.RelayFanout, s.Coalesce = c.DirectFanout, c.RelayFanout, c.Coalesce
-	s.StreamTimeout, s.PartitionTolerance = c.StreamTimeout, c.PartitionTolerance
+	s.StreamTimeout, s.ExchangeInterval = c.StreamTimeout, max(c.TombstoneTimeout/16, time.Second)
 	return s
 }

@@ -11,6 +11,7 @@ var _ interface {
 	Mergeable
 	Digester
 	DeltaSource
+	Causal
 	Stamped
 } = (*Map[string, int])(nil)
 
@@ -103,7 +104,7 @@ func written[V any](old, next *part[V]) *part[V] {
 	case next == nil && (old == nil || old.deleted):
 		return nil
 	case next == nil:
-		return &part[V]{key: old.key, deleted: true}
+		return &part[V]{key: old.key, deleted: true, over: old.stoodFor()}
 	case old == next:
 		return nil
 	case next.version.IsZero():
@@ -114,7 +115,7 @@ func written[V any](old, next *part[V]) *part[V] {
 	case next.beats(old):
 		return next // from another replica, by way of the callback
 	case next.deleted:
-		return &part[V]{key: next.key, deleted: true}
+		return &part[V]{key: next.key, deleted: true, over: old.stoodFor()}
 	}
 	return &part[V]{key: next.key, value: next.value} // an older state, set again
 }
@@ -149,7 +150,7 @@ func (m *Map[K, V]) Stamp(v Version) {
 func (m *Map[K, V]) ownUnstamped() (own []*part[V]) {
 	for p := range m.parts() {
 		if p.version.IsZero() {
-			copied := &part[V]{key: p.key, value: p.value, deleted: p.deleted}
+			copied := &part[V]{key: p.key, value: p.value, deleted: p.deleted, over: p.over}
 			m.put(copied)
 			own = append(own, copied)
 		}
@@ -237,7 +238,7 @@ func (m *Map[K, V]) Restamp(limit, v Version) bool {
 	found := false
 	for p := range m.parts() {
 		if p.version.After(limit) {
-			p = &part[V]{key: p.key, value: p.value, deleted: p.deleted}
+			p = &part[V]{key: p.key, value: p.value, deleted: p.deleted, over: p.over}
 			p.stamp(v)
 			m.put(p)
 			found = true

@@ -2,6 +2,7 @@ package memberlist
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv/memberlist/internal/state"
@@ -13,6 +14,7 @@ type part[V any] struct {
 	key     string
 	value   V
 	version state.Version // zero until the store has carried out the write
+	over    state.Version // of a tombstone: what it removed here, if anything
 	deleted bool
 	encoded atomic.Pointer[[]byte] // of value; made when first wanted
 	sum     state.Digest           // of a part with a version; zero: not computed yet
@@ -73,9 +75,37 @@ func (m *Map[K, V]) put(p *part[V]) { m.replace(m.part(p.key), p) }
 
 // replace puts p in the place of old, the part of its key; nil: there is none.
 func (m *Map[K, V]) replace(old, p *part[V]) {
+	if over := old.stoodFor(); p.deleted && over != p.over && !over.IsZero() {
+		p = &part[V]{key: p.key, version: p.version, over: over, deleted: true, sum: p.sum} // it may be another map's too
+	}
 	m.subtract(old)
 	m.add(p)
 	m.tree = m.root().Set(p.key, p)
+}
+
+// stoodFor is the version of what a tombstone in the place of p, which may be
+// nil, stands for.
+func (p *part[V]) stoodFor() state.Version {
+	switch {
+	case p == nil:
+		return state.Version{}
+	case p.deleted:
+		return p.over
+	}
+	return p.version
+}
+
+// Removed implements [Causal].
+func (m *Map[K, V]) Removed(limit time.Time) (versions []Version) {
+	if m.dead == 0 || !m.oldest.Time().Before(limit) {
+		return nil
+	}
+	for p := range m.parts() {
+		if p.deleted && !p.over.IsZero() && p.version.Time().Before(limit) {
+			versions = append(versions, p.over)
+		}
+	}
+	return versions
 }
 
 // take removes p, which is a part of m.
@@ -110,4 +140,26 @@ func (m *Map[K, V]) subtract(p *part[V]) {
 	if p.deleted {
 		m.dead--
 	}
+}
+
+// Without implements [Causal].
+func (m *Map[K, V]) Without(known Mergeable, seen func(Version) bool) (remains Mergeable, left int) {
+	other, ok := known.(*Map[K, V])
+	if known != nil && !ok || m.tree == nil {
+		return m, m.root().Len()
+	}
+	rest := m
+	for p := range m.parts() {
+		if other != nil && other.part(p.key) != nil || !seen(p.version) {
+			continue
+		}
+		if rest == m {
+			rest, _ = m.Clone().(*Map[K, V])
+		}
+		rest.take(p)
+	}
+	if rest != m {
+		rest.recount()
+	}
+	return rest, rest.tree.Len()
 }

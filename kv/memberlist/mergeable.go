@@ -16,6 +16,11 @@ type Digester = state.Digester
 // is newer than a version, so that not the whole has to be sent.
 type DeltaSource = state.DeltaSource
 
+// Causal is an optional interface of a [Mergeable] whose parts carry versions of
+// the store's own clock: what was removed from it then stays so, whoever comes
+// back however late.
+type Causal = state.Causal
+
 // Stamped is an optional interface of a [Mergeable] whose parts carry versions
 // of the store's own clock, which can be repaired when the clock was wrong.
 type Stamped = state.Stamped

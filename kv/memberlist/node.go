@@ -46,6 +46,7 @@ type Options struct {
 	fabric       *network.Fabric
 	clock        func() time.Time
 	housekeeping time.Duration
+	broken       state.Rule
 }
 
 // Start starts a node whose clients will use these codecs. All nodes of a
@@ -83,7 +84,7 @@ func start(ctx context.Context, cfg Config, opts Options, codecs []codec.Codec) 
 	store, err := state.New(state.Config{
 		Instance: instance, Codecs: codecs, Clock: opts.clock,
 		MaxClockSkew: cfg.MaxClockSkew, TombstoneTimeout: cfg.TombstoneTimeout,
-		PartitionTolerance: cfg.PartitionTolerance, MaxTombstoneBytes: cfg.MaxTombstoneBytes,
+		PartitionTolerance: cfg.PartitionTolerance, MaxTombstoneBytes: cfg.MaxTombstoneBytes, Broken: opts.broken,
 	})
 	if err != nil {
 		return nil, err

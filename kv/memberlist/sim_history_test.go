@@ -5,8 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/polykv/polykv/kv/memberlist/internal/state"
+	"time"
 )
 
 // simMap is the key of the Map whose entries the plans write too; they are
@@ -18,9 +17,12 @@ type operation struct {
 	key     string
 	value   string // "": a deletion
 	version Version
-	saw     Version // of a deletion: what it removed
+	saw     Version // what it replaced
+	knew    Version // of a write: the newest deletion that its node knew of
 	holders map[uint64]bool
-	wild    bool // made while the node's clock was wrong: it may be refused, and get another version
+	made    time.Time
+	settled time.Time // when all processes had it; zero: not yet
+	wild    bool      // made while the node's clock was wrong: it may be refused, and get another version
 }
 
 func (o *operation) String() string {
@@ -36,8 +38,7 @@ func (o *operation) lost() bool { return len(o.holders) == 0 }
 
 // history is everything that a plan did.
 type history struct {
-	ops     []*operation
-	crashes map[uint64]bool
+	ops []*operation
 }
 
 // look notes who holds what: who has that state or a later one, and who is
@@ -59,7 +60,7 @@ func (h *history) look(c *simCluster) {
 			held := slices.ContainsFunc(ids, func(id uint64) bool { return o.holders[id] })
 			if !held && !o.lost() {
 				e, v := simState(nodes[0], o.key)
-				held = o.isIn(e, v)
+				held = h.isIn(o, e, v)
 			}
 			for _, id := range ids {
 				if held {
@@ -68,10 +69,26 @@ func (h *history) look(c *simCluster) {
 			}
 		}
 	}
+	for _, o := range h.ops {
+		all := !slices.ContainsFunc(c.slots, func(s *simSlot) bool { return s.node != nil && !o.holders[s.node.net.Self().Instance] })
+		if all && o.settled.IsZero() {
+			o.settled = time.Now()
+		}
+	}
 }
 
-func (o *operation) isIn(e, v Version) bool {
-	return !o.version.After(e) || !v.IsZero() && !o.version.After(v)
+// isIn reports whether a node whose newest deletion and state of a key are e and
+// v has, or had, what o wrote.
+func (h *history) isIn(o *operation, e, v Version) bool {
+	switch {
+	case !v.IsZero() && !o.version.After(v):
+		return true
+	case o.value == "":
+		return !o.version.After(e)
+	}
+	return slices.ContainsFunc(h.ops, func(d *operation) bool {
+		return d.key == o.key && d.value == "" && d.version == e && !o.version.After(d.saw)
+	})
 }
 
 // crashed notes that a process is gone with what only it had.
@@ -80,9 +97,6 @@ func (h *history) crashed(instance uint64) {
 		delete(o.holders, instance)
 	}
 }
-
-// handedOver notes that a process is gone that handed on what it had.
-func (h *history) handedOver(uint64) {}
 
 // simState returns the versions of the newest deletion and of the state of a
 // key, or of an entry of the map.
@@ -132,10 +146,17 @@ func (c *simCluster) write(i int, key, value string) error {
 	e, v := simState(s.node, key)
 	o := &operation{
 		key: key, value: value, version: v, saw: saw,
-		holders: map[uint64]bool{s.node.net.Self().Instance: true}, wild: s.clock.step != 0,
+		holders: map[uint64]bool{s.node.net.Self().Instance: true}, made: time.Now(),
 	}
 	if value == "" {
 		o.version = e
+	}
+	o.wild = o.version.Time().After(time.Now().Add(time.Minute)) // because of a clock that is wrong, or was
+	o.knew = e
+	for _, d := range c.history.ops {
+		if d.key == key && d.value == "" && d.holders[s.node.net.Self().Instance] && d.version.After(o.knew) {
+			o.knew = d.version
+		}
 	}
 	c.history.ops = append(c.history.ops, o)
 	return nil
@@ -165,7 +186,7 @@ func (c *simCluster) carryOut(s *simSlot, key, value string) error {
 }
 
 // check says what is wrong with what the nodes hold at last. The nodes agree.
-func (h *history) check(n *Node, parted bool) (wrong []string) {
+func (h *history) check(n *Node, stepped bool) (wrong []string) {
 	byKey := map[string][]*operation{}
 	for _, o := range h.ops {
 		byKey[o.key] = append(byKey[o.key], o)
@@ -175,7 +196,7 @@ func (h *history) check(n *Node, parted bool) (wrong []string) {
 			continue
 		}
 		_, v := simState(n, key)
-		if problem := judge(ops, v, parted); problem != "" {
+		if problem := judge(ops, v, stepped); problem != "" {
 			var all []string
 			for _, o := range ops {
 				all = append(all, o.String())
@@ -187,26 +208,29 @@ func (h *history) check(n *Node, parted bool) (wrong []string) {
 	return wrong
 }
 
-// judge says what is wrong if a key ends as v, zero: absent. After a partition
-// that was longer than deletions are remembered, a write may survive a deletion
-// that had not seen it.
-func judge(ops []*operation, v Version, parted bool) string {
+// judge says what is wrong if a key ends as v, zero: absent. A write that took
+// longer than deletions are remembered to reach everybody may survive a deletion
+// that had not seen it; so may any if a clock made a node forget.
+func judge(ops []*operation, v Version, stepped bool) string {
+	late := stepped || slices.ContainsFunc(ops, func(o *operation) bool {
+		return o.version == v && (o.settled.IsZero() || o.settled.Sub(o.made) > simTolerance*9/10)
+	})
 	for _, o := range ops {
 		if o.lost() {
 			continue
 		}
-		if o.value == "" && !v.IsZero() && o.version.After(v) && (!parted || !v.After(o.saw)) {
+		if o.value == "" && !v.IsZero() && o.version.After(v) && (!late || !v.After(o.saw)) {
 			return "what was deleted is back"
 		}
-		if o.value != "" && o.version.After(v) && !deletedAfter(ops, o.version) {
+		if o.value != "" && o.version.After(v) && !deletedUnseen(ops, o) {
 			return "what was written is lost"
 		}
 	}
 	return ""
 }
 
-func deletedAfter(ops []*operation, v Version) bool {
-	return slices.ContainsFunc(ops, func(o *operation) bool { return o.value == "" && o.version.After(v) })
+// deletedUnseen reports whether there is a deletion that a write doesn't know of,
+// and which therefore wins over it, be it earlier or later.
+func deletedUnseen(ops []*operation, write *operation) bool {
+	return slices.ContainsFunc(ops, func(o *operation) bool { return o.value == "" && o.version.After(write.knew) })
 }
-
-var _ = state.Version{}

@@ -14,6 +14,7 @@ import (
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/memberlist/internal/network"
+	"github.com/polykv/polykv/kv/memberlist/internal/state"
 )
 
 // The simulation runs whole nodes, hashicorp/memberlist included, on a network
@@ -84,9 +85,9 @@ type simCluster struct {
 	log     *slog.Logger
 	ending  sync.WaitGroup
 	began   time.Time
-	most    int // bytes of tombstones that a node may keep
-	parted  time.Duration
-	since   time.Time // when the partition began, if there is one
+	most    int        // bytes of tombstones that a node may keep
+	broken  state.Rule // on purpose
+	stepped bool       // a clock was set far ahead
 }
 
 func newSimCluster(slots int, seed uint64, log io.Writer) *simCluster {
@@ -110,9 +111,9 @@ func (c *simCluster) config(s *simSlot) Config {
 	for _, other := range c.slots {
 		cfg.Join = append(cfg.Join, other.addr.String())
 	}
-	cfg.ProbeInterval, cfg.ProbeTimeout = time.Minute, 2*time.Second
-	cfg.GossipInterval, cfg.PushPullInterval = 30*time.Second, 10*time.Minute
-	cfg.RejoinInterval, cfg.AloneInterval = 5*time.Minute, 2*time.Minute
+	cfg.ProbeInterval, cfg.ProbeTimeout = 4*time.Minute, 2*time.Second
+	cfg.GossipInterval, cfg.PushPullInterval = 2*time.Minute, 30*time.Minute
+	cfg.RejoinInterval, cfg.AloneInterval = 15*time.Minute, 5*time.Minute
 	cfg.TombstoneTimeout, cfg.PartitionTolerance, cfg.MaxTombstoneBytes = simTimeout, simTolerance, c.most
 	return cfg
 }
@@ -124,7 +125,7 @@ func (c *simCluster) start(i int) error {
 		return nil
 	}
 	node, err := StartWith(context.Background(), c.config(s), Options{
-		Logger: c.log.With("node", s.name), fabric: c.fabric, clock: s.clock.now, housekeeping: time.Minute,
+		Logger: c.log.With("node", s.name), fabric: c.fabric, clock: s.clock.now, housekeeping: 10 * time.Minute, broken: c.broken,
 	}, codec.String{}, counts)
 	if err != nil {
 		return err
@@ -165,8 +166,6 @@ func (c *simCluster) leave(i int) {
 	s.node = nil
 	if err != nil { // nobody has taken over what it had
 		c.history.crashed(node.net.Self().Instance)
-	} else {
-		c.history.handedOver(node.net.Self().Instance)
 	}
 }
 
@@ -190,6 +189,12 @@ func (c *simCluster) thaw(i int) {
 	c.fabric.Thaw(s.addr)
 }
 
+// step sets a clock ahead, or back.
+func (c *simCluster) step(i int, by time.Duration) {
+	c.slots[i].clock.set(by)
+	c.stepped = c.stepped || by > simTimeout
+}
+
 // partition cuts off the slots whose bit is set in mask.
 func (c *simCluster) partition(mask int) {
 	c.heal()
@@ -200,16 +205,9 @@ func (c *simCluster) partition(mask int) {
 		}
 	}
 	c.fabric.Partition(group)
-	c.since = time.Now()
 }
 
-func (c *simCluster) heal() {
-	c.fabric.Heal()
-	if !c.since.IsZero() {
-		c.parted = max(c.parted, time.Since(c.since))
-		c.since = time.Time{}
-	}
-}
+func (c *simCluster) heal() { c.fabric.Heal() }
 
 // mend undoes everything that was done to the cluster.
 func (c *simCluster) mend() error {
@@ -246,7 +244,7 @@ func (c *simCluster) close() {
 
 // sleep lets virtual time pass, and takes a look now and then.
 func (c *simCluster) sleep(d time.Duration) {
-	const step = 15 * time.Minute
+	const step = 30 * time.Minute
 	for ; d > step; d -= step {
 		time.Sleep(step)
 		c.history.look(c)
@@ -269,7 +267,7 @@ func (c *simCluster) running() (nodes []*Node) {
 // agree waits until all nodes hold the same, and returns what differs if they
 // don't in time.
 func (c *simCluster) agree(within time.Duration) error {
-	for deadline := time.Now().Add(within); ; c.sleep(time.Minute) {
+	for deadline := time.Now().Add(within); ; c.sleep(5 * time.Minute) {
 		nodes := c.running()
 		var differ []string
 		first := fmt.Sprint(nodes[0].store.Roots())

@@ -26,7 +26,7 @@ type Fabric struct {
 	paused   map[netip.AddrPort]bool
 	frozen   map[netip.AddrPort]chan struct{} // closed when the node goes on
 	rate     int                              // bytes a second of one direction of a stream; 0: no limit
-	changed  chan struct{} // closed when reachability changes
+	changed  chan struct{}                    // closed when reachability changes
 	stats    FabricStats
 }
 

@@ -365,3 +365,12 @@ func (m *members) failedAddrs() []netip.AddrPort {
 func allowed(prefixes []netip.Prefix, addr netip.Addr) bool {
 	return len(prefixes) == 0 || slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
+
+// HasLeft reports whether a member that was known has said that it leaves.
+func (n *Network) HasLeft(id string) bool {
+	m := n.members
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known := m.known[id]
+	return known != nil && known.goodbye
+}

@@ -49,6 +49,7 @@ type comparison struct {
 	s      *Spread
 	peer   network.Peer
 	stream *stream
+	seen   *state.Context // by the peer, when the comparison began
 
 	found        bool // a difference
 	complete     bool // everything was compared
@@ -63,13 +64,7 @@ func (c *comparison) run() error {
 		return err
 	}
 	c.s.noteCodecs(theirs.codecs)
-	switch tolerance := c.s.cfg.PartitionTolerance; {
-	case ours.yieldsTo(&theirs, tolerance):
-		return c.yield(&ours, &theirs)
-	case theirs.yieldsTo(&ours, tolerance): // which it does when it begins
-		c.s.count.stale.Add(1)
-		return c.stream.send(msgEnd)
-	}
+	c.seen = &theirs.context
 	for _, our := range ours.codecs {
 		i := slices.IndexFunc(theirs.codecs, func(their state.CodecDigest) bool { return their.Codec == our.Codec })
 		if i < 0 || theirs.codecs[i].Root == our.Root {
@@ -81,6 +76,9 @@ func (c *comparison) run() error {
 	}
 	if len(c.refused.keys) > 0 {
 		c.s.refuse(c.peer, c.refused)
+	}
+	if !c.refused.failed {
+		c.s.learn(&theirs)
 	}
 	c.complete = true
 	return c.stream.send(msgEnd)
@@ -136,19 +134,19 @@ func (c *comparison) buckets(codec string, buckets []int) error {
 	if err != nil {
 		return err
 	}
-	var want, give []state.KeyDigest
+	var want, give, drop []state.KeyDigest
 	for _, bucket := range buckets {
-		w, g := c.s.store.Compare(codec, bucket, theirs[bucket])
-		want, give = append(want, w...), append(give, g...)
+		w, g, d := c.s.store.Compare(codec, bucket, theirs[bucket], c.seen)
+		want, give, drop = append(want, w...), append(give, g...), append(drop, d...)
 	}
-	c.found = c.found || len(want) > 0 || len(give) > 0
-	for some := range slices.Chunk(want, keysAtOnce) {
-		if err := c.read(codec, some); err != nil {
-			return err
-		}
+	c.found = c.found || len(want) > 0 || len(give) > 0 || len(drop) > 0
+	// What is removed is not to be read as well.
+	if err := c.ask(msgDrop, codec, drop, func() error { return nil }); err != nil {
+		return err
 	}
-	if len(give) == 0 {
-		return nil
+	err = c.ask(msgRead, codec, want, func() error { return c.s.takeRecords(c.stream, c.seen, &c.refused, nil) })
+	if err != nil || len(give) == 0 {
+		return err
 	}
 	return c.give(codec, give)
 }
@@ -177,23 +175,42 @@ func (c *comparison) keys(codec string, buckets []int) (map[int][]state.KeyDiges
 	}
 }
 
-// read takes the keys that peer may have newer.
-func (c *comparison) read(codec string, want []state.KeyDigest) error {
-	body := appendString(nil, codec)
-	for i := range want {
-		body = appendKeyDigest(body, &want[i])
-	}
-	if len(body) > chunkSize { // keys of the longest sort
-		half := len(want) / 2
-		if err := c.read(codec, want[:half]); err != nil {
+// ask sends keys in messages of the given kind, and calls answered after each.
+func (c *comparison) ask(kind byte, codec string, keys []state.KeyDigest, answered func() error) error {
+	for len(keys) > 0 {
+		body := appendString(nil, codec)
+		n := 0
+		for n < min(len(keys), keysAtOnce) && len(body)+keyDigestSize(&keys[n]) <= chunkSize {
+			body = appendKeyDigest(body, &keys[n])
+			n++
+		}
+		if err := c.stream.send(kind, body); err != nil {
 			return err
 		}
-		return c.read(codec, want[half:])
+		if err := answered(); err != nil {
+			return err
+		}
+		keys = keys[n:]
 	}
-	if err := c.stream.send(msgRead, body); err != nil {
-		return err
+	return nil
+}
+
+// learn takes over what a peer had seen, after all that it had then has come
+// here. A peer that lacks one of this node's codecs doesn't have the keys of
+// that one, whatever it has seen.
+func (s *Spread) learn(peer *standing) {
+	for _, codec := range s.store.Codecs() {
+		if !slices.ContainsFunc(peer.codecs, func(c state.CodecDigest) bool { return c.Codec == codec }) {
+			return
+		}
 	}
-	return c.s.takeRecords(c.stream, false, &c.refused, nil)
+	s.store.Learn(&peer.context)
+}
+
+// standing returns what this node says about itself when a comparison begins.
+func (s *Spread) standing() standing {
+	seen := s.store.Context()
+	return standing{instance: s.self.Instance, name: s.self.Name, context: seen, codecs: s.store.Roots()}
 }
 
 // give sends the keys that peer may lack.

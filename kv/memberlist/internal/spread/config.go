@@ -13,7 +13,7 @@ import (
 type Network interface {
 	Self() network.Peer
 	Peers() []network.Peer
-	Health() network.Health
+	HasLeft(id string) bool
 	MaxFrame() int
 	Send(frame []byte, to ...network.Peer) error
 	Dial(ctx context.Context, to network.Peer) (net.Conn, error)
@@ -48,10 +48,10 @@ type Config struct {
 	// lack after a comparison; others are told to come again.
 	MaxServed int
 
-	// PartitionTolerance is how long nodes may be apart without forgetting what
-	// was deleted meanwhile. It is the store's. After a longer time the smaller
-	// side yields.
-	PartitionTolerance time.Duration
+	// ExchangeInterval is how often, about, a node compares itself with another
+	// one although they seem equal, so that each knows what the others have
+	// seen. It should be a small part of the time that deletions are remembered.
+	ExchangeInterval time.Duration
 
 	Clock  func() time.Time // the store's; nil: time.Now
 	Logger *slog.Logger     // nil: none
@@ -60,14 +60,14 @@ type Config struct {
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	return Config{
-		DirectFanout:       256,
-		RelayFanout:        4,
-		Coalesce:           10 * time.Millisecond,
-		TailDelay:          500 * time.Millisecond,
-		StreamTimeout:      10 * time.Second,
-		Housekeeping:       time.Second,
-		MaxServed:          4,
-		PartitionTolerance: 24 * time.Hour,
+		DirectFanout:     256,
+		RelayFanout:      4,
+		Coalesce:         10 * time.Millisecond,
+		TailDelay:        500 * time.Millisecond,
+		StreamTimeout:    10 * time.Second,
+		Housekeeping:     time.Second,
+		MaxServed:        4,
+		ExchangeInterval: 4 * time.Minute,
 	}
 }
 
@@ -80,7 +80,7 @@ func (c Config) withDefaults() Config {
 	c.StreamTimeout = orDefault(c.StreamTimeout, d.StreamTimeout)
 	c.Housekeeping = orDefault(c.Housekeeping, d.Housekeeping)
 	c.MaxServed = orDefault(c.MaxServed, d.MaxServed)
-	c.PartitionTolerance = orDefault(c.PartitionTolerance, d.PartitionTolerance)
+	c.ExchangeInterval = orDefault(c.ExchangeInterval, d.ExchangeInterval)
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}

@@ -141,8 +141,9 @@ func decodeSpans(d decoder) ([]span, error) {
 
 // A refusal names what was refused, and the clock by which it was.
 type refusal struct {
-	clock time.Time
-	keys  []refusedKey
+	clock  time.Time
+	keys   []refusedKey
+	failed bool // something was not taken, for whatever reason; doesn't travel
 }
 
 type refusedKey struct {

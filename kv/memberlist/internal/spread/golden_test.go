@@ -46,13 +46,16 @@ func goldenRefusal() []byte {
 }
 
 func goldenList() digestList {
-	return digestList{wall: time.UnixMilli(1_700_000_000_000), seq: 300, roots: []codecRoot{{7, goldenD}}}
+	return digestList{wall: time.UnixMilli(1_700_000_000_000), seq: 300, claim: goldenV, roots: []codecRoot{{7, goldenD}}}
 }
 
 func goldenStanding() standing {
 	return standing{
 		instance: goldenInstance, name: "node-1", codecs: []state.CodecDigest{{Codec: "string", Root: goldenD}},
-		apart: 90 * time.Second, rank: rank{members: 3, lowest: "node-0", fixed: true}, young: true,
+		context: state.Context{
+			Marks: map[uint64]state.Mark{goldenV.Instance: {UpTo: goldenV, Left: true}},
+			Dots:  map[state.Version]struct{}{goldenE: {}},
+		},
 	}
 }
 
@@ -71,7 +74,7 @@ func TestGolden(t *testing.T) {
 		want string
 	}{
 		{
-			"push", goldenPush(), "0101a0a1a2a3a4a5a6a7" + "ac0201" +
+			"push", goldenPush(), "0201a0a1a2a3a4a5a6a7" + "ac0201" +
 				"04" + "06737472696e67" + "03612f62" + "0123456789ac0002f0f1f2f3f4f5f6f7" + "026869" +
 				"0a" + "04676f6e65" + "0123456789ab0001e0e1e2e3e4e5e6e7" + "00" +
 				"07" + "016d" + "036d6170" + "0123456789ab0001e0e1e2e3e4e5e6e7" + "0123456789ac0002f0f1f2f3f4f5f6f7" + "03010203" +
@@ -79,14 +82,15 @@ func TestGolden(t *testing.T) {
 		},
 		{
 			"tail", appendLastFrames(appendPush(appendHeader(nil, frameTail, goldenInstance), 300, pushBehind), []lastFrame{{7, 300}}),
-			"0102a0a1a2a3a4a5a6a7" + "ac0202" + "0000000000000007" + "ac02",
+			"0202a0a1a2a3a4a5a6a7" + "ac0202" + "0000000000000007" + "ac02",
 		},
-		{"ask", appendSpan(appendHeader(nil, frameAsk, goldenInstance), span{300, 302}), "0103a0a1a2a3a4a5a6a7" + "ac0202"},
-		{"refused", goldenRefusal(), "0107a0a1a2a3a4a5a6a7" + "80d095ffbc31" + "016b" + "0123456789ab0001e0e1e2e3e4e5e6e7" + "0123456789ac0002f0f1f2f3f4f5f6f7"},
-		{"digests", appendDigestList(nil, goldenList()), "80d095ffbc31" + "ac02" + "01" + "0000000000000007" + "d0d1d2d3d4d5d6d7d8d9dadbdcdddedf"},
+		{"ask", appendSpan(appendHeader(nil, frameAsk, goldenInstance), span{300, 302}), "0203a0a1a2a3a4a5a6a7" + "ac0202"},
+		{"refused", goldenRefusal(), "0207a0a1a2a3a4a5a6a7" + "80d095ffbc31" + "016b" + "0123456789ab0001e0e1e2e3e4e5e6e7" + "0123456789ac0002f0f1f2f3f4f5f6f7"},
+		{"digests", appendDigestList(nil, goldenList()), "80d095ffbc31" + "ac02" + "0123456789ac0002f0f1f2f3f4f5f6f7" + "01" + "0000000000000007" + "d0d1d2d3d4d5d6d7d8d9dadbdcdddedf"},
 		{
 			"standing", appendStanding(nil, &standing),
-			"a0a1a2a3a4a5a6a7" + "066e6f64652d31" + "90bf05" + "03" + "066e6f64652d30" + "0101" + "01" + "06737472696e67" + "d0d1d2d3d4d5d6d7d8d9dadbdcdddedf",
+			"a0a1a2a3a4a5a6a7" + "066e6f64652d31" + "01" + "06737472696e67" + "d0d1d2d3d4d5d6d7d8d9dadbdcdddedf" +
+				"01" + "0123456789ac0002f0f1f2f3f4f5f6f7" + "01" + "01" + "0123456789ab0001e0e1e2e3e4e5e6e7",
 		},
 		{"pull", appendPull(nil, &pull), "a0a1a2a3a4a5a6a7" + "016d" + "80808004" + "06" + "03626967" + "0123456789ac0002f0f1f2f3f4f5f6f7" + "d0d1d2d3d4d5d6d7d8d9dadbdcdddedf"},
 		{"bucket list", appendBucketList(nil, "m", []int{0, 255}), "016d00ff"},

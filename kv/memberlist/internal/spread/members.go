@@ -67,13 +67,15 @@ func (s *Spread) PeersChanged([]network.Peer) {
 			s.store.Forget(p.ID)
 			s.pool.drop(p.ID)
 			s.comparer.left(p)
+			if s.net.HasLeft(p.ID) {
+				s.store.Left(p.Instance)
+			}
 		}
 	}
 	for _, p := range joined {
 		s.comparer.joined(p)
 	}
 	s.greet(joined)
-	s.noteReturn(peers, joined, time.Now())
 }
 
 func (m *memberSet) get(instance uint64) *network.Peer {

@@ -215,7 +215,7 @@ func (p *pulls) pull(ctx context.Context, w *pull, from network.Peer) error {
 		if err := st.send(msgPull, appendPull(nil, &request)); err != nil {
 			return err
 		}
-		err := p.s.takeRecords(st, false, &refused, func(it *item) { came = came || announced.isIn(it.E, it.V) })
+		err := p.s.takeRecords(st, nil, &refused, func(it *item) { came = came || announced.isIn(it.E, it.V) })
 		if busy := (*busyError)(nil); errors.As(err, &busy) {
 			p.learn(w, busy.helpers)
 		}

@@ -113,13 +113,14 @@ func (s *Spread) takeItem(it *item, from *network.Peer, seq uint64, now time.Tim
 		return
 	}
 	it.Value = bytes.Clone(it.Value)
-	outcome := s.apply(it.Update, refused)
+	outcome := s.apply(it.Update, nil, refused)
 	s.logItem(it, seq, false, from, now, outcome.String())
 }
 
-// apply takes an update into the store and counts what became of it.
-func (s *Spread) apply(u state.Update, refused *refusal) state.Outcome {
-	applied := s.store.Apply(u)
+// apply takes an update into the store and counts what became of it. Peer is
+// what its sender has seen, if it is all of a key.
+func (s *Spread) apply(u state.Update, peer *state.Context, refused *refusal) state.Outcome {
+	applied := s.store.ApplyFrom(u, peer)
 	s.count.outcomes[applied.Outcome].Add(1)
 	switch applied.Outcome {
 	case state.Changed:
@@ -129,14 +130,17 @@ func (s *Spread) apply(u state.Update, refused *refusal) state.Outcome {
 		}
 		s.lag.add(s.cfg.Clock().Sub(newest.Time()))
 	case state.Ahead:
+		refused.failed = true
 		if len(refused.keys) < maxRefused {
 			refused.keys = append(refused.keys, refusedKey{u.Key, u.E, u.V})
 		}
 		s.complain("a change has a version too far ahead of the cluster's clock", "key", u.Key, "err", applied.Err)
 	case state.Malformed:
+		refused.failed = true
 		s.complain("a change is malformed", "key", u.Key, "err", applied.Err)
 	case state.UnknownCodec:
 		s.missing.add(u.Codec)
+		refused.failed = true
 		s.complain("a change is left to nodes that have its codec", "key", u.Key, "err", applied.Err)
 	}
 	return applied.Outcome

@@ -14,7 +14,8 @@ import (
 // the local state of memberlist's exchanges.
 type digestList struct {
 	wall  time.Time
-	seq   uint64 // of the node's last frame
+	seq   uint64        // of the node's last frame
+	claim state.Version // up to this one the node's writes are in the digests; see state.Replica
 	roots []codecRoot
 }
 
@@ -39,6 +40,7 @@ func hashCodec(id string) uint64 {
 func appendDigestList(b []byte, l digestList) []byte {
 	b = binary.AppendUvarint(b, uint64(l.wall.UnixMilli())) //nolint:gosec // after 1970
 	b = binary.AppendUvarint(b, l.seq)
+	b = l.claim.Append(b)
 	b = binary.AppendUvarint(b, uint64(len(l.roots)))
 	for _, r := range l.roots {
 		b = r.root.Append(binary.BigEndian.AppendUint64(b, r.codec))
@@ -47,7 +49,7 @@ func appendDigestList(b []byte, l digestList) []byte {
 }
 
 func (d *decoder) digestList() digestList {
-	l := digestList{wall: d.wall("clock"), seq: d.uvarint("sequence")}
+	l := digestList{wall: d.wall("clock"), seq: d.uvarint("sequence"), claim: d.version("claim")}
 	n := d.count(codecRootSize, "digests")
 	if n > maxRoots {
 		d.fail("digests")
@@ -61,8 +63,8 @@ func (d *decoder) digestList() digestList {
 
 // digests returns this node's list.
 func (s *Spread) digests() digestList {
+	l := digestList{wall: s.cfg.Clock(), seq: s.sequence.Load(), claim: s.store.Claim()}
 	roots := s.store.Roots()
-	l := digestList{wall: s.cfg.Clock(), seq: s.sequence.Load()}
 	first := 0
 	if len(roots) > maxRoots {
 		first = int(s.rotate.Add(maxRoots)) % len(roots)
@@ -75,15 +77,23 @@ func (s *Spread) digests() digestList {
 }
 
 // equal reports whether this node holds the same as the list says, of the
-// codecs that both have.
+// codecs that both have. If that is all of this node's codecs, then this node
+// has seen what the list's node has written.
 func (s *Spread) equal(l digestList) bool {
+	all := true
 	for _, ours := range s.store.Roots() {
 		hash := s.codecHash[ours.Codec]
+		found := false
 		for _, theirs := range l.roots {
 			if theirs.codec == hash && theirs.root != ours.Root {
 				return false
 			}
+			found = found || theirs.codec == hash
 		}
+		all = all && found
+	}
+	if all && !l.claim.IsZero() {
+		s.store.Learn(&state.Context{Marks: map[uint64]state.Mark{l.claim.Instance: {UpTo: l.claim}}})
 	}
 	return true
 }

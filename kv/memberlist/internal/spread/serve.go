@@ -39,7 +39,8 @@ type server struct {
 	s      *Spread
 	stream *stream
 	slot   bool // one of MaxServed is ours
-	mute   bool // what the peer gives must not be taken, see yield.go
+	theirs standing
+	failed bool // something that the peer gave was not taken
 }
 
 // serve answers messages until the peer closes the stream or lets it idle.
@@ -77,9 +78,12 @@ func (v *server) answer(kind byte, body []byte) error {
 		return v.read(body)
 	case msgGive:
 		return v.take()
-	case msgAll:
-		return v.all(body)
+	case msgDrop:
+		return v.drop(body)
 	case msgEnd:
+		if !v.failed {
+			v.s.learn(&v.theirs) // since it has given all that was lacking here
+		}
 		v.release()
 		return nil
 	default:
@@ -118,12 +122,7 @@ func (v *server) begin(body []byte) error {
 	}
 	v.s.noteCodecs(theirs.codecs)
 	ours := v.s.standing()
-	v.mute = theirs.yieldsTo(&ours, v.s.cfg.PartitionTolerance)
-	if ours.yieldsTo(&theirs, v.s.cfg.PartitionTolerance) {
-		if peer, ok := v.s.member(theirs.instance); ok {
-			v.s.comparer.soon(peer)
-		}
-	}
+	v.theirs, v.failed = theirs, false
 	v.s.count.served.Add(1)
 	return v.stream.send(msgBegin, appendStanding(nil, &ours))
 }
@@ -186,16 +185,17 @@ func (s *Spread) sendRecords(st *stream, codec string, keys []state.KeyDigest) e
 // take reads records into the store and answers which were refused.
 func (v *server) take() error {
 	var refused refusal
-	if err := v.s.takeRecords(v.stream, v.mute, &refused, nil); err != nil {
+	if err := v.s.takeRecords(v.stream, &v.theirs.context, &refused, nil); err != nil {
 		return err
 	}
+	v.failed = v.failed || refused.failed
 	refused.clock = v.s.cfg.Clock()
 	return v.stream.send(msgTaken, appendRefusal(nil, refused))
 }
 
-// takeRecords reads records into the store, or, with mute, past it, and calls
-// came, if it isn't nil, with each.
-func (s *Spread) takeRecords(st *stream, mute bool, refused *refusal, came func(*item)) error {
+// takeRecords reads records into the store and calls came, if it isn't nil,
+// with each. Peer is what the sender had seen when a comparison began.
+func (s *Spread) takeRecords(st *stream, peer *state.Context, refused *refusal, came func(*item)) error {
 	in := recordReader{stream: st}
 	for {
 		it, err := in.next()
@@ -210,28 +210,19 @@ func (s *Spread) takeRecords(st *stream, mute bool, refused *refusal, came func(
 		}
 		s.count.recordsIn.Add(1)
 		s.count.recordBytesIn.Add(uint64(len(it.Value)))
-		if !mute {
-			s.apply(it.Update, refused)
-		}
+		s.apply(it.Update, peer, refused)
 	}
 }
 
-// all sends everything of a codec.
-func (v *server) all(body []byte) error {
-	codec := string(body)
-	out := recordWriter{stream: v.stream}
-	for bucket := range state.Buckets {
-		for _, key := range v.s.store.Keys(codec, bucket) {
-			u, ok := v.s.store.Read(codec, state.KeyDigest{Key: key.Key})
-			if !ok {
-				continue
-			}
-			if err := out.write(&item{Update: u}); err != nil {
-				return err
-			}
-		}
+// drop removes what the peer has seen and lacks.
+func (v *server) drop(body []byte) error {
+	d := decoder{rest: body}
+	codec := string(d.bytes(maxCodec, "codec"))
+	keys, err := decodeKeyDigests(d)
+	if err == nil {
+		v.s.store.Drop(codec, keys, &v.theirs.context)
 	}
-	return out.end()
+	return err
 }
 
 // pull sends one value. Of large ones only so many are sent at once; the

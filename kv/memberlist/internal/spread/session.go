@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/polykv/polykv/kv/memberlist/internal/state"
 )
@@ -24,7 +23,7 @@ const (
 	msgGive                    // followed by msgData..., msgEnd; answered by msgTaken
 	msgTaken                   // what was refused of it
 	msgPull                    // one key; answered as msgRead, or by msgBusy
-	msgAll                     // everything of a codec; answered as msgRead
+	msgDrop                    // keys, as the answering node has them, that the asking node may have seen and lacks
 	msgData                    // records, see recordWriter
 	msgEnd                     // of a sequence of messages, or of a comparison
 	msgBusy                    // come again later; names nodes that can help
@@ -45,11 +44,9 @@ type standing struct {
 	name     string
 	codecs   []state.CodecDigest
 
-	// What the two need in order to agree on who yields, if they were apart
-	// for longer than tombstones are kept. See yield.go.
-	apart time.Duration // since the two sides parted; 0: not known to have
-	rank  rank
-	young bool // started too late to have seen that
+	// context is what the node has seen. It is read before the digests of the
+	// codecs, so that they are never older.
+	context state.Context
 }
 
 // maxCodecs bounds the codecs of a node.
@@ -58,24 +55,16 @@ const maxCodecs = 1024
 func appendStanding(b []byte, s *standing) []byte {
 	b = binary.BigEndian.AppendUint64(b, s.instance)
 	b = appendString(b, s.name)
-	b = binary.AppendUvarint(b, uint64(s.apart/time.Millisecond))
-	b = binary.AppendUvarint(b, uint64(s.rank.members)) //nolint:gosec // not negative
-	b = appendString(b, s.rank.lowest)
-	b = append(b, boolByte(s.rank.fixed), boolByte(s.young))
 	b = binary.AppendUvarint(b, uint64(len(s.codecs)))
 	for _, c := range s.codecs {
 		b = c.Root.Append(appendString(b, c.Codec))
 	}
-	return b
+	return appendContext(b, &s.context)
 }
 
 func decodeStanding(body []byte) (standing, error) {
 	d := decoder{rest: body}
 	s := standing{instance: d.uint64("instance"), name: string(d.bytes(maxName, "name"))}
-	s.apart = d.millis("time apart")
-	s.rank.members = int(min(d.uvarint("members"), 1<<30)) //nolint:gosec // bounded
-	s.rank.lowest = string(d.bytes(maxName, "name"))
-	s.rank.fixed, s.young = d.bool("rank"), d.bool("age")
 	n := d.count(1+state.DigestSize, "codecs")
 	if n > maxCodecs {
 		d.fail("codecs")
@@ -84,7 +73,45 @@ func decodeStanding(body []byte) (standing, error) {
 	for range n {
 		s.codecs = append(s.codecs, state.CodecDigest{Codec: string(d.bytes(maxCodec, "codec")), Root: d.digest("root")})
 	}
+	s.context = d.context()
 	return s, d.done()
+}
+
+// A mark is its version and whether the writer has left.
+const markSize = state.VersionSize + 1
+
+func appendContext(b []byte, c *state.Context) []byte {
+	b = binary.AppendUvarint(b, uint64(len(c.Marks)))
+	for writer, m := range c.Marks {
+		m.UpTo.Instance = writer // a mark that is zero has none
+		b = append(m.UpTo.Append(b), boolByte(m.Left))
+	}
+	b = binary.AppendUvarint(b, uint64(len(c.Dots)))
+	for v := range c.Dots {
+		b = v.Append(b)
+	}
+	return b
+}
+
+func (d *decoder) context() state.Context {
+	c := state.Context{Marks: map[uint64]state.Mark{}, Dots: map[state.Version]struct{}{}}
+	n := d.count(markSize, "marks")
+	if n > state.MaxMarks {
+		d.fail("marks")
+		return c
+	}
+	for range n {
+		v := d.version("mark")
+		c.Marks[v.Instance] = state.Mark{UpTo: v, Left: d.bool("mark")}
+	}
+	if n = d.count(state.VersionSize, "dots"); n > state.MaxDots {
+		d.fail("dots")
+		return c
+	}
+	for range n {
+		c.Dots[d.version("dot")] = struct{}{}
+	}
+	return c
 }
 
 func boolByte(v bool) byte {
@@ -100,16 +127,6 @@ func (d *decoder) bool(what string) bool {
 		d.fail(what)
 	}
 	return v == 1
-}
-
-// millis reads a duration.
-func (d *decoder) millis(what string) time.Duration {
-	ms := d.uvarint(what)
-	if ms >= 1<<43 { // beyond what a Duration holds
-		d.fail(what)
-		return 0
-	}
-	return time.Duration(ms) * time.Millisecond //nolint:gosec // 43 bits
 }
 
 // The digests of buckets: the answer to msgBuckets, whose own body is the

@@ -2,6 +2,7 @@ package spread
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,7 +39,6 @@ type Spread struct {
 	pool     *pool
 	serving  chan struct{} // holds one element for each peer that is served
 	helpers  helpers
-	reunion  reunion
 	members  members
 	rotate   atomic.Uint64
 
@@ -118,6 +118,7 @@ func (s *Spread) Close(ctx context.Context) error {
 func (s *Spread) runHousekeeping() {
 	tick := time.NewTicker(s.cfg.Housekeeping)
 	defer tick.Stop()
+	next := time.Now().Add(rand.N(s.cfg.ExchangeInterval))
 	for {
 		select {
 		case <-s.stop:
@@ -127,14 +128,24 @@ func (s *Spread) runHousekeeping() {
 			s.origins.forget(now, func(instance uint64) bool { _, ok := s.member(instance); return ok })
 			s.store.Restamp()
 			s.expire()
+			if now.After(next) {
+				next = s.exchange(now)
+			}
 		}
 	}
 }
 
-// expire removes old tombstones, but holds them while a member may come back
-// that has not heard of them.
+// exchange compares this node with another one, and returns when to do so next.
+func (s *Spread) exchange(now time.Time) (next time.Time) {
+	for _, peer := range pick(s.Peers(), 1, 0) {
+		s.compareSoon(peer)
+	}
+	return now.Add(s.cfg.ExchangeInterval/2 + rand.N(s.cfg.ExchangeInterval))
+}
+
+// expire removes old tombstones.
 func (s *Spread) expire() {
-	e := s.store.Expire(!s.net.Health().FailedSince.IsZero())
+	e := s.store.Expire()
 	s.count.expired.Add(uint64(e.Keys + e.Parts)) //nolint:gosec // not negative
 	s.count.expiredEarly.Add(uint64(e.Dropped))   //nolint:gosec // not negative
 	s.count.tombstones.Store(uint64(e.Left))      //nolint:gosec // not negative

@@ -17,11 +17,11 @@ type counters struct {
 	duplicates, relayed, behind, sendFailures                 atomic.Uint64
 	asked, resent, givenUp, strangers, unknownKind, malformed atomic.Uint64
 	refusals, mismatches, checks                              atomic.Uint64
-	compares, compareBusy, compareFailures, stale             atomic.Uint64
+	compares, compareBusy, compareFailures                    atomic.Uint64
 	served, turnedAway, streamFailures                        atomic.Uint64
 	recordsIn, recordBytesIn, recordsOut, recordBytesOut      atomic.Uint64
 	pulls, pullBusy, pullAbsent, pullFailures                 atomic.Uint64
-	yields, yieldedKeys, expired, expiredEarly, tombstones    atomic.Uint64
+	expired, expiredEarly, tombstones                         atomic.Uint64
 	streams                                                   atomic.Int64
 	outcomes                                                  [state.UnknownCodec + 1]atomic.Uint64
 }
@@ -63,13 +63,12 @@ func (s *Spread) Stats() Stats {
 		"gaps_given_up": c.givenUp.Load(), "from_strangers": c.strangers.Load(), "unknown_kind": c.unknownKind.Load(),
 		"malformed": c.malformed.Load(), "refusals": c.refusals.Load(), "digest_mismatches": c.mismatches.Load(),
 		"checks": c.checks.Load(), "compares": c.compares.Load(), "compares_busy": c.compareBusy.Load(),
-		"compares_failed": c.compareFailures.Load(), "compares_stale": c.stale.Load(), "compares_served": c.served.Load(),
+		"compares_failed": c.compareFailures.Load(), "compares_served": c.served.Load(),
 		"turned_away": c.turnedAway.Load(), "streams_failed": c.streamFailures.Load(),
 		"records_received": c.recordsIn.Load(), "record_bytes_received": c.recordBytesIn.Load(),
 		"records_sent": c.recordsOut.Load(), "record_bytes_sent": c.recordBytesOut.Load(),
 		"pulls": c.pulls.Load(), "pulls_busy": c.pullBusy.Load(), "pulls_failed": c.pullFailures.Load(),
-		"pulls_absent": c.pullAbsent.Load(),
-		"yields":       c.yields.Load(), "yielded_keys": c.yieldedKeys.Load(),
+		"pulls_absent":       c.pullAbsent.Load(),
 		"tombstones_expired": c.expired.Load(), "tombstones_expired_early": c.expiredEarly.Load(),
 		"tombstones": c.tombstones.Load(),
 	}}

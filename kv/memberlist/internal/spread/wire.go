@@ -8,7 +8,7 @@ import (
 
 // wireVersion is the first byte of every packet and of every message on a
 // stream. Another version is refused and counted, never guessed at.
-const wireVersion = 1
+const wireVersion = 2
 
 // errMalformed is the root of every failure to decode a message.
 var errMalformed = errors.New("malformed message")

@@ -40,9 +40,12 @@ func (a Applied) Forward() Update {
 	return u
 }
 
-// Apply implements Replica. A value whose own code panics is refused like any
+// Apply implements Replica.
+func (s *Store) Apply(u Update) Applied { return s.ApplyFrom(u, nil) }
+
+// ApplyFrom implements Replica. A value whose own code panics is refused like any
 // other that makes no sense: it came to every node of the cluster.
-func (s *Store) Apply(u Update) (a Applied) {
+func (s *Store) ApplyFrom(u Update, peer *Context) (a Applied) {
 	defer func() {
 		if p := recover(); p != nil {
 			a = Applied{Outcome: Malformed, Err: fmt.Errorf("key %q: the code of codec %q or its values panicked: %s", u.Key, u.Codec, describe(p))}
@@ -65,7 +68,7 @@ func (s *Store) Apply(u Update) (a Applied) {
 	if u.Deleted() && s.expired(incoming.keyDigest()) {
 		return Applied{Outcome: Expired}
 	}
-	return s.take(u, incoming)
+	return s.take(u, incoming, peer)
 }
 
 // describe tells what a panic was about, without quoting a value that it may
@@ -122,12 +125,28 @@ func incoming(reg *registered, u Update) (*Record, error) {
 }
 
 // take merges a record of another node into what is here.
-func (s *Store) take(u Update, in *Record) Applied {
+func (s *Store) take(u Update, in *Record, peer *Context) Applied {
 	sh := s.shard(u.Key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	cur := sh.records[u.Key]
-	next, change, err := s.join(cur, in)
+	kept := cur
+	if cur != nil {
+		take, hand := s.supersedes(KeyDigest{E: cur.e, V: cur.v}, KeyDigest{E: in.e, V: in.v}, peer)
+		switch {
+		case hand:
+			return Applied{Outcome: Older}
+		case take && !u.Partial:
+			kept = nil
+		}
+	}
+	if kept.live() && in.merge != nil && !u.Partial && !s.breaks(RuleParts) { // in is all that the peer has of the key
+		kept = cur.without(in, peer)
+	}
+	if in = s.unseen(cur, in); in == nil {
+		return s.keep(sh, cur, kept, Expired)
+	}
+	next, change, err := s.join(kept, in)
 	switch {
 	case err != nil:
 		return Applied{Outcome: Malformed, Err: fmt.Errorf("key %q: %w", u.Key, err)}
@@ -135,9 +154,38 @@ func (s *Store) take(u Update, in *Record) Applied {
 		s.publish(sh, cur, next)
 		return Applied{Outcome: Changed, update: u, change: change, reg: in.codec}
 	case isOlder(cur, in):
-		return Applied{Outcome: Older}
+		return s.keep(sh, cur, kept, Older)
 	}
-	return Applied{Outcome: Unchanged}
+	return s.keep(sh, cur, kept, Unchanged)
+}
+
+// supersedes decides between two states of a key, one of them deleted or both
+// written after different deletions, of which one node has seen the other's:
+// then its own came later, even if it doesn't look so, since it has forgotten
+// the deletion in between.
+func (s *Store) supersedes(ours, theirs KeyDigest, peer *Context) (take, hand bool) {
+	if ours.E == theirs.E || ours.V == theirs.V || s.breaks(RuleSupersede) {
+		return false, false
+	}
+	here, there := s.context.covers(theirs.latest()), peer.Covers(ours.latest())
+	return there && !here, here && !there
+}
+
+// latest is the version that made the state, a deletion's included.
+func (k *KeyDigest) latest() Version {
+	if k.V.IsZero() {
+		return k.E
+	}
+	return k.V
+}
+
+// keep puts what is left of cur in its place, after nothing of an update was
+// taken.
+func (s *Store) keep(sh *shard, cur, kept *Record, outcome Outcome) Applied {
+	if kept != cur {
+		s.publish(sh, cur, kept)
+	}
+	return Applied{Outcome: outcome}
 }
 
 // isOlder reports whether in, which changed nothing, is not all of cur.

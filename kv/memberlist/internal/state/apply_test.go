@@ -187,7 +187,7 @@ func FuzzApply(f *testing.F) {
 		}
 		n.Roots()
 		for _, id := range n.Codecs() {
-			n.Compare(id, BucketOf(key), []KeyDigest{{Key: key, E: u.E, V: u.V}})
+			n.Compare(id, BucketOf(key), []KeyDigest{{Key: key, E: u.E, V: u.V}}, nil)
 		}
 	})
 }

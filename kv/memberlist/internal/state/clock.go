@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -13,13 +14,14 @@ const quorum = 3
 // clock gives this node's writes their versions, and knows how far ahead one
 // of another node may be.
 type clock struct {
-	now      func() time.Time
-	instance uint64
-	skew     time.Duration
+	now  func() time.Time
+	skew time.Duration
 
-	mu    sync.Mutex
-	last  Version                  // the largest given or accepted
-	peers map[string]time.Duration // how far ahead of ours each peer's wall clock is
+	mu       sync.Mutex
+	last     Version                  // the largest given or accepted
+	claimed  Version                  // the largest claim of instance
+	instance uint64                   // the writer of what is written here; another one after repair
+	peers    map[string]time.Duration // how far ahead of ours each peer's wall clock is
 }
 
 func newClock(cfg Config) *clock {
@@ -40,6 +42,13 @@ func (c *clock) next(above Version) Version {
 	}
 	c.last = c.last.next(now, c.instance)
 	return c.last
+}
+
+// self is the writer of what is written here.
+func (c *clock) self() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.instance
 }
 
 // accept takes a version of another node into account, unless it is too far
@@ -129,6 +138,8 @@ func (c *clock) repair() (limit Version, ok bool) {
 	defer c.mu.Unlock()
 	limit = Version{Wall: wallOf(c.limit()), Counter: 1<<16 - 1, Instance: 1<<64 - 1}
 	if c.last.After(limit) {
+		// Claims were made that are ahead of what is written from now on.
+		c.instance, c.claimed = rand.Uint64(), Version{}
 		c.last = Version{Wall: wallOf(c.now()), Instance: c.instance}
 	}
 	return limit, true

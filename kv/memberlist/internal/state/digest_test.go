@@ -113,7 +113,7 @@ func TestCompare(t *testing.T) {
 	}
 	expect := func(what string, theirs []KeyDigest, take, hand bool) {
 		t.Helper()
-		want, give := n.Compare("string", bucket(), theirs)
+		want, give, _ := n.Compare("string", bucket(), theirs, nil)
 		if find(want) != take || find(give) != hand {
 			t.Errorf("%s: taken %v, given %v; want %v, %v", what, find(want), find(give), take, hand)
 		}
@@ -136,7 +136,7 @@ func TestCompare(t *testing.T) {
 	expect("deleted here", kd(at(5*s), at(6*s)), false, true)
 	expect("both deleted it", kd(at(8*s), Version{}), false, false)
 	expect("made again there", kd(at(8*s), at(9*s)), true, false)
-	if want, give := n.Compare("words", bucket(), kd(at(5*s), at(6*s))); find(want) || find(give) {
+	if want, give, _ := n.Compare("words", bucket(), kd(at(5*s), at(6*s)), nil); find(want) || find(give) {
 		t.Error("a key is handed over as another codec's")
 	}
 }

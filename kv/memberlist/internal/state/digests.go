@@ -107,10 +107,10 @@ func (s *Store) Have(codec, key string) KeyDigest {
 }
 
 // Compare implements Replica.
-func (s *Store) Compare(codec string, bucket int, theirs []KeyDigest) (want, give []KeyDigest) {
+func (s *Store) Compare(codec string, bucket int, theirs []KeyDigest, peer *Context) (want, give, drop []KeyDigest) {
 	reg := s.codecs[codec]
 	if reg == nil || bucket < 0 || bucket >= Buckets {
-		return nil, nil
+		return nil, nil, nil
 	}
 	sh := &s.shards[bucket]
 	sh.mu.Lock()
@@ -124,7 +124,11 @@ func (s *Store) Compare(codec string, bucket int, theirs []KeyDigest) (want, giv
 		r := sh.records[their.Key]
 		switch {
 		case r == nil:
-			if !s.expired(their) {
+			gone, left := s.removed(their)
+			if gone {
+				drop = append(drop, their)
+			}
+			if left {
 				want = append(want, KeyDigest{Key: their.Key})
 			}
 			continue
@@ -133,6 +137,9 @@ func (s *Store) Compare(codec string, bucket int, theirs []KeyDigest) (want, giv
 		}
 		ours := r.keyDigest()
 		take, hand := compare(ours, their, r.codec == reg && r.merge != nil)
+		if t, h := s.supersedes(ours, their, peer); t || h {
+			take, hand = t, h
+		}
 		if take {
 			want = append(want, ours)
 		}
@@ -141,11 +148,52 @@ func (s *Store) Compare(codec string, bucket int, theirs []KeyDigest) (want, giv
 		}
 	}
 	for key, r := range sh.records {
-		if _, ok := known[key]; !ok && r.codec == reg && !r.hidden {
+		if _, ok := known[key]; ok || r.codec != reg || r.hidden {
+			continue
+		}
+		if s.drop(sh, r, peer) {
 			give = append(give, KeyDigest{Key: key})
 		}
 	}
-	return want, give
+	return want, give, drop
+}
+
+// removed tells of a key that is not here whether all or some of what a peer
+// has of it may have been removed here, and whether some of it may be news.
+func (s *Store) removed(their KeyDigest) (gone, left bool) {
+	switch {
+	case their.V.IsZero():
+		return false, !s.expired(their)
+	case !their.Digest.IsZero(): // it merges: only its parts tell
+		return true, true
+	}
+	seen := s.context.covers(their.V)
+	return seen, !seen
+}
+
+// drop removes of r what a peer that lacks the key has seen; the shard is
+// locked. It reports whether anything is left.
+func (s *Store) drop(sh *shard, r *Record, peer *Context) bool {
+	if !r.live() || s.breaks(RuleDrop) {
+		return true
+	}
+	rest := r.without(nil, peer)
+	if rest != r {
+		s.publish(sh, r, rest)
+	}
+	return rest != nil
+}
+
+// Drop implements Replica.
+func (s *Store) Drop(codec string, keys []KeyDigest, peer *Context) {
+	for _, k := range keys {
+		sh := s.shard(k.Key)
+		sh.mu.Lock()
+		if r := sh.records[k.Key]; r != nil && r.codec.id == codec && !r.hidden && r.keyDigest() == k {
+			s.drop(sh, r, peer)
+		}
+		sh.mu.Unlock()
+	}
 }
 
 // compare tells whether a peer that has a key as their says may have something

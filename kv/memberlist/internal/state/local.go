@@ -48,6 +48,13 @@ func (s *Store) swap(sh *shard, key string, prev driver.Version, next *Record) (
 	if cur != nil {
 		deletion = cur.e
 	}
+	written := next.v
+	if written.IsZero() {
+		written = next.e
+	}
+	if s.clock.isClaimed(written) {
+		return cur.entry(key), false // it took so long that the others count on it not to exist
+	}
 	if st := next.staged; st == nil || st.onto != prev || st.after != deletion {
 		return cur.entry(key), false // made from another state, be it of the same absent key
 	}

@@ -53,6 +53,21 @@ type DeltaSource interface {
 	DeltaSince(v Version) (delta Mergeable, rest Digest)
 }
 
+// Causal is an optional interface of a [Mergeable] whose parts carry versions,
+// and whose removals therefore hold even when their tombstones are forgotten.
+type Causal interface {
+	// Without returns the receiver without the parts, tombstones included, that
+	// known lacks altogether and whose versions seen reports as seen before: they
+	// were removed. Known may be nil, which lacks everything. The receiver isn't
+	// modified; if all of it remains, it is returned itself. Left is the number of
+	// parts that remain, tombstones included.
+	Without(known Mergeable, seen func(Version) bool) (remains Mergeable, left int)
+
+	// Removed returns the versions of the parts in whose place there are
+	// tombstones older than limit, as far as the receiver had them once.
+	Removed(limit time.Time) []Version
+}
+
 // Stamped is an optional interface of a Mergeable whose parts carry versions
 // of the store's own clock.
 type Stamped interface {

@@ -19,6 +19,7 @@ type Record struct {
 	key   string
 	codec *registered
 	e, v  Version
+	over  []Version      // of a tombstone: what it removed here, as far as the context doesn't cover it
 	seq   driver.Version // names this state on this node; never used again
 
 	merge Mergeable // nil if the value doesn't merge, and then
@@ -80,6 +81,21 @@ func (r *Record) Mergeable() Mergeable { return r.merge }
 
 // live reports whether the key exists.
 func (r *Record) live() bool { return r != nil && !r.v.IsZero() }
+
+// versions returns those of all that r consists of: what a tombstone in its
+// place stands for. r may be nil.
+func (r *Record) versions() (all []Version) {
+	if !r.live() {
+		if r == nil {
+			return nil
+		}
+		return r.over
+	}
+	if c, ok := r.merge.(Causal); ok {
+		c.Without(nil, func(v Version) bool { all = append(all, v); return false })
+	}
+	return append(all, r.v)
+}
 
 // newest is the largest version in r.
 func (r *Record) newest() Version {

@@ -12,7 +12,27 @@ type Replica interface {
 	OnLocal(f func(Update))
 
 	// Apply takes in an update of another node. It keeps u.Value.
+	//
+	// ApplyFrom does the same with the state of a key that came in a comparison
+	// with a peer. Peer is what the peer had seen when the comparison began: what
+	// the store has of a value that merges, and the peer has seen and doesn't
+	// have, is removed.
 	Apply(u Update) Applied
+	ApplyFrom(u Update, peer *Context) Applied
+
+	// Claim returns a version up to which all writes of this node are in the
+	// store, for peers that find that they hold the same as the Roots that are
+	// asked for afterwards. It is zero while the node's clock is wrong.
+	Claim() Version
+
+	// Context returns what this store has seen, its own writes up to a Claim
+	// included; empty while the node's clock is wrong. Learn takes in the
+	// Context that a peer had at some moment, and must be called only if all
+	// that the peer had then has come to this store. Left notes that a writer
+	// has left for good.
+	Context() Context
+	Learn(peer *Context)
+	Left(writer uint64)
 
 	// Codecs lists the ids of the registered codecs, sorted. Two nodes
 	// compare the codecs that both have.
@@ -34,7 +54,15 @@ type Replica interface {
 	// what the peer may have newer, give what the peer may lack. Hand the
 	// items of give to Read, and those of want to the peer's Read: they
 	// say what the receiver has.
-	Compare(codec string, bucket int, theirs []KeyDigest) (want, give []KeyDigest)
+	//
+	// Peer is what the peer had seen when the comparison began. What this store
+	// has, and the peer has seen and lacks, is removed at once. Drop is what the
+	// peer has, and this store may have seen and lacks, for the peer's Drop.
+	Compare(codec string, bucket int, theirs []KeyDigest, peer *Context) (want, give, drop []KeyDigest)
+
+	// Drop removes states of keys, as KeyDigests say, that a peer has seen and
+	// lacks. Peer is what it had seen when the comparison began.
+	Drop(codec string, keys []KeyDigest, peer *Context)
 
 	// Have returns what this store has of a key of that codec, for the Read of
 	// a peer that has something newer; of a key that it doesn't have, only the
@@ -66,14 +94,10 @@ type Replica interface {
 	// Health says why the store's writes don't reach others, or nil.
 	Health() error
 
-	// Expire removes tombstones older than TombstoneTimeout, or, with hold,
-	// than PartitionTolerance. Hold them while a member is failed without
-	// having left. Call it about once a second.
-	Expire(hold bool) Expiry
-
-	// Yield begins to give in to a peer after an isolation since then that was
-	// longer than PartitionTolerance.
-	Yield(since time.Time) *Yielding
+	// Expire removes tombstones older than TombstoneTimeout, or than
+	// PartitionTolerance while some writer wasn't heard of for that time and
+	// hasn't left. Call it about once a second.
+	Expire() Expiry
 }
 
 // Expiry is what Expire did.

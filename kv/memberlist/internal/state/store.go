@@ -24,6 +24,8 @@ type Config struct {
 	TombstoneTimeout   time.Duration // how long a deletion is remembered
 	PartitionTolerance time.Duration // how long it is while a member is failed
 	MaxTombstoneBytes  int           // of keys, with overhead; 0: no limit
+
+	Broken Rule // for tests that must notice; none
 }
 
 // Store is what one node holds. All methods may be called concurrently.
@@ -48,6 +50,7 @@ type Store struct {
 
 	onLocal func(Update)
 	tombs   tombstones
+	context *contexts
 	hidden  atomic.Int64 // records that a peer refused
 }
 
@@ -84,7 +87,7 @@ func New(cfg Config) (*Store, error) {
 	if cfg.Instance == 0 {
 		return nil, errors.New("the instance is 0; it must be a random number")
 	}
-	s := &Store{cfg: cfg, clock: newClock(cfg), codecs: map[string]*registered{}}
+	s := &Store{cfg: cfg, clock: newClock(cfg), context: newContexts(), codecs: map[string]*registered{}}
 	if err := s.register(cfg.Codecs); err != nil {
 		return nil, err
 	}
@@ -164,6 +167,9 @@ func BucketOf(key string) int {
 // locked. The watches are told if what exists has changed.
 func (s *Store) publish(sh *shard, old, next *Record) {
 	key := ""
+	if next != nil && !next.live() {
+		next.over = s.context.uncovered(old.versions())
+	}
 	if old != nil {
 		key = old.key
 		s.unweigh(sh, old)

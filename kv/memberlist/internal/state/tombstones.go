@@ -20,7 +20,7 @@ const (
 type tombstones struct {
 	count atomic.Int64
 	bytes atomic.Int64
-	hold  atomic.Bool   // a member is failed without having left
+	hold  atomic.Bool   // a writer may still come with what it wrote before a deletion
 	done  atomic.Uint64 // the limit of the last sweep
 }
 
@@ -60,8 +60,9 @@ func (s *Store) strip(r *Record) {
 }
 
 // Expire implements Replica.
-func (s *Store) Expire(hold bool) (e Expiry) {
-	s.tombs.hold.Store(hold)
+func (s *Store) Expire() (e Expiry) {
+	now := s.cfg.Clock()
+	s.tombs.hold.Store(!s.breaks(RuleHold) && s.context.lags(s.clock.self(), now.Add(-s.cfg.PartitionTolerance), now.Add(-s.cfg.TombstoneTimeout)))
 	limit := s.tombstoneLimit()
 	if wall := wallOf(limit); s.tombs.done.Swap(wall) != wall {
 		for i := range s.shards {
@@ -82,7 +83,7 @@ func (sh *shard) expire(s *Store, limit time.Time, e *Expiry) {
 		switch {
 		case !r.live():
 			if s.expired(r.keyDigest()) {
-				s.publish(sh, r, nil)
+				s.bury(sh, r)
 				e.Keys++
 			}
 		case r.merge != nil:
@@ -91,10 +92,22 @@ func (sh *shard) expire(s *Store, limit time.Time, e *Expiry) {
 	}
 }
 
+// bury removes a tombstone. What it stands for must be known as seen from then
+// on.
+func (s *Store) bury(sh *shard, r *Record) {
+	if !s.breaks(RuleDots) {
+		s.context.add(r.over)
+	}
+	s.publish(sh, r, nil)
+}
+
 // expireParts removes the expired tombstones within a value. To clients that
 // is no change.
 func (s *Store) expireParts(sh *shard, r *Record, limit time.Time) (removed int) {
 	m := r.merge.Clone()
+	if c, ok := m.(Causal); ok && !s.breaks(RuleDots) {
+		s.context.add(c.Removed(limit))
+	}
 	if _, removed = m.RemoveTombstones(limit); removed == 0 {
 		return 0
 	}
@@ -118,7 +131,7 @@ func (s *Store) dropOldest(most int64, e *Expiry) {
 		sh := s.shard(r.key)
 		sh.mu.Lock()
 		if sh.records[r.key] == r {
-			s.publish(sh, r, nil)
+			s.bury(sh, r)
 			e.Keys++
 			e.Dropped++
 		}

@@ -22,14 +22,14 @@ func TestTombstonesExpire(t *testing.T) {
 	}
 	for _, n := range []*node{a, b} {
 		n.now = epoch.Add(time.Hour - time.Second)
-		if e := n.Expire(false); e.Keys != 0 || e.Left != 1 {
+		if e := n.Expire(); e.Keys != 0 || e.Left != 1 {
 			t.Errorf("before its time: %+v", e)
 		}
 		if n.root("string") != root {
 			t.Error("the tombstone is gone")
 		}
 		n.now = epoch.Add(time.Hour + time.Minute)
-		if e := n.Expire(false); e.Keys != 1 || e.Left != 0 {
+		if e := n.Expire(); e.Keys != 1 || e.Left != 0 {
 			t.Errorf("at its time: %+v", e)
 		}
 		if !n.root("string").IsZero() {
@@ -51,30 +51,36 @@ func TestExpiredTombstonesAreNotSent(t *testing.T) {
 	}
 }
 
-// While a member is failed, tombstones are held, for PartitionTolerance at
-// most.
+// While a writer wasn't heard of that may come back, tombstones are held, for
+// PartitionTolerance at most. Once it has left, nothing more comes of it.
 func TestTombstonesAreHeld(t *testing.T) {
 	n := newNode(t, 1)
 	n.write(codec.String{}, "k", "v")
 	deletion := n.remove("k")
+	heard := func(n *node) {
+		n.Learn(&Context{Marks: map[uint64]Mark{7: {UpTo: Version{Wall: wallOf(epoch), Instance: 7}}}})
+	}
+	heard(n)
 	n.now = epoch.Add(23 * time.Hour)
-	if e := n.Expire(true); e.Keys != 0 {
-		t.Errorf("with a member failed: %+v", e)
+	if e := n.Expire(); e.Keys != 0 {
+		t.Errorf("with a writer away: %+v", e)
 	}
 	if u, ok := n.Read("string", KeyDigest{Key: "k"}); !ok || !u.Deleted() {
 		t.Error("a held tombstone is not sent")
 	}
 	late := newNode(t, 2)
 	late.now = n.now
-	late.Expire(true)
+	heard(late)
+	late.Expire()
 	late.apply(deletion, Changed)
 	n.now = epoch.Add(25 * time.Hour)
-	if e := n.Expire(true); e.Keys != 1 {
+	if e := n.Expire(); e.Keys != 1 {
 		t.Errorf("after PartitionTolerance: %+v", e)
 	}
-	late.now = epoch.Add(24 * time.Hour)
-	if e := late.Expire(false); e.Keys != 1 {
-		t.Errorf("when the member is back: %+v", e)
+	late.Left(7)
+	late.now = epoch.Add(23*time.Hour + 2*time.Minute)
+	if e := late.Expire(); e.Keys != 1 {
+		t.Errorf("when the writer has left: %+v", e)
 	}
 }
 
@@ -88,7 +94,7 @@ func TestTombstonesAreCapped(t *testing.T) {
 		n.now = n.now.Add(time.Second)
 		n.remove(key)
 	}
-	if e := n.Expire(false); e.Keys != most || e.Dropped != most || e.Left != most {
+	if e := n.Expire(); e.Keys != most || e.Dropped != most || e.Left != most {
 		t.Errorf("of %d tombstones, for %d of which there is room: %+v", 2*most, most, e)
 	}
 	for _, r := range n.Tombstones() {
@@ -97,7 +103,7 @@ func TestTombstonesAreCapped(t *testing.T) {
 		}
 	}
 	n.write(codec.String{}, "key39", "again")
-	if e := n.Expire(false); e.Left != most-1 {
+	if e := n.Expire(); e.Left != most-1 {
 		t.Errorf("a key that exists again counts as a tombstone: %+v", e)
 	}
 }
@@ -112,7 +118,7 @@ func TestPartsExpire(t *testing.T) {
 	n.want("k", `{"-x":true,"y":true}`)
 	e, v := n.Get("k").Versions()
 	n.Refused("k", e, v)
-	n.Expire(false)
+	n.Expire()
 	if n.Health() == nil {
 		t.Error("a state that was refused isn't any more")
 	}
@@ -123,7 +129,7 @@ func TestPartsExpire(t *testing.T) {
 	peer.now = epoch.Add(2 * time.Hour)
 	n.now = peer.now
 	for _, node := range []*node{n, peer} {
-		if e := node.Expire(false); e.Parts != 1 {
+		if e := node.Expire(); e.Parts != 1 {
 			t.Errorf("%+v", e)
 		}
 		node.want("k", `{"y":true}`)

@@ -1,0 +1,147 @@
+package state
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/polykv/polykv/codec"
+)
+
+// claims is a context in which a writer's versions are seen up to a time.
+func claims(writer uint64, upTo time.Time) *Context {
+	return &Context{Marks: map[uint64]Mark{writer: {UpTo: Version{Wall: wallOf(upTo), Instance: writer}}}}
+}
+
+// What was seen and isn't there any more is not taken, whoever brings it.
+func TestSeenIsNotTakenAgain(t *testing.T) {
+	a, b := newNode(t, 1), newNode(t, 2)
+	u := a.write(codec.String{}, "k", "v")
+	b.apply(u, Changed)
+	b.Learn(claims(1, epoch.Add(time.Second)))
+	b.remove("k")
+	b.now = epoch.Add(2 * time.Hour)
+	b.Expire() // holds: the writer wasn't heard of since
+	if len(b.Tombstones()) != 1 {
+		t.Fatal("a tombstone is forgotten that the writer may not know of")
+	}
+	b.Learn(claims(1, b.now))
+	b.Expire()
+	if len(b.Tombstones()) != 0 {
+		t.Fatal("the tombstone is kept")
+	}
+	b.apply(u, Expired)
+	a.now = b.now.Add(time.Second)
+	b.apply(a.write(codec.String{}, "k", "written since"), Changed)
+}
+
+// What a tombstone removed stays known when it is forgotten, even if the writer
+// was never heard of again.
+func TestForgottenTombstoneLeavesADot(t *testing.T) {
+	a, b := newNode(t, 1), newNode(t, 2)
+	u := a.write(codec.String{}, "k", "v")
+	m := a.write(stampsCodec, "m", stamps{"x": {}})
+	b.apply(u, Changed)
+	b.apply(m, Changed)
+	b.remove("k")
+	b.remove("m")
+	b.now = epoch.Add(48 * time.Hour)
+	b.Expire()
+	if len(b.Tombstones()) != 0 || len(b.Context().Dots) == 0 {
+		t.Fatalf("%d tombstones, context %v", len(b.Tombstones()), b.Context())
+	}
+	b.apply(u, Expired)
+	b.Learn(claims(1, b.now))
+	if n := len(b.Context().Dots); n != 0 {
+		t.Errorf("%d dots are kept that a mark covers", n)
+	}
+}
+
+// A peer that has seen what this node has, and lacks it, has deleted it.
+func TestPeerThatLacksWhatItHasSeen(t *testing.T) {
+	n := newNode(t, 1)
+	n.write(codec.String{}, "old", "v")
+	n.now = epoch.Add(time.Minute)
+	n.write(codec.String{}, "new", "v")
+	peer := claims(1, epoch.Add(30*time.Second))
+	for _, key := range []string{"old", "new"} {
+		_, give, _ := n.Compare("string", BucketOf(key), nil, peer)
+		if got, want := len(give) > 0, key == "new"; got != want {
+			t.Errorf("%s is given: %v", key, got)
+		}
+		if got, want := n.Get(key) != nil, key == "new"; got != want {
+			t.Errorf("%s is there: %v", key, got)
+		}
+	}
+	n.Drop("string", n.Keys("string", BucketOf("new")), claims(1, n.now.Add(time.Second)))
+	if n.Get("new") != nil {
+		t.Error("what a peer asks to drop is kept")
+	}
+}
+
+// Of two states that were written after different deletions, the one wins whose
+// node has seen the other.
+func TestSeenStateIsSuperseded(t *testing.T) {
+	n := newNode(t, 9)
+	current := Update{Key: "k", Codec: "string", V: at(time.Hour), Value: []byte("made again")}
+	n.now = epoch.Add(time.Hour)
+	n.apply(current, Changed)
+	old := Update{Key: "k", Codec: "string", E: at(time.Second), V: at(2 * time.Second), Value: []byte("old")}
+	n.Learn(&Context{Marks: map[uint64]Mark{old.V.Instance: {UpTo: at(time.Minute)}}})
+	n.apply(old, Older)
+	n.apply(Update{Key: "k", Codec: "string", E: at(time.Second)}, Older)
+	n.want("k", "made again")
+
+	late := newNode(t, 8)
+	late.now = n.now
+	late.apply(old, Changed)
+	seen := &Context{Dots: map[Version]struct{}{old.V: {}}}
+	if a := late.ApplyFrom(current, seen); a.Outcome != Changed {
+		t.Errorf("the state of a peer that has seen the old one: %v", a.Outcome)
+	}
+	late.want("k", "made again")
+}
+
+// A write that got its version before a claim is not carried out any more: peers
+// count on having it.
+func TestClaimedVersionIsNotWritten(t *testing.T) {
+	n := newNode(t, 1)
+	view, err := n.View(codec.String{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	object, err := view.Object("k", nil, "v", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.now = epoch.Add(time.Minute)
+	n.Claim()
+	if _, ok, err := n.Swap("k", 0, object); ok || err != nil {
+		t.Errorf("written: %v, %v", ok, err)
+	}
+	if object, err = view.Object("k", nil, "v", 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := n.Swap("k", 0, object); !ok || err != nil {
+		t.Errorf("made again: written %v, %v", ok, err)
+	}
+}
+
+// A context is bounded: the oldest is forgotten first.
+func TestContextIsBounded(t *testing.T) {
+	c := newContexts()
+	many := &Context{Marks: map[uint64]Mark{}, Dots: map[Version]struct{}{}}
+	for i := range MaxMarks + 100 {
+		many.Marks[uint64(i)] = Mark{UpTo: Version{Wall: uint64(i + 1), Instance: uint64(i)}}
+		many.Dots[Version{Wall: uint64(i + 1), Instance: 1 << 40}] = struct{}{}
+	}
+	c.learn(many, func(Version) bool { return true })
+	if len(c.Marks) != MaxMarks || len(c.Dots) != MaxDots {
+		t.Errorf("%d marks, %d dots", len(c.Marks), len(c.Dots))
+	}
+	for i := range 100 {
+		if _, ok := c.Marks[uint64(i)]; ok {
+			t.Fatal(fmt.Sprint("one of the oldest marks is left: ", i))
+		}
+	}
+}
