@@ -136,6 +136,10 @@ func TestALateNodeIsReadyWhenItHasEverything(t *testing.T) {
 	for i := range 500 {
 		putValue(t, writer, fmt.Sprintf("key-%03d", i), strings.Repeat("x", 200))
 	}
+	soon(t, "the node that will be asked has all", func() bool {
+		keys, err := clientOf(t, nodes[1], codec.String{}).List(t.Context(), "")
+		return err == nil && len(keys) == 500
+	})
 	cfg := nodeConfig("late")
 	cfg.Join = []string{nodes[1].Address()}
 	late := startNode(t, cfg, nil)
