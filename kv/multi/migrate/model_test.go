@@ -93,6 +93,11 @@ type world struct {
 	mirror  proc
 	late    write
 
+	// plain is a client of store 0 alone, which looks at the record before it
+	// writes: plain.fresh says that the record has not changed since, plain.may
+	// what it said.
+	plain struct{ active, looked, may, fresh bool }
+
 	mayLose bool  // a store may be lost from here on
 	gone    uint8 // the store that was lost for good, counted from 1
 	forced  bool  // the other one was made primary since
@@ -106,6 +111,9 @@ func (w *world) setRecord(on uint8, b brief) {
 	w.records[on] = b
 	for _, p := range w.all() {
 		p.fresh[on] = false
+	}
+	if on == 0 {
+		w.plain.fresh = false
 	}
 	if w.late.on == on { // what can't land any more is forgotten
 		w.late = write{}
@@ -172,6 +180,7 @@ type rules struct {
 	trusting  bool // a cutover trusts what was copied before
 	mayUnseal func(side.Record) bool
 	epochs    uint64 // by which a forced record's epoch grows
+	heedless  bool   // plain clients never look at the record
 }
 
 func realRules() rules {
@@ -212,6 +221,7 @@ var modelCommands = []command{start, cutover, rollback, abort, finishOnTarget, f
 // successors are all that may happen next in w.
 func (r rules) successors(w *world, each func(what string, to *world)) {
 	r.clients(w, each)
+	r.plainClient(w, each)
 	for i := range w.procs {
 		if w.procs[i].command == 0 {
 			if w.runs > 0 && (i == 0 || w.procs[0].command != 0) {
@@ -268,6 +278,9 @@ func (r rules) lose(w *world, each func(string, *world)) {
 }
 
 func (r rules) clients(w *world, each func(string, *world)) {
+	if w.plain.active { // whose writes are to be told from those of others
+		return
+	}
 	for s := range uint8(2) {
 		plain := s == 0 && w.records[0].state == 0 && w.records[1].state == 0
 		if w.writes > 0 && w.has(s) && (plain || w.records[s].is(side.Primary)) {
@@ -277,6 +290,28 @@ func (r rules) clients(w *world, each func(string, *world)) {
 			next.setValue(s, next.acked)
 			each("a client writes", &next)
 		}
+	}
+}
+
+// plainClient looks at the record of its store, or writes. It is as good as its
+// last look: what it writes after the record has changed, and before it looks
+// again, is not promised to be there. After a look, it is.
+func (r rules) plainClient(w *world, each func(string, *world)) {
+	if !w.plain.active || w.gone != 0 {
+		return
+	}
+	if !w.plain.looked || !w.plain.fresh {
+		next := *w
+		b := w.records[0]
+		next.plain.looked, next.plain.fresh, next.plain.may = true, true, b.state == 0 || b.is(side.Primary) || r.heedless
+		each("a plain client looks", &next)
+	}
+	if w.plain.looked && w.plain.fresh && w.plain.may && w.writes > 0 {
+		next := *w
+		next.writes--
+		next.acked++
+		next.setValue(0, next.acked)
+		each("a plain client writes", &next)
 	}
 }
 

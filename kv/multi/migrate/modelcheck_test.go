@@ -199,6 +199,38 @@ func TestModelOfRecords(t *testing.T) {
 	explore(t, r, 0, runs)
 }
 
+// TestModelOfPlainClients has a client of the source alone among the others,
+// which was forgotten when they were moved. What it writes right after a look at
+// the record is lost by no command; one that never looks loses its writes.
+func TestModelOfPlainClients(t *testing.T) {
+	find := func(heedless bool) (found string, states, written int) {
+		for _, b := range beginnings(1, 2) {
+			r := realRules()
+			r.heedless, r.noMirrors = heedless, true
+			b.w.plain.active = true
+			s := search{rules: r, broken: (*world).broken}
+			if s.run(b.w); s.found != "" {
+				return s.found + ", from " + b.name, states, written
+			}
+			states += len(s.queue)
+			for _, o := range s.origins {
+				if o.what == "a plain client writes" {
+					written++
+				}
+			}
+		}
+		return "", states, written
+	}
+	found, states, written := find(false)
+	if found != "" || written < 100 {
+		t.Errorf("%s; it wrote in %d of %d states", found, written, states)
+	}
+	t.Logf("%d states, in %d of which a plain client wrote", states, written)
+	if found, _, _ := find(true); !strings.Contains(found, "an acknowledged write is missing from the primary") {
+		t.Errorf("a plain client that never looks: %q", found)
+	}
+}
+
 // TestModelOfALostStore loses a store for good at any moment, and forces the
 // other one. What the lost one alone knew is lost then, and nothing else.
 func TestModelOfALostStore(t *testing.T) {
