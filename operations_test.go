@@ -26,12 +26,14 @@ func TestOperations(t *testing.T) {
 	page := read(t, operationsFile)
 	want := page
 	for name, content := range map[string]string{
-		"options of the factory":  options(t, "", "backend", "prefix"),
+		"options of the factory":  options(t, "", "backend", "prefix", "record-check"),
 		"options of the client":   options(t, "client."),
 		"options of Consul":       options(t, "consul."),
 		"options of etcd":         options(t, "etcd."),
 		"options of the memory":   options(t, "inmemory."),
-		"metrics of every client": figures(t),
+		"options of two stores":   ownOptions(t, "multi."),
+		"metrics of every client": figures(t, false),
+		"metrics of two stores":   figures(t, true),
 	} {
 		begin, end := "<!-- Generated: "+name+" -->\n\n", "\n<!-- End -->"
 		head, rest, ok1 := strings.Cut(want, begin)
@@ -96,8 +98,24 @@ func options(t *testing.T, prefix string, only ...string) string {
 
 var described = regexp.MustCompile(`fqName: "([^"]+)", help: "([^"]+)".*variableLabels: \{([^}]*)\}`)
 
-// figures makes a table of the metrics, those of mirroring left out.
-func figures(t *testing.T) string {
+// ownOptions is options of those flags only that have no further section in
+// their names.
+func ownOptions(t *testing.T, prefix string) string {
+	t.Helper()
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	factory.NewConfig().RegisterFlags(fs, "")
+	var names []string
+	fs.VisitAll(func(f *pflag.Flag) {
+		if rest, found := strings.CutPrefix(f.Name, prefix); found && !strings.Contains(rest, ".") {
+			names = append(names, f.Name)
+		}
+	})
+	return options(t, "", names...)
+}
+
+// figures makes a table of the metrics: those of clients of two stores, or the
+// others.
+func figures(t *testing.T, ofTwo bool) string {
 	t.Helper()
 	m, err := metrics.New(nil, metrics.Options{})
 	if err != nil {
@@ -113,7 +131,7 @@ func figures(t *testing.T) string {
 		if parts == nil {
 			t.Fatalf("%s is not understood", d)
 		}
-		if strings.HasPrefix(parts[1], "polykv_mirror_") || strings.HasPrefix(parts[1], "polykv_primary_") || strings.HasPrefix(parts[1], "polykv_migration_") {
+		if ofTwo != (strings.HasPrefix(parts[1], "polykv_mirror_") || strings.HasPrefix(parts[1], "polykv_primary_") || strings.HasPrefix(parts[1], "polykv_migration_")) {
 			continue
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", parts[1], strings.ReplaceAll(parts[3], ",", ", "), parts[2])
@@ -125,9 +143,9 @@ func figures(t *testing.T) string {
 // and every line of a log that it shows to be one that the code writes.
 func TestOperationsNamesWhatThereIs(t *testing.T) {
 	page := read(t, operationsFile)
-	table := figures(t)
+	table := figures(t, false) + figures(t, true)
 	for _, name := range regexp.MustCompile(`polykv_[a-z_]+`).FindAllString(page, -1) {
-		if !strings.Contains(table, "`"+name+"`") && !strings.HasPrefix(name, "polykv_mirror") {
+		if !strings.Contains(table, "`"+name+"`") {
 			t.Errorf("%s names the metric %s, which there is not", operationsFile, name)
 		}
 	}

@@ -203,6 +203,12 @@ func TestCutoverRefusesDifferences(t *testing.T) {
 	if no := r.unready(migrate.Options{}); len(no.Blockers) != 1 || no.Blockers[0].Allow != "--allow-differences" || !strings.Contains(no.Error(), `2 keys differ, "extra" (extra) among them`) {
 		t.Errorf("differences: %v", no)
 	}
+	for i := range 300 { // it doesn't confirm each of them
+		put(t, r.plain[0], fmt.Sprintf("missing%03d", i), "v")
+	}
+	if no := r.unready(migrate.Options{MaxPause: time.Second}); len(no.Blockers) != 1 || !strings.Contains(no.Error(), "at least 100 keys differ") {
+		t.Errorf("many differences: %v", no)
+	}
 	result, err := r.careful(migrate.Options{DryRun: true, AllowDifferences: true}).Cutover(t.Context())
 	if err != nil || len(result.Deletes) != 1 || result.Deletes[0] != "extra" || result.Predicted <= 0 {
 		t.Errorf("dry run: %+v, %v", result, err)

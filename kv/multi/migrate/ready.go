@@ -300,28 +300,42 @@ func (r *run) compareBefore(ctx context.Context, s step, version kv.Version) ([]
 		})
 	}
 	if found.Count > 0 {
+		atLeast := ""
+		if found.Count == maxReported {
+			atLeast = "at least "
+		}
 		blockers = append(blockers, Blocker{Check: "differences", Allow: allowDifferences, Detail: fmt.Sprintf(
-			`%d keys differ, %q (%s) among them: run "polykv copy" and "polykv verify", or all of them are made as they are in store %q`,
+			atLeast+`%d keys differ, %q (%s) among them: run "polykv copy" and "polykv verify", or all of them are made as they are in store %q`,
 			found.Count, found.Differences[0].Key, found.Differences[0].Reason, r.from(s).Name())})
 	}
-	if r.pause.limit > 0 && took > r.pause.limit && r.result.Before.Copied == 0 {
+	if r.pause.limit > 0 && took > r.pause.limit && r.result.Before.Copied == 0 && found.Count == 0 {
 		blockers = append(blockers, Blocker{Check: "pause", Allow: "a longer --max-pause", Detail: fmt.Sprintf(
 			"to compare the stores took %v, and writes would wait for about as long, which is more than %v", took.Round(time.Millisecond), r.pause.limit)})
 	}
 	return blockers, nil
 }
 
-// findDifferences compares the stores as finish does.
+// errEnough ends a comparison whose answer is known.
+var errEnough = errors.New("enough keys differ")
+
+// findDifferences compares the stores as finish does, until many keys differ
+// that must not: each costs several readings.
 func (r *run) findDifferences(ctx context.Context, s step, found *DifferencesError) error {
 	totals, err := side.Compare(ctx, r.from(s), r.to(s), side.CompareOptions{
 		Equal: r.opts.Equal, Attempts: finishChecks, Progress: r.progress(Comparing), Found: func(d Difference) error {
 			if d.Reason == side.Extra && len(r.result.Deletes) < maxReported && r.opts.DryRun {
 				r.result.Deletes = append(r.result.Deletes, d.Key)
 			}
-			return found.add(d)
+			if err := found.add(d); err != nil || found.Count < maxReported || r.opts.AllowDifferences {
+				return err
+			}
+			return errEnough
 		},
 	})
 	r.result.Before = &totals
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
 	return err
 }
 
