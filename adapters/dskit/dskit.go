@@ -36,32 +36,13 @@ func marshal(c dskitcodec.Codec) func(value any) ([]byte, error) {
 	if _, ok := c.(dskitcodec.Proto); !ok {
 		return c.Encode
 	}
-	empty, err := c.Decode(snappy.Encode(nil, nil))
-	if err != nil {
-		return c.Encode // it has required fields, and says so when it is used
-	}
-	described, ok := empty.(hostkv.Described)
-	if !ok {
-		return c.Encode
-	}
-	canonical, err := hostkv.Canonical(described)
-	if err != nil {
-		return func(any) ([]byte, error) { return nil, err }
-	}
-	return func(value any) ([]byte, error) {
+	return hostkv.Stable(c, func(value any) ([]byte, error) {
 		m, ok := value.(proto.Message)
 		if !ok {
 			return nil, fmt.Errorf("the value is a %T, which is no message of protocol buffers", value)
 		}
-		data, err := proto.Marshal(m)
-		if err != nil {
-			return nil, err
-		}
-		if data, err = canonical(data); err != nil {
-			return nil, err
-		}
-		return snappy.Encode(nil, data), nil
-	}
+		return proto.Marshal(m)
+	}, func(data []byte) []byte { return snappy.Encode(nil, data) })
 }
 
 // NewClient returns c as a client of dskit, for kv.Config.Mock and the

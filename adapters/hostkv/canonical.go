@@ -13,12 +13,42 @@ import (
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/polykv/polykv/codec"
 )
 
 // Described is a message as gogo/protobuf generates it: the compressed
 // description of its file, and where in it the message is.
 type Described interface {
 	Descriptor() (file []byte, path []int)
+}
+
+// Stable returns what a [Codec] wants as Marshal, of a host's codec of protocol
+// buffers that packs messages as pack does: marshal encodes a message, and its
+// maps are brought into order. What has no description is left to the codec.
+func Stable(c codec.Codec, marshal func(message any) ([]byte, error), pack func([]byte) []byte) func(value any) ([]byte, error) {
+	empty, err := c.Decode(pack(nil))
+	if err != nil {
+		return c.Encode // it has required fields, and says so when it is used
+	}
+	described, ok := empty.(Described)
+	if !ok {
+		return c.Encode
+	}
+	canonical, err := Canonical(described)
+	return func(value any) ([]byte, error) {
+		if err != nil {
+			return nil, err
+		}
+		data, err := marshal(value)
+		if err == nil {
+			data, err = canonical(data)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return pack(data), nil
+	}
 }
 
 // Canonical returns a function that brings an encoded message of m's type into

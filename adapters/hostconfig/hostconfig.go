@@ -1,0 +1,172 @@
+// Package hostconfig reads the configuration of dskit's and Cortex's key-value
+// clients into polykv's. Use it through adapters/dskit and adapters/cortex.
+//
+// Fields are found by their names in YAML, which both hosts share. A field that
+// polykv has no counterpart for is reported, if it is set to anything but the
+// host's default. Where leaving it out would change what the program relies on,
+// that is an error.
+package hostconfig
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/polykv/polykv/kv/factory"
+)
+
+// Host is the configuration of a host.
+type Host struct {
+	// KV is the host's kv.Config, Default the same with the host's defaults.
+	KV, Default any
+
+	// Memberlist is the host's memberlist.KVConfig, MemberlistDefault the same
+	// with the host's defaults. They are looked at where KV chooses that store,
+	// and may be nil otherwise.
+	Memberlist, MemberlistDefault any
+
+	// Switchable: the host is given a channel by which its multi store is
+	// switched while it runs.
+	Switchable bool
+}
+
+// Note tells of a field what became of it.
+type Note struct {
+	Field string // its name in YAML, "consul.watch_rate_limit" for example
+	Flag  string // the host's flag, without the program's prefix
+	Value string // as it is set; secrets are never told
+	Text  string // what becomes of it
+}
+
+// String returns one line.
+func (n Note) String() string {
+	return fmt.Sprintf("%s (-%s) is %s: %s", n.Field, n.Flag, n.Value, n.Text)
+}
+
+// Read returns polykv's configuration for the store that the host's chooses,
+// with a note for each field that is set and isn't carried over as it is. The
+// result is valid. All errors are joined.
+func Read(h Host) (*factory.Config, []Note, error) {
+	r := &reader{set: flatten(h.KV), defaults: flatten(h.Default)}
+	if h.Memberlist != nil {
+		r.add("memberlist.", h.Memberlist, h.MemberlistDefault)
+	}
+	cfg := factory.NewConfig()
+	cfg.Prefix = r.text("prefix")
+	store := r.text("store")
+	if store == "multi" {
+		r.multi(cfg, h.Switchable)
+	} else {
+		r.store(cfg, "store", store)
+	}
+	if err := errors.Join(r.errs...); err != nil {
+		return nil, r.notes, err
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, r.notes, fmt.Errorf("the host's configuration gives one that polykv refuses: %w", err)
+	}
+	return cfg, r.notes, nil
+}
+
+// Fields lists what Read knows of a host's configuration: each field's name in
+// YAML with its flag.
+func Fields() map[string]string {
+	all := map[string]string{"store": "ring.store", "prefix": "ring.prefix"}
+	for _, rows := range [][]row{consulRows(), etcdRows(), memberlistRows(), multiRows()} {
+		for _, f := range rows {
+			all[f.name] = f.flagName()
+		}
+	}
+	for _, name := range []string{"region", "table_name", "ttl", "puller_sync_time", "max_cas_retries", "timeout"} {
+		f := row{name: "dynamodb." + name}
+		if name == "ttl" {
+			f.flag = "dynamodb.ttl-time"
+		}
+		all[f.name] = f.flagName()
+	}
+	return all
+}
+
+// reader holds the fields of a host and what was found out about them.
+type reader struct {
+	set, defaults map[string]reflect.Value
+	notes         []Note
+	errs          []error
+}
+
+// add adds the fields of another section.
+func (r *reader) add(prefix string, set, defaults any) {
+	for name, v := range flatten(set) {
+		r.set[prefix+name] = v
+	}
+	for name, v := range flatten(defaults) {
+		r.defaults[prefix+name] = v
+	}
+}
+
+// store fills the section of one store.
+func (r *reader) store(cfg *factory.Config, field, name string) {
+	cfg.Backend = name
+	switch name {
+	case "consul":
+		r.apply(cfg, consulRows())
+	case "etcd":
+		r.apply(cfg, etcdRows())
+	case "memberlist":
+		if _, ok := r.set["memberlist.node_name"]; !ok {
+			r.fail(row{name: field}, errors.New("is memberlist, and its configuration was not given"))
+			return
+		}
+		r.apply(cfg, memberlistRows())
+		r.notes = append(r.notes, Note{Field: field, Flag: row{name: field}.flagName(), Value: name, Text: "polykv's gossip; its nodes and the host's own don't understand each other"})
+	case "inmemory": // all of one process share it, as in the host
+	default:
+		r.fail(row{name: field}, fmt.Errorf("is %q, which polykv doesn't have; it has consul, etcd, inmemory, memberlist and multi", name))
+	}
+}
+
+// multi fills both stores.
+func (r *reader) multi(cfg *factory.Config, switchable bool) {
+	cfg.Backend = "multi"
+	r.apply(cfg, multiRows())
+	r.store(cfg.Multi.Primary, "multi.primary", r.text("multi.primary"))
+	r.store(cfg.Multi.Secondary, "multi.secondary", r.text("multi.secondary"))
+	if switchable {
+		r.errs = append(r.errs, errors.New("multi: the host switches its stores by its runtime configuration, which polykv doesn't read; "+
+			"leave MultiConfig.ConfigProvider nil, and switch by multi.Client.Switch or a coordinated migration"))
+	}
+}
+
+// apply carries over the fields of one section.
+func (r *reader) apply(cfg *factory.Config, rows []row) {
+	for _, f := range rows {
+		v, ok := r.set[f.name]
+		if !ok {
+			continue // the other host's
+		}
+		changed := !same(v, r.defaults[f.name])
+		if f.take != nil {
+			if err := f.take(cfg, v, changed); err != nil {
+				r.fail(f, err)
+			}
+		}
+		switch {
+		case !changed:
+		case f.refuse != "":
+			r.fail(f, errors.New(f.refuse))
+		case f.note != "":
+			r.notes = append(r.notes, Note{Field: f.name, Flag: f.flagName(), Value: f.show(v), Text: f.note})
+		}
+	}
+}
+
+func (r *reader) fail(f row, err error) {
+	r.errs = append(r.errs, fmt.Errorf("%s (-%s): %w", f.name, f.flagName(), err))
+}
+
+func (r *reader) text(name string) string {
+	if v, ok := r.set[name]; ok {
+		return v.String()
+	}
+	return ""
+}
