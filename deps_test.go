@@ -35,6 +35,7 @@ var mayLink = map[string][]string{
 	"kv/etcd":           {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "internal/tlspeer"},
 	"kv/consul":         {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "internal/tlspeer"},
 	"kv/multi":          {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/multi/internal/side"},
+	"kv/coordination":   {"codec", "kv", "kv/internal/removal", "kv/driver"},
 	"kv/multi/progress": {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/multi", "kv/multi/internal/side", "internal/webpage"},
 	"kv/metrics":        {"codec", "kv", "kv/internal/removal", "kv/driver"},
 

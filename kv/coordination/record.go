@@ -1,0 +1,58 @@
+package coordination
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// holder is what name/holder holds: who has the lock. The ID is that of an
+// attempt; empty: the lock is free.
+type holder struct {
+	ID    string `json:"id"`
+	Value string `json:"value,omitempty"`
+	Term  uint64 `json:"term"`
+}
+
+// beat is what name/beats/SESSION holds. It is never twice the same.
+type beat struct {
+	N uint64 `json:"n"`
+}
+
+// names are the keys of one lock.
+type names struct{ name string }
+
+func (n names) all() string                { return n.name + "/" }
+func (n names) holder() string             { return n.name + "/holder" }
+func (n names) queue() string              { return n.name + "/queue" }
+func (n names) beats() string              { return n.name + "/beats/" }
+func (n names) beat(session string) string { return n.beats() + session }
+
+// sessionOf returns whose beat an attempt lives by.
+func sessionOf(attempt string) string {
+	session, _, _ := strings.Cut(attempt, ".")
+	return session
+}
+
+// decode reads a record; an absent one is its zero value.
+func decode[T any](key string, value any) (record T, err error) {
+	if value == nil {
+		return record, nil
+	}
+	data, ok := value.([]byte)
+	if !ok {
+		return record, fmt.Errorf("coordination: %q: the store showed a %T instead of bytes", key, value)
+	}
+	if err := json.Unmarshal(data, &record); err != nil {
+		return record, fmt.Errorf("coordination: %q holds no record of a lock: %w", key, err)
+	}
+	return record, nil
+}
+
+func encode(record any) []byte {
+	data, err := json.Marshal(record)
+	if err != nil {
+		panic("coordination: " + err.Error()) // structs of strings and numbers
+	}
+	return data
+}

@@ -1,0 +1,385 @@
+package coordination
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+)
+
+// session is one participant: it beats while it has attempts or a hold, follows
+// the lock's keys, and clears away what its attempts left behind.
+type session struct {
+	names
+	id       string
+	opts     Options
+	client   kv.Client // of bytes
+	versions kv.VersionedClient
+	guarded  kv.GuardedClient
+	own      kv.Client // as given
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	kick   chan struct{} // of capacity 1: the beat's loop has something to do
+
+	mu       sync.Mutex
+	started  bool
+	users    int                  // attempts and holds
+	attempts uint64               // how many there were
+	beats    uint64               // the last one written
+	beaten   time.Time            // when that began; zero: there is none in the store
+	urgent   bool                 // the next beat must not wait for its time
+	valid    time.Time            // until when the last beat counts; zero: not at all
+	held     *Held                // what this session holds; nil: nothing
+	litter   map[string]struct{}  // attempts that are over, to be cleared away
+	seen     view                 // what the watch told
+	peers    map[string]*sighting // of beats, by session
+	changed  chan struct{}        // closed, and replaced, when seen or valid change
+}
+
+// view is what a participant knows of a lock.
+type view struct {
+	synced bool
+	holder holder
+	queue  []string
+}
+
+// sighting is since when a beat stands still, as far as this process knows.
+type sighting struct {
+	stored string // the beat; empty: there is none
+	since  time.Time
+}
+
+func newSession(c kv.Client, name string, opts Options) (*session, error) {
+	if err := opts.complete(); err != nil {
+		return nil, err
+	}
+	if err := check(c, name); err != nil {
+		return nil, err
+	}
+	bytes, err := kv.WithCodec(c, codec.Bytes{})
+	if err != nil {
+		return nil, err
+	}
+	s := &session{
+		names: names{name}, id: rand.Text(), opts: opts, client: bytes, own: c, kick: make(chan struct{}, 1),
+		litter: map[string]struct{}{}, peers: map[string]*sighting{}, changed: make(chan struct{}),
+	}
+	if s.versions, err = kv.Versioned(bytes); err != nil {
+		return nil, err
+	}
+	if s.guarded, err = kv.Guarded(bytes); err != nil {
+		return nil, err
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// close ends everything, and leaves nothing in the store if that answers soon.
+func (s *session) close() {
+	s.mu.Lock()
+	held, used := s.held, s.started
+	s.cancel()
+	s.mu.Unlock()
+	s.wg.Wait()
+	if held != nil {
+		held.end(ErrReleased, Released)
+	}
+	if !used {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), min(s.opts.requestTimeout(), closeTimeout))
+	defer cancel()
+	own := func(attempt string) bool { return sessionOf(attempt) == s.id }
+	err := errors.Join(s.giveBack(ctx, own), s.unqueue(ctx, own), s.client.Delete(ctx, s.names.beat(s.id)))
+	if err != nil && !errors.Is(err, kv.ErrClosed) {
+		s.opts.Logger.Warn("polykv: a lock was closed and could not be given back; others take it over after a TTL", "name", s.name, "error", err)
+	}
+}
+
+// closeTimeout bounds what Close waits for the store.
+const closeTimeout = 3 * time.Second
+
+// enter counts one more attempt and waits until a beat says that the session is
+// alive.
+func (s *session) enter(ctx context.Context) error {
+	s.mu.Lock()
+	s.users++
+	if s.ctx.Err() == nil && !s.started {
+		s.started = true
+		s.wg.Go(s.follow)
+		s.wg.Go(s.live)
+	}
+	s.mu.Unlock()
+	s.wake()
+	return s.wait(ctx, func() bool { return time.Now().Before(s.valid) && s.seen.synced })
+}
+
+// leave is the end of an attempt or a hold, of which something may be left in the
+// store.
+func (s *session) leave(attempt string) {
+	s.mu.Lock()
+	s.users--
+	s.litter[attempt] = struct{}{}
+	s.mu.Unlock()
+	s.wake()
+}
+
+func (s *session) wake() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns when cond, which is called under s.mu, is true.
+func (s *session) wait(ctx context.Context, cond func() bool) error {
+	for {
+		s.mu.Lock()
+		ok, changed := cond(), s.changed
+		s.mu.Unlock()
+		switch {
+		case s.ctx.Err() != nil:
+			return kv.ErrClosed
+		case ok:
+			return nil
+		}
+		if err := s.pause(ctx, changed, s.opts.lookEvery()); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits for a change, but not longer than d.
+func (s *session) pause(ctx context.Context, changed <-chan struct{}, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-s.ctx.Done():
+		return kv.ErrClosed
+	}
+	return nil
+}
+
+// tell has everybody look again; s.mu is held.
+func (s *session) tell() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// live writes the beat, and clears away, until Close.
+func (s *session) live() {
+	for next := time.Duration(0); s.ctx.Err() == nil; {
+		_ = s.pause(context.Background(), s.kick, next)
+		if s.ctx.Err() != nil {
+			return
+		}
+		s.mu.Lock()
+		due := s.beaten.Add(s.opts.beatEvery())
+		idle, present := s.users == 0, !s.beaten.IsZero()
+		if s.urgent || s.valid.IsZero() {
+			due = time.Time{}
+		}
+		s.urgent = false
+		s.mu.Unlock()
+		well := s.clear()
+		switch now := time.Now(); {
+		case now.Before(due):
+		case !idle:
+			well = s.beat() && well
+		case present:
+			well = s.unbeat() && well
+		}
+		s.mu.Lock()
+		next = time.Until(s.beaten.Add(s.opts.beatEvery()))
+		s.mu.Unlock()
+		switch {
+		case !well:
+			next = s.opts.lookEvery()
+		case next <= 0:
+			next = s.opts.beatEvery()
+		}
+	}
+}
+
+// bounded is a ctx for requests on which nobody waits.
+func (s *session) bounded() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(s.ctx, s.opts.requestTimeout())
+}
+
+// beat writes one beat, under the fence of what is held.
+func (s *session) beat() (ok bool) {
+	s.mu.Lock()
+	s.beats++
+	n, held := s.beats, s.held
+	s.mu.Unlock()
+	var guards []kv.Guard
+	if held != nil {
+		guards = append(guards, held.guard)
+	}
+	ctx, cancel := s.bounded()
+	defer cancel()
+	began := time.Now()
+	err := s.guarded.CASGuarded(ctx, s.names.beat(s.id), func(any) (any, bool, error) { return encode(beat{n}), false, nil }, guards...)
+	if errors.Is(err, kv.ErrFenced) && held != nil {
+		held.lose("the fence is broken")
+		return false // the attempts of this session still need a beat
+	}
+	if err != nil {
+		if s.ctx.Err() == nil {
+			s.opts.Logger.Warn("polykv: a beat could not be written", "name", s.name, "error", err)
+		}
+		return false
+	}
+	s.mu.Lock()
+	s.beaten, s.valid = began, began.Add(s.opts.counts())
+	s.tell()
+	s.mu.Unlock()
+	return true
+}
+
+// unbeat removes the beat of a session that neither waits nor holds.
+func (s *session) unbeat() bool {
+	s.mu.Lock()
+	if s.users > 0 {
+		s.mu.Unlock()
+		return false
+	}
+	s.valid = time.Time{} // whoever comes now waits for another beat
+	s.mu.Unlock()
+	ctx, cancel := s.bounded()
+	defer cancel()
+	if s.client.Delete(ctx, s.names.beat(s.id)) != nil {
+		return false
+	}
+	s.mu.Lock()
+	s.beaten = time.Time{}
+	s.mu.Unlock()
+	return true
+}
+
+// clear takes attempts that are over out of the queue, and gives back what one of
+// them may have got. It reports whether all is clear.
+func (s *session) clear() bool {
+	s.mu.Lock()
+	var over []string
+	for attempt := range s.litter {
+		over = append(over, attempt)
+	}
+	s.mu.Unlock()
+	if len(over) == 0 {
+		return true
+	}
+	ctx, cancel := s.bounded()
+	defer cancel()
+	gone := func(attempt string) bool { return slices.Contains(over, attempt) }
+	if s.giveBack(ctx, gone) != nil || s.unqueue(ctx, gone) != nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, attempt := range over {
+		delete(s.litter, attempt)
+	}
+	return true
+}
+
+// giveBack frees the lock if one of these attempts has it.
+func (s *session) giveBack(ctx context.Context, gone func(attempt string) bool) error {
+	now, version, err := s.current(ctx)
+	if err != nil || now.ID == "" || !gone(now.ID) {
+		return err
+	}
+	_, err = s.versions.SwapVersion(ctx, s.names.holder(), version, encode(holder{Term: now.Term}))
+	if errors.Is(err, kv.ErrConflict) {
+		return nil // somebody took it over
+	}
+	return err
+}
+
+// current reads who has the lock, linearizably.
+func (s *session) current(ctx context.Context) (holder, kv.Version, error) {
+	value, version, err := s.versions.GetVersion(ctx, s.names.holder())
+	if err != nil {
+		return holder{}, 0, err
+	}
+	now, err := decode[holder](s.names.holder(), value)
+	return now, version, err
+}
+
+// unqueue takes attempts out of the queue.
+func (s *session) unqueue(ctx context.Context, gone func(attempt string) bool) error {
+	return s.requeue(ctx, func(queue []string) []string { return slices.DeleteFunc(queue, gone) })
+}
+
+// requeue changes the queue.
+func (s *session) requeue(ctx context.Context, change func([]string) []string) error {
+	return s.client.CAS(ctx, s.names.queue(), func(in any) (any, bool, error) {
+		queue, err := decode[[]string](s.names.queue(), in)
+		if err != nil {
+			return nil, false, err
+		}
+		before := len(queue)
+		if queue = change(queue); len(queue) == before {
+			return nil, false, nil
+		}
+		return encode(queue), false, nil
+	})
+}
+
+// follow keeps seen and peers up to date until Close.
+func (s *session) follow() {
+	err := kv.Watch(s.ctx, s.client, kv.PrefixRange(s.names.all()), func(e kv.Event) bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.take(e) {
+			s.tell()
+		}
+		return true
+	})
+	if s.ctx.Err() == nil {
+		s.opts.Logger.Warn("polykv: the keys of a lock can't be watched any more", "name", s.name, "error", err)
+	}
+}
+
+// take notes an event and reports whether anybody has to look; s.mu is held.
+func (s *session) take(e kv.Event) bool {
+	stored, _ := e.Value.([]byte)
+	switch {
+	case e.Type == kv.Interrupted:
+		s.seen.synced = false
+		return false
+	case e.Type == kv.Synced:
+		s.seen.synced = true
+		for _, p := range s.peers { // what happened meanwhile nobody saw
+			p.since = time.Now()
+		}
+		return true
+	case e.Key == s.names.holder():
+		s.seen.holder, _ = decode[holder](e.Key, e.Value) // the one who wants it reads it again
+		if s.held != nil && s.held.id != s.seen.holder.ID {
+			s.urgent = true // a beat under the fence finds out
+			s.wake()
+		}
+		return true
+	case e.Key == s.names.queue():
+		s.seen.queue, _ = decode[[]string](e.Key, e.Value)
+		return true
+	case e.Type == kv.Delete:
+		delete(s.peers, strings.TrimPrefix(e.Key, s.names.beats()))
+	case strings.HasPrefix(e.Key, s.names.beats()):
+		s.peers[strings.TrimPrefix(e.Key, s.names.beats())] = &sighting{stored: string(stored), since: time.Now()}
+	}
+	return false
+}
