@@ -14,6 +14,10 @@ var (
 	// ErrTooLarge: the key or value is over a limit of the store.
 	ErrTooLarge = errors.New("too large")
 
+	// ErrFull: the store has no room for what would be written. Reads and
+	// removals may still work.
+	ErrFull = errors.New("the store is full")
+
 	// ErrFenced: a guard does not hold.
 	ErrFenced = errors.New("fenced: a guard does not hold")
 
@@ -50,7 +54,7 @@ func IsPermanent(err error) bool {
 	if errors.As(err, &permanent{}) {
 		return true
 	}
-	for _, s := range []error{ErrPermission, ErrTooLarge, ErrFenced, ErrNotSupported, ErrClosed} {
+	for _, s := range []error{ErrPermission, ErrTooLarge, ErrFull, ErrFenced, ErrNotSupported, ErrClosed} {
 		if errors.Is(err, s) {
 			return true
 		}

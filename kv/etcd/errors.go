@@ -17,10 +17,9 @@ import (
 
 // refusals are the answers that prove that a transaction was not applied and
 // won't be, by where etcd 3.7 makes them (paths below go.etcd.io/etcd/server).
-// Answers missing here on purpose: "database space exceeded", because the
-// quota applier applies the transaction and then reports it
-// (etcdserver/apply/quota.go), and every timeout, "leader changed" and "server
-// stopped", because the proposal may still be committed.
+// Answers missing here on purpose: "database space exceeded", see whenFull, and
+// every timeout, "leader changed" and "server stopped", because the proposal
+// may still be committed.
 var refusals = []error{
 	// Interceptor, before the request is handled (etcdserver/api/v3rpc/interceptor.go).
 	rpctypes.ErrNoLeader,
@@ -83,6 +82,8 @@ func (s *store) wrap(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", driver.ErrPermission, err)
 	case errors.Is(err, rpctypes.ErrRequestTooLarge), strings.HasPrefix(err.Error(), unread):
 		return fmt.Errorf("%w: %w", driver.ErrTooLarge, err)
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return fmt.Errorf("%w: %w; it takes writes again once it was compacted and defragmented, and its alarm was disarmed", driver.ErrFull, err)
 	case ctx.Err() != nil:
 		return joinContext(ctx.Err(), err)
 	case code == codes.DeadlineExceeded: // the server's clock was quicker

@@ -139,26 +139,6 @@ func TestNoLeader(t *testing.T) {
 	drivertest.Swap(t, s, driver.Swap{Key: "k", Prev: e, Value: []byte("3")}, driver.Applied)
 }
 
-// A full database refuses writes, but in one case only after it applied them,
-// so that the words prove nothing.
-func TestFullDatabaseIsUnknown(t *testing.T) {
-	c := servertest.Etcd(t, testserver.Options{NoFsync: true, QuotaBytes: 4 << 20})
-	s := open(t, configFor(c))
-	value := make([]byte, 512<<10)
-	for i := range 100 {
-		key := string(rune('a' + i%20))
-		res, err := s.Swap(drivertest.WithTimeout(t, 10*time.Second), driver.Swap{Key: key, Prev: drivertest.Get(t, s, key), Value: value, ID: 1})
-		if err == nil {
-			continue
-		}
-		if res.Outcome != driver.Unknown || !errors.Is(err, rpctypes.ErrNoSpace) || driver.IsPermanent(err) {
-			t.Fatalf("%v, %v", res.Outcome, err)
-		}
-		return
-	}
-	t.Fatal("the database never filled up")
-}
-
 // Every member of a cluster is used, and one that is down is not missed.
 func TestThreeEndpoints(t *testing.T) {
 	c := servertest.Etcd(t, testserver.Options{Nodes: 3, NoFsync: true})

@@ -3,8 +3,10 @@ package etcd
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 
@@ -29,6 +31,9 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 		if !sent || notApplied(err) {
 			res.Outcome = driver.NotApplied
 		}
+		if errors.Is(rpctypes.Error(err), rpctypes.ErrNoSpace) {
+			res = s.whenFull(ctx, w, m)
+		}
 		return res, s.wrap(ctx, err)
 	}
 	// An answer that belongs to no known history still says what happened,
@@ -39,6 +44,24 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 		res.Known, res.Entry = false, driver.Entry{}
 	}
 	return res, nil
+}
+
+// whenFull finds out what became of a swap that began at m and was answered
+// with "database space exceeded". A server says so before it proposes a
+// transaction, and then it is never applied; but also of the one that crossed
+// the line, after it was applied (etcdserver/apply/quota.go). In both cases it
+// is over: what a read finds now is final. That no key is there proves nothing
+// if there were writes meanwhile, one of which may have removed it.
+func (s *store) whenFull(ctx context.Context, w driver.Swap, m mark) driver.Result {
+	now, rev, err := s.get(ctx, &pb.RangeRequest{Key: []byte(w.Key)})
+	switch {
+	case err != nil || now.Generation != m.gen:
+	case now.Version == w.Prev.Version && (now.Exists() || rev == m.rev):
+		return driver.Result{Outcome: driver.NotApplied}
+	case s.Resolve(w, now) == driver.NotApplied:
+		return driver.Result{Outcome: driver.NotApplied}
+	}
+	return driver.Result{Outcome: driver.Unknown}
 }
 
 func swapRequest(w driver.Swap) *pb.TxnRequest {

@@ -152,6 +152,7 @@ func TestReasons(t *testing.T) {
 		"conflict":      {kv.ErrConflict},
 		"invalid_key":   {kv.ErrInvalidKey, kv.CheckKey("")},
 		"too_large":     {kv.ErrTooLarge},
+		"full":          {kv.ErrFull},
 		"permission":    {kv.ErrPermission, fmt.Errorf("%w: %w", kv.ErrUnavailable, kv.ErrPermission)},
 		"not_supported": {kv.ErrNotSupported},
 		"unavailable":   {kv.ErrUnavailable, fmt.Errorf("%w: %w", kv.ErrUnavailable, context.DeadlineExceeded)},

@@ -29,6 +29,8 @@ func reason(err error) string {
 		return "invalid_key"
 	case errors.Is(err, kv.ErrTooLarge):
 		return "too_large"
+	case errors.Is(err, kv.ErrFull):
+		return "full"
 	case errors.Is(err, kv.ErrPermission):
 		return "permission"
 	case errors.Is(err, kv.ErrNotSupported):

@@ -77,6 +77,7 @@ var sentinels = map[string]error{
 	"closed":        kv.ErrClosed,
 	"invalid key":   kv.ErrInvalidKey,
 	"too large":     kv.ErrTooLarge,
+	"full":          kv.ErrFull,
 	"not supported": kv.ErrNotSupported,
 	"canceled":      context.Canceled,
 	"deadline":      context.DeadlineExceeded,
