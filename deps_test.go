@@ -22,7 +22,7 @@ var mayLink = map[string][]string{
 	"kv/driver": {},
 	"kv/config": {},
 
-	"internal/tlspeer":    {},
+	"kv/driver/kit":        {"kv/config"},
 	"kv/internal/feed":    {"kv/driver"},
 	"kv/internal/removal": {},
 
@@ -32,8 +32,8 @@ var mayLink = map[string][]string{
 
 	"kv":                {"codec", "kv/driver", "kv/internal/removal"},
 	"kv/inmemory":       {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "kv/internal/feed"},
-	"kv/etcd":           {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "internal/tlspeer"},
-	"kv/consul":         {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "internal/tlspeer"},
+	"kv/etcd":           {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "kv/driver/kit"},
+	"kv/consul":         {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "kv/driver/kit"},
 	"kv/multi":          {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/multi/internal/side"},
 	"kv/coordination":   {"codec", "kv", "kv/internal/removal", "kv/driver"},
 	"kv/multi/progress": {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/multi", "kv/multi/internal/side", "internal/webpage"},

@@ -18,7 +18,8 @@ type TLS struct {
 
 	// CAFile is a PEM file with the certificates of the authorities that the
 	// server's certificate must come from. Empty: those that the operating
-	// system trusts.
+	// system trusts. Like the two files below, it is read again for each
+	// connection, so it may be replaced.
 	CAFile string `yaml:"ca_file"`
 
 	// CertFile and KeyFile are PEM files with the client's certificate, any
@@ -70,7 +71,7 @@ func (t TLS) Validate(field string) error {
 // renewed pair is used from the next connection on. While they can't be read
 // or don't match, as may happen in the middle of a renewal, the last good pair
 // stays in use; once that has expired, handshakes fail with the reason. CAFile
-// is read only here: other authorities need another Load.
+// is read only here; see [TLS.Renewing].
 //
 // The result belongs to the caller, who may change it before the first use.
 func (t TLS) Load() (*tls.Config, error) { return t.load("tls") }
@@ -146,6 +147,10 @@ func readAuthorities(file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, err
 	}
+	return authorities(file, data)
+}
+
+func authorities(file string, data []byte) (*x509.CertPool, error) {
 	certs, err := parseCertificates(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w; it must be a PEM file with certificates", file, err)

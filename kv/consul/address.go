@@ -1,99 +1,104 @@
 package consul
 
 import (
-	"crypto/tls"
+	"cmp"
 	"errors"
-	"fmt"
-	"net"
-	"strconv"
+	"net/url"
 	"strings"
+
+	"golang.org/x/net/http/httpproxy"
+
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
-const addressForms = "host:port, http://host:port, https://host:port or unix:///path"
+var addressForms = kit.Forms{Schemes: []string{"http", "https", "unix"}, Paths: true, Secrets: "token or token_file"}
 
 // endpoint is where requests go.
 type endpoint struct {
-	network, dial string // for net.Dial
-	scheme, host  string // of URLs
-	path          string // in front of the paths of URLs
-	tls           *tls.Config
+	addresses    []kit.Address
+	scheme, host string // of URLs
+	path         string // in front of the paths of URLs
+	secure       bool
+	proxy        func(*url.URL) (*url.URL, error) // nil: none
 }
 
-// endpoint reports what is wrong with the address and with TLS.
-func (c Config) endpoint() (endpoint, error) {
-	e, err := parseAddress(c.Address)
-	if err != nil {
-		return endpoint{}, fmt.Errorf("address: %w", err)
+// parseAddresses returns where the servers of Config.Address are.
+func parseAddresses(list string) ([]kit.Address, error) {
+	texts := strings.Split(cmp.Or(list, defaultAddress), ",")
+	for i := range texts {
+		texts[i] = strings.TrimSpace(texts[i])
 	}
-	use := c.TLS
-	switch {
-	case e.scheme == "https":
-		if err := c.TLS.Validate("tls"); err != nil { // such as a file that is not enabled
-			return endpoint{}, err
+	all, err := addressForms.ParseAll(texts, func(int) string { return "address" })
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range all[1:] {
+		if a.Path != all[0].Path {
+			return nil, errors.New("address: all must have the same path")
 		}
-		use.Enabled = true
-	case e.scheme == "http" && c.TLS.Enabled:
+	}
+	return all, nil
+}
+
+// transportOf returns what an address says about TLS, which no socket has.
+func transportOf(a kit.Address) kit.Transport {
+	if a.Network == "unix" {
+		return kit.PlainText
+	}
+	return a.Transport()
+}
+
+// endpoint reports what is wrong with the address, the proxy and TLS.
+func (c Config) endpoint() (endpoint, error) {
+	all, err := parseAddresses(c.Address)
+	if err != nil {
+		return endpoint{}, err
+	}
+	e := endpoint{addresses: all, scheme: "http", host: all[0].Target, path: all[0].Path}
+	if all[0].Network != "tcp" {
+		e.host = "localhost"
+	}
+	if c.TLS.Enabled && transportOf(all[0]) == kit.PlainText {
 		return endpoint{}, errors.New("tls.enabled: is true, but address begins with http:// or unix://; write https://")
 	}
-	if e.tls, err = use.Load(); err != nil {
+	if err := c.TLS.Validate("tls"); err != nil { // such as a file that is not enabled
 		return endpoint{}, err
 	}
-	e.scheme = "http"
-	if e.tls != nil {
+	if e.secure = c.TLS.Enabled || transportOf(all[0]) == kit.OverTLS; e.secure {
 		e.scheme = "https"
 	}
-	return e, nil
+	e.proxy, err = c.proxy()
+	if err == nil && e.proxy != nil && (len(all) > 1 || all[0].Network != "tcp") {
+		err = errors.New("proxy: is set, but address is not a single host:port, which a proxy needs")
+	}
+	return e, err
 }
 
-// parseAddress returns an endpoint whose scheme is "" for a bare host:port.
-func parseAddress(address string) (endpoint, error) {
-	if address == "" {
-		address = defaultAddress
+// proxy returns how the proxy of a request's URL is found, nil for none at all.
+func (c Config) proxy() (func(*url.URL) (*url.URL, error), error) {
+	text := c.Proxy.Reveal()
+	switch text {
+	case "":
+		return nil, nil
+	case proxyFromEnvironment:
+		return httpproxy.FromEnvironment().ProxyFunc(), nil
 	}
-	scheme, rest, found := strings.Cut(address, "://")
-	if !found {
-		scheme, rest = "", address
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
+		// Not echoed: it may hold a password.
+		return nil, errors.New("proxy: is not an URL of a proxy; write http://host:port, https://host:port, socks5://host:port or " + proxyFromEnvironment)
 	}
-	// Not echoed: what precedes an "@" may be a password.
-	if strings.Contains(rest, "@") {
-		return endpoint{}, errors.New("must not contain credentials; use token or token_file")
-	}
-	switch scheme {
-	case "", "http", "https":
-	case "unix":
-		if len(rest) < 2 || rest[0] != '/' {
-			return endpoint{}, fmt.Errorf("%q needs an absolute path, as in unix:///run/consul.sock", address)
-		}
-		return endpoint{network: "unix", dial: rest, scheme: "http", host: "localhost"}, nil
-	default:
-		return endpoint{}, fmt.Errorf("%q has an unknown scheme; write %s", address, addressForms)
-	}
-	host, path := rest, ""
-	if i := strings.IndexByte(rest, '/'); i >= 0 && scheme != "" {
-		host, path = rest[:i], strings.TrimRight(rest[i:], "/")
-	}
-	host, err := checkHost(address, scheme, host)
-	if err != nil {
-		return endpoint{}, err
-	}
-	if strings.ContainsAny(path, "?#% \t\r\n") {
-		return endpoint{}, fmt.Errorf("%q is not an address; write %s", address, addressForms)
-	}
-	return endpoint{network: "tcp", dial: host, scheme: scheme, host: host, path: path}, nil
+	return func(*url.URL) (*url.URL, error) { return u, nil }, nil
 }
 
-// checkHost returns host with a port: that of the scheme, if it has none.
-func checkHost(address, scheme, host string) (string, error) {
-	name, port, err := net.SplitHostPort(host)
-	if defaultPort := map[string]string{"http": "80", "https": "443"}[scheme]; err != nil && defaultPort != "" {
-		host = net.JoinHostPort(strings.Trim(host, "[]"), defaultPort)
-		name, port, err = net.SplitHostPort(host)
+// proxied reports whether requests to e pass a proxy.
+func (e endpoint) proxied() bool {
+	if e.proxy == nil {
+		return false
 	}
-	if err != nil || name == "" || strings.ContainsAny(host, "/?# \t\r\n") {
-		return "", fmt.Errorf("%q is not an address; write %s", address, addressForms)
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return "", fmt.Errorf("%q has no valid port; allowed are 1 to 65535", address)
-	}
-	return host, nil
+	u, err := e.proxy(&url.URL{Scheme: e.scheme, Host: e.host})
+	return err == nil && u != nil
 }
+
+// hostname returns host without its port.
+func (e endpoint) hostname() string { return (&url.URL{Host: e.host}).Hostname() }

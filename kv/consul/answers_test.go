@@ -65,6 +65,8 @@ func TestWhatAnswersProve(t *testing.T) {
 		{500, "raft apply failed: leadership transfer in progress", driver.NotApplied, nil},
 		{500, "No path to datacenter", driver.NotApplied, nil},
 		{500, "raft apply failed: leadership lost while committing log", driver.Unknown, nil},
+		{500, "leadership lost while committing log", driver.Unknown, nil},
+		{500, "rpc error making call: leadership lost while committing log", driver.Unknown, nil},
 		{500, "raft apply failed: snapshot restored while committing log", driver.Unknown, nil},
 		{500, "raft apply failed: raft is already shutdown", driver.Unknown, nil},
 		{500, "rpc error making call: EOF", driver.Unknown, nil},

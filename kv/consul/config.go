@@ -3,12 +3,14 @@ package consul
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/polykv/polykv/kv/config"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // Config says how to reach Consul. Start from [DefaultConfig]; the zero value
@@ -34,8 +36,11 @@ import (
 // Those about certificates apply to connections with TLS only.
 type Config struct {
 	// Address is an agent or server: host:port, http://host:port,
-	// https://host:port or unix:///path. An URL may end in a path, for a
-	// gateway that strips it. Empty: 127.0.0.1:8500.
+	// https://host:port, unix:///path or dnssrv+name, the name of a DNS service
+	// record. It may also be several of these, with commas between them, or a
+	// name with several addresses: connections go to the first that can be
+	// reached. An URL may end in a path, for a gateway that strips it. Empty:
+	// 127.0.0.1:8500.
 	Address string `yaml:"address"`
 
 	// Token is the ACL token, and TokenFile a file that holds it; at most one
@@ -43,6 +48,11 @@ type Config struct {
 	// token is refused, so that a token can be replaced.
 	Token     config.Secret `yaml:"token"`
 	TokenFile string        `yaml:"token_file"`
+
+	// Root is what stands before every key in the store, such as another tool's
+	// "app/". It belongs to the address of the store: clients don't see it, and
+	// rule K1 of kv.Client doesn't hold for it. At most 256 bytes.
+	Root kit.Root `yaml:"root"`
 
 	// Datacenter is where the keys are. Empty: the agent's own.
 	Datacenter string `yaml:"datacenter"`
@@ -75,9 +85,18 @@ type Config struct {
 	// and JSON leave somewhat less than three quarters of it for the value.
 	MaxValueSize int `yaml:"max_value_size"`
 
-	// MaxIdleConns is how many connections are kept for later requests. As
-	// many can run at once without connecting anew.
-	MaxIdleConns int `yaml:"max_idle_conns"`
+	// MaxConns is how many connections there are at most, watches excepted,
+	// each of which has one of its own: an agent by default takes 200 from one
+	// client address (limits.http_max_conns_per_client). Requests wait for a
+	// free one.
+	MaxConns int `yaml:"max_conns"`
+
+	// Proxy is the URL of an HTTP or SOCKS5 proxy to pass, or "environment" for
+	// what HTTP_PROXY, HTTPS_PROXY and NO_PROXY say. Empty: none, whatever the
+	// environment says, since a proxy may send a write a second time. A
+	// conflict behind one is therefore believed only after a look at whose
+	// write the key holds, which costs a read.
+	Proxy config.Secret `yaml:"proxy"`
 }
 
 // The consistency modes.
@@ -89,6 +108,8 @@ const (
 
 const (
 	maxKey = 512 // the longest key that package kv allows (rule K1), in bytes
+
+	proxyFromEnvironment = "environment"
 
 	defaultAddress   = "127.0.0.1:8500"
 	defaultValueSize = 512 << 10 // Consul's default
@@ -104,25 +125,27 @@ func DefaultConfig() Config {
 		WaitTime:     10 * time.Second,
 		DialTimeout:  5 * time.Second,
 		MaxValueSize: defaultValueSize,
-		MaxIdleConns: 100,
+		MaxConns:     16,
 	}
 }
 
-// RegisterFlags adds a flag for every field to fs, named prefix plus the
+// RegisterFlags adds a flag for every field to flags, named prefix plus the
 // field's name in YAML with dashes. The defaults are c's present values.
-func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
-	fs.StringVar(&c.Address, prefix+"address", c.Address, "Consul agent: "+addressForms+"; empty: $CONSUL_HTTP_ADDR or "+defaultAddress)
-	fs.Var(&c.Token, prefix+"token", "ACL token")
-	fs.StringVar(&c.TokenFile, prefix+"token-file", c.TokenFile, "file with the ACL token; read again when it changes")
-	fs.StringVar(&c.Datacenter, prefix+"datacenter", c.Datacenter, "datacenter of the keys; empty: the agent's own")
-	fs.StringVar(&c.Namespace, prefix+"namespace", c.Namespace, "namespace of the keys (Consul Enterprise)")
-	fs.StringVar(&c.Partition, prefix+"partition", c.Partition, "admin partition of the keys (Consul Enterprise)")
-	c.TLS.RegisterFlags(fs, prefix)
-	fs.StringVar(&c.Consistency, prefix+"consistency", c.Consistency, "consistency of reads that may be stale: consistent, default or stale")
-	fs.DurationVar(&c.WaitTime, prefix+"wait-time", c.WaitTime, "how long one query of a watch waits for a change; 1s to 60s")
-	fs.DurationVar(&c.DialTimeout, prefix+"dial-timeout", c.DialTimeout, "limit for one attempt to connect")
-	fs.IntVar(&c.MaxValueSize, prefix+"max-value-size", c.MaxValueSize, "the servers' kv_max_value_size in `bytes`")
-	fs.IntVar(&c.MaxIdleConns, prefix+"max-idle-conns", c.MaxIdleConns, "connections kept for later requests")
+func (c *Config) RegisterFlags(flags *pflag.FlagSet, prefix string) {
+	flags.StringVar(&c.Address, prefix+"address", c.Address, "Consul agents, with commas between them: "+addressForms.String()+"; empty: $CONSUL_HTTP_ADDR or "+defaultAddress)
+	flags.Var(&c.Token, prefix+"token", "ACL token")
+	flags.StringVar(&c.TokenFile, prefix+"token-file", c.TokenFile, "file with the ACL token; read again when it changes")
+	flags.StringVar(&c.Datacenter, prefix+"datacenter", c.Datacenter, "datacenter of the keys; empty: the agent's own")
+	flags.StringVar(&c.Namespace, prefix+"namespace", c.Namespace, "namespace of the keys (Consul Enterprise)")
+	flags.StringVar(&c.Partition, prefix+"partition", c.Partition, "admin partition of the keys (Consul Enterprise)")
+	c.TLS.RegisterFlags(flags, prefix)
+	flags.StringVar(&c.Consistency, prefix+"consistency", c.Consistency, "consistency of reads that may be stale: consistent, default or stale")
+	flags.DurationVar(&c.WaitTime, prefix+"wait-time", c.WaitTime, "how long one query of a watch waits for a change; 1s to 60s")
+	flags.DurationVar(&c.DialTimeout, prefix+"dial-timeout", c.DialTimeout, "limit for one attempt to connect")
+	flags.IntVar(&c.MaxValueSize, prefix+"max-value-size", c.MaxValueSize, "the servers' kv_max_value_size in `bytes`")
+	flags.IntVar(&c.MaxConns, prefix+"max-conns", c.MaxConns, "most connections at a time, beside one for each watch")
+	flags.Var(&c.Proxy, prefix+"proxy", "URL of a proxy, or environment for what HTTP_PROXY and the like say; empty: none")
+	flags.StringVar((*string)(&c.Root), prefix+"root", string(c.Root), "bytes before every key in the store, which clients don't see")
 }
 
 // Validate reports the first wrong field, by its name in YAML, and what is
@@ -139,8 +162,11 @@ func (c Config) Validate() error {
 	if _, err := checkToken(c.Token.Reveal()); err != nil {
 		return fmt.Errorf("token: %w", err)
 	}
+	if err := c.Root.Validate(); err != nil {
+		return fmt.Errorf("root: %w", err)
+	}
 	if c.TokenFile != "" {
-		if _, err := readToken(c.TokenFile); err != nil {
+		if err := checkTokenFile(c.TokenFile); err != nil {
 			return fmt.Errorf("token_file: %w", err)
 		}
 	}
@@ -156,8 +182,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("dial_timeout: %v is not allowed; it must be more than 0", c.DialTimeout)
 	case c.MaxValueSize < minValueSize || c.MaxValueSize > maxValueSize:
 		return fmt.Errorf("max_value_size: %d is not allowed; it must be %d to %d", c.MaxValueSize, minValueSize, maxValueSize)
-	case c.MaxIdleConns <= 0:
-		return fmt.Errorf("max_idle_conns: %d is not allowed; it must be more than 0", c.MaxIdleConns)
+	case c.MaxConns <= 0:
+		return fmt.Errorf("max_conns: %d is not allowed; it must be more than 0", c.MaxConns)
 	}
 	return nil
 }
@@ -170,6 +196,17 @@ func checkToken(text string) (string, error) {
 		return "", errors.New("holds characters that no token has; it must be one token and nothing else")
 	}
 	return token, nil
+}
+
+func checkTokenFile(file string) error {
+	token, err := kit.ReadSecret(file)
+	if err == nil {
+		_, err = checkToken(token)
+	}
+	if err != nil && !errors.As(err, new(*fs.PathError)) {
+		err = &fs.PathError{Op: "read", Path: file, Err: err}
+	}
+	return err
 }
 
 // answerTime is how long a watch's query may be without an answer.

@@ -55,7 +55,7 @@ func TestValidate(t *testing.T) {
 		"two tokens":       {func(c *Config) { c.TokenFile, c.Token = good, config.NewSecret(secret) }, []string{"token_file:", "token is set"}},
 		"no token file":    {func(c *Config) { c.TokenFile = dir + "/none" }, []string{"token_file:", "/none", "no such file"}},
 		"empty token file": {func(c *Config) { c.TokenFile = empty }, []string{"token_file:", "empty"}},
-		"full token file":  {func(c *Config) { c.TokenFile = two }, []string{"token_file:", "one token"}},
+		"full token file":  {func(c *Config) { c.TokenFile = two }, []string{"token_file:", "one line"}},
 		"odd token":        {func(c *Config) { c.Token = config.NewSecret(secret + "\r\nX-Evil: 1") }, []string{"token:", "one token"}},
 		"plain with TLS":   {func(c *Config) { c.Address, c.TLS.Enabled = "http://a:1", true }, []string{"tls.enabled:", "https://"}},
 		"socket with TLS":  {func(c *Config) { c.Address, c.TLS.Enabled = "unix:///a", true }, []string{"tls.enabled:", "unix://"}},
@@ -66,7 +66,13 @@ func TestValidate(t *testing.T) {
 		"long wait":        {func(c *Config) { c.WaitTime = time.Hour }, []string{"wait_time:", "1s to 60s"}},
 		"dial timeout":     {func(c *Config) { c.DialTimeout = 0 }, []string{"dial_timeout:", "more than 0"}},
 		"value size":       {func(c *Config) { c.MaxValueSize = 100 }, []string{"max_value_size:", "16384 to 1073741824"}},
-		"connections":      {func(c *Config) { c.MaxIdleConns = 0 }, []string{"max_idle_conns:", "more than 0"}},
+		"proxy":            {func(c *Config) { c.Proxy = config.NewSecret("ftp://u:" + secret + "@p:1") }, []string{"proxy:", "http://host:port"}},
+		"proxy to several": {func(c *Config) { c.Address, c.Proxy = "a:1,b:1", config.NewSecret("http://p:1") }, []string{"proxy:", "single"}},
+		"several":          {address("a:1, b:1,dnssrv+_consul._tcp.example.com"), nil},
+		"several, mixed":   {address("http://a:1,https://b:1"), []string{"address:", "TLS"}},
+		"several paths":    {address("http://a:1/x,http://b:1/y"), []string{"address:", "same path"}},
+		"root":             {func(c *Config) { c.Root = "\x00" }, []string{"root:", "control characters"}},
+		"connections":      {func(c *Config) { c.MaxConns = 0 }, []string{"max_conns:", "more than 0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := DefaultConfig()
@@ -111,13 +117,13 @@ func TestFlagsAndYAML(t *testing.T) {
 	err := fs.Parse([]string{
 		"--consul.address=a:1", "--consul.token=" + secret, "--consul.token-file=f", "--consul.datacenter=d",
 		"--consul.namespace=n", "--consul.partition=p", "--consul.tls.enabled", "--consul.consistency=stale",
-		"--consul.wait-time=2s", "--consul.dial-timeout=3s", "--consul.max-value-size=100000", "--consul.max-idle-conns=7",
+		"--consul.wait-time=2s", "--consul.dial-timeout=3s", "--consul.max-value-size=100000", "--consul.max-conns=7", "--consul.proxy=http://" + secret + ":1", "--consul.root=/r",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = yaml.Unmarshal([]byte(`{address: "a:1", token: `+secret+`, token_file: f, datacenter: d, namespace: n, partition: p,
-		tls: {enabled: true}, consistency: stale, wait_time: 2s, dial_timeout: 3s, max_value_size: 100000, max_idle_conns: 7}`), &fromYAML)
+		tls: {enabled: true}, consistency: stale, wait_time: 2s, dial_timeout: 3s, max_value_size: 100000, max_conns: 7, proxy: "http://`+secret+`:1", root: /r}`), &fromYAML)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +154,7 @@ func TestEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	at, err := got.endpoint()
-	if err != nil || at.dial != "consul.example:443" || at.path != "/path" || at.scheme != "https" || at.tls == nil {
+	if err != nil || at.host != "consul.example:443" || at.path != "/path" || at.scheme != "https" || !at.secure {
 		t.Errorf("%+v, %v", at, err)
 	}
 	if got.Token.Reveal() != secret || got.Namespace != "ns" || got.Partition != "ap" || *env.basicAuth != (api.HttpBasicAuth{Username: "user", Password: "password"}) {

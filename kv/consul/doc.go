@@ -28,8 +28,11 @@
 //
 // Every request is sent once. A write counts as not applied only if nothing
 // was sent or Consul's answer proves it; everything else is of unknown
-// outcome. Redirects are not followed, and HTTP proxies of the environment
-// are not used, since either might send a write again.
+// outcome. Redirects are not followed, and HTTP proxies are passed only if
+// Config.Proxy says so, since either might send a write again. Behind a proxy,
+// a conflict is believed only after a look at whose write the key holds; a
+// write that the proxy repeated after another had overwritten it is taken for
+// one that lost, and made again.
 //
 // Consul leaves out of listings, without an error, what an ACL token may not
 // read. Such an answer is driver.ErrPermission here, never a shorter listing.

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-rootcerts"
 
 	"github.com/polykv/polykv/kv/config"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // environment is what Consul's variables say beyond Config.
@@ -37,18 +38,19 @@ func (c Config) withEnvironment() (Config, environment, error) {
 		user, password, _ := strings.Cut(auth, ":")
 		env.basicAuth = &api.HttpBasicAuth{Username: user, Password: password}
 	}
-	where, err := parseAddress(c.Address)
+	where, err := parseAddresses(c.Address)
 	if err != nil {
-		return c, env, fmt.Errorf("address: %w", err)
+		return c, env, err
 	}
+	transport := transportOf(where[0])
 	secure, err := envBool(api.HTTPSSLEnvName, false)
 	if err != nil {
 		return c, env, err
 	}
-	if secure && where.scheme == "" {
+	if secure && transport == kit.AnyTransport {
 		c.TLS.Enabled = true
 	}
-	if c.TLS.Enabled || where.scheme == "https" {
+	if c.TLS.Enabled || transport == kit.OverTLS {
 		c.TLS.Enabled = true
 		err = c.tlsEnvironment(&env)
 	}

@@ -11,8 +11,8 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
-	"github.com/polykv/polykv/internal/tlspeer"
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // refusals are the status codes that prove that a write was not applied and
@@ -115,7 +115,7 @@ func notApplied(err error) bool {
 	case errors.As(err, &status):
 		return slices.Contains(refusals, status.code) || status.code >= 500 && isNotProposed(status.text)
 	}
-	return tlspeer.Refused(err)
+	return kit.RefusedCertificate(err)
 }
 
 func isNotProposed(text string) bool {
@@ -148,8 +148,8 @@ func (s *store) wrap(ctx context.Context, err error) error {
 	case status != nil:
 		return status.classified()
 	case ctx.Err() != nil:
-		return joinContext(ctx.Err(), err)
-	case tlspeer.Refused(err), errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)):
+		return kit.JoinContext(ctx.Err(), err)
+	case kit.RefusedCertificate(err), errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)):
 		return driver.Permanent(err)
 	}
 	return err
@@ -170,11 +170,4 @@ func (e *statusError) classified() error {
 		return driver.Permanent(e) // also a server that wants TLS
 	}
 	return e
-}
-
-func joinContext(ctxErr, err error) error {
-	if errors.Is(err, ctxErr) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ctxErr, err)
 }

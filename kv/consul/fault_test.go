@@ -168,10 +168,13 @@ func TestRestartAndRestore(t *testing.T) {
 				t.Fatalf("ended with %v", err)
 			}
 		}
-		res, err := s.Swap(drivertest.WithTimeout(t, time.Second), driver.Swap{Key: "a", Prev: kept, Value: []byte("x"), ID: 1})
-		if res.Outcome != driver.NotApplied {
-			t.Errorf("without a server: %v, %v", res.Outcome, err)
-		}
+		drivertest.Eventually(t, func() error { // once the end of its connection is known
+			res, err := s.Swap(drivertest.WithTimeout(t, time.Second), driver.Swap{Key: "a", Prev: kept, Value: []byte("x"), ID: 1})
+			if res.Outcome != driver.NotApplied {
+				return fmt.Errorf("without a server: %v, %w", res.Outcome, err)
+			}
+			return nil
+		})
 		if err := c.Restart(); err != nil {
 			t.Fatal(err)
 		}

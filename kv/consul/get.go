@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // meta is what driver.Entry.Meta holds.
@@ -15,13 +16,14 @@ type meta struct {
 	created uint64 // index at which the key was created
 }
 
-func entryOf(pair *api.KVPair, gen uint64) driver.Entry {
+// entryOf returns the entry of a key whose name in the store is pair.Key.
+func entryOf(key string, pair *api.KVPair, gen uint64) driver.Entry {
 	value := pair.Value
 	if value == nil {
 		value = []byte{}
 	}
 	return driver.Entry{
-		Key:        pair.Key,
+		Key:        key,
 		Value:      value,
 		Version:    driver.Version(pair.ModifyIndex),
 		Meta:       &meta{pair.Flags, pair.CreateIndex},
@@ -43,7 +45,7 @@ func (s *store) query(mayBeStale bool) *api.QueryOptions {
 
 // Get implements driver.Store.
 func (s *store) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
-	if len(req.Guards) > 0 || !inPath(req.Key) {
+	if len(req.Guards) > 0 || !s.inPath(req.Key) {
 		return s.getInTxn(ctx, req)
 	}
 	l, err := s.single(ctx, s.query(req.AllowStale), req.Key)
@@ -63,20 +65,21 @@ func (s *store) getInTxn(ctx context.Context, req driver.GetRequest) (driver.Ent
 		return driver.Entry{}, s.wrap(ctx, err)
 	}
 	ops := append(s.cfg.guardOps(req.Guards), s.cfg.op(api.KVGet, req.Key, 0))
-	m := s.history.mark()
+	m := s.history.Mark()
 	e, _, err := do(ctx, s, func(ctx context.Context) (driver.Entry, error) {
 		ok, resp, err := s.transact(ctx, ops, api.QueryOptions{RequireConsistent: true})
 		if err != nil {
 			return driver.Entry{}, err
 		}
 		if !ok {
-			return driver.Entry{Key: req.Key, Generation: m.gen}, whyNotRead(resp.Errors, req)
+			return driver.Entry{Key: req.Key, Generation: m.Gen}, whyNotRead(resp.Errors, req)
 		}
-		pair := resultFor(resp, len(ops), req.Key)
+		pair := s.resultFor(resp, len(ops), req.Key)
 		if pair == nil {
 			return driver.Entry{}, errFiltered
 		}
-		return entryOf(pair, s.history.saw(m, pair.ModifyIndex)), nil
+		gen, err := s.history.Observe(m, kit.Answer{Index: pair.ModifyIndex})
+		return entryOf(req.Key, pair, gen), err
 	})
 	if err != nil {
 		return driver.Entry{}, s.wrap(ctx, err)

@@ -5,6 +5,9 @@ import (
 	"unicode"
 )
 
+// inPath reports whether the name of key in the store can be in the path of an URL.
+func (s *store) inPath(key string) bool { return inPath(s.cfg.Root.In(key)) }
+
 // inPath reports whether key can be named in the path of an URL. Consul
 // refuses paths that unicode.IsPrint objects to (a no-break space, say), and
 // redirects those that path.Clean changes.

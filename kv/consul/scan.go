@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // listing is an answer about the keys of a range.
@@ -32,17 +33,23 @@ func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, 
 
 // list reads all keys of a range.
 func (s *store) list(ctx context.Context, q *api.QueryOptions, r driver.Range, keysOnly bool) (listing, error) {
-	path := pathPrefix(r.Key)
-	m := s.history.mark()
+	name := s.cfg.Root.In(r.Key)
+	path := pathPrefix(name)
+	m := s.history.Mark()
 	l, _, err := do(ctx, s, func(ctx context.Context) (listing, error) {
 		q := q.WithContext(ctx)
 		entries, about, err := s.fetch(path, keysOnly, q, m)
+		if err == nil && len(entries) == 0 {
+			err = noEndpoint(about)
+		}
 		if err != nil {
 			return listing{}, err
 		}
-		l := listing{entries: entries, index: max(about.LastIndex, 1), gen: m.gen, cost: sinceAnswer(ctx)}
+		l := listing{entries: entries, index: max(about.LastIndex, 1), gen: m.Gen, cost: sinceAnswer(ctx)}
 		if path == "" && q.RequireConsistent { // then the index is that of all keys (agent/consul/state/kvs.go, kvsListTxn)
-			l.gen = s.history.current(m, about.LastIndex)
+			if l.gen, err = s.history.Observe(m, kit.Answer{Index: about.LastIndex, Evidence: kit.Current}); err != nil {
+				return listing{}, err
+			}
 		}
 		return l, s.checkComplete(ctx, q, path, len(entries), about)
 	})
@@ -50,8 +57,10 @@ func (s *store) list(ctx context.Context, q *api.QueryOptions, r driver.Range, k
 		return listing{}, err
 	}
 	s.tenancy.Store(true)
-	l.entries = slices.DeleteFunc(l.entries, func(e driver.Entry) bool { return !r.Contains(e.Key) })
+	within := driver.Range{Key: name, IsPrefix: r.IsPrefix}
+	l.entries = slices.DeleteFunc(l.entries, func(e driver.Entry) bool { return !within.Contains(e.Key) })
 	for i := range l.entries {
+		l.entries[i].Key = s.cfg.Root.Out(l.entries[i].Key)
 		l.entries[i].Generation = l.gen
 	}
 	byKey := func(a, b driver.Entry) int { return cmp.Compare(a.Key, b.Key) }
@@ -63,22 +72,24 @@ func (s *store) list(ctx context.Context, q *api.QueryOptions, r driver.Range, k
 
 // single reads one key, which must be one that can be in a path.
 func (s *store) single(ctx context.Context, q *api.QueryOptions, key string) (listing, error) {
-	m := s.history.mark()
+	m := s.history.Mark()
 	l, _, err := do(ctx, s, func(ctx context.Context) (listing, error) {
 		q := q.WithContext(ctx)
-		pair, about, err := s.kv.Get(key, q)
+		pair, about, err := s.kv.Get(s.cfg.Root.In(key), q)
 		if err != nil {
 			return listing{}, err
 		}
-		l := listing{index: max(about.LastIndex, 1), gen: m.gen, cost: sinceAnswer(ctx)}
+		l := listing{index: max(about.LastIndex, 1), gen: m.Gen, cost: sinceAnswer(ctx)}
 		switch {
 		case pair != nil:
-			l.gen = s.history.saw(m, pair.ModifyIndex)
-			l.entries = []driver.Entry{entryOf(pair, l.gen)}
+			l.gen, err = s.history.Observe(m, kit.Answer{Index: pair.ModifyIndex})
+			l.entries = []driver.Entry{entryOf(key, pair, l.gen)}
+		case noEndpoint(about) != nil:
+			return listing{}, noEndpoint(about)
 		case q.RequireConsistent: // then the index is that of all keys (agent/consul/kvs_endpoint.go, Get)
-			l.gen = s.history.current(m, about.LastIndex)
+			l.gen, err = s.history.Observe(m, kit.Answer{Index: about.LastIndex, Evidence: kit.Current})
 		}
-		return l, nil
+		return l, err
 	})
 	if err == nil {
 		s.tenancy.Store(true)
@@ -86,7 +97,7 @@ func (s *store) single(ctx context.Context, q *api.QueryOptions, key string) (li
 	return l, err
 }
 
-func (s *store) fetch(path string, keysOnly bool, q *api.QueryOptions, m mark) ([]driver.Entry, *api.QueryMeta, error) {
+func (s *store) fetch(path string, keysOnly bool, q *api.QueryOptions, m kit.Mark) ([]driver.Entry, *api.QueryMeta, error) {
 	if keysOnly {
 		keys, about, err := s.kv.Keys(path, "", q)
 		entries := make([]driver.Entry, len(keys))
@@ -99,10 +110,12 @@ func (s *store) fetch(path string, keysOnly bool, q *api.QueryOptions, m mark) (
 	entries := make([]driver.Entry, len(pairs))
 	var highest uint64
 	for i, pair := range pairs {
-		entries[i] = entryOf(pair, m.gen)
+		entries[i] = entryOf(pair.Key, pair, m.Gen)
 		highest = max(highest, pair.ModifyIndex)
 	}
-	s.history.saw(m, highest)
+	if err == nil {
+		_, err = s.history.Observe(m, kit.Answer{Index: highest})
+	}
 	return entries, about, err
 }
 
@@ -119,6 +132,6 @@ func (s *store) checkComplete(ctx context.Context, q *api.QueryOptions, path str
 	}
 	probe := *q
 	probe.WaitIndex = 0
-	_, _, err := s.kv.Get(cmp.Or(path, probeKey), probe.WithContext(ctx))
+	_, _, err := s.kv.Get(cmp.Or(path, s.cfg.Root.In(probeKey)), probe.WithContext(ctx))
 	return err
 }

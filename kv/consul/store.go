@@ -5,33 +5,35 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/consul/api"
 
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
-// store is a driver.Store over a pool of HTTP connections.
+// store is a driver.Store over Consul's own client.
 type store struct {
-	cfg       Config
-	limits    driver.Limits
-	kv        *api.KV
-	txn       *api.Txn
-	transport *transport
-	tokens    *tokens
-	history   *history
-	tenancy   atomic.Bool // namespace and partition, if set, were accepted
+	cfg     Config
+	limits  driver.Limits
+	kv      *api.KV
+	txn     *api.Txn
+	tokens  *kit.Secret // nil: the client has its own
+	history *kit.History
+	tenancy atomic.Bool // namespace and partition, if set, were accepted
+	proxied bool        // a request may be sent again on its way
 
 	base  context.Context // done once the store is closed
 	close context.CancelFunc
+	end   func() // closes idle connections
 }
 
 var (
 	_ driver.Store    = (*store)(nil)
 	_ driver.Resolver = (*store)(nil)
+	_ driver.Epocher  = (*store)(nil)
 
 	_ driver.Deliberate = (*store)(nil)
 )
@@ -63,15 +65,17 @@ func open(cfg Config, env environment, logger *slog.Logger) (driver.Store, error
 	if err != nil {
 		return nil, fmt.Errorf("consul: %w", err)
 	}
-	if env.roots != nil && at.tls != nil {
-		at.tls.RootCAs = env.roots
+	use := cfg.TLS
+	use.Enabled = at.secure
+	tls, err := use.Renewing(env.roots)
+	if err != nil {
+		return nil, fmt.Errorf("consul: %w", err)
 	}
-	s := &store{cfg: cfg, limits: cfg.limits(), history: newHistory()}
-	s.tokens = &tokens{file: cfg.TokenFile, logger: logger, value: strings.TrimSpace(cfg.Token.Reveal())}
-	s.tokens.current()
-	s.tenancy.Store(cfg.Namespace == "" && cfg.Partition == "")
-	s.base, s.close = context.WithCancel(context.Background())
-	s.transport = newTransport(s.base, cfg, at)
+	s := newStore(cfg)
+	s.proxied = at.proxied()
+	s.tokens = kit.NewSecret(cfg.Token, cfg.TokenFile, "consul: the token file can't be read; the last token stays in use", logger)
+	transport := newTransport(s.base, cfg, at, tls, s.history.Connected)
+	s.end = transport.end
 	client, err := api.NewClient(&api.Config{
 		Scheme:     at.scheme,
 		Address:    at.host,
@@ -80,7 +84,7 @@ func open(cfg Config, env environment, logger *slog.Logger) (driver.Store, error
 		Namespace:  cfg.Namespace,
 		Partition:  cfg.Partition,
 		HttpAuth:   env.basicAuth,
-		HttpClient: &http.Client{Transport: s.transport},
+		HttpClient: &http.Client{Transport: transport},
 		// The transport puts the token in this one's place. An empty one would
 		// make the client read that of the environment.
 		Token: "replaced",
@@ -93,14 +97,24 @@ func open(cfg Config, env environment, logger *slog.Logger) (driver.Store, error
 	return s, nil
 }
 
+func newStore(cfg Config) *store {
+	s := &store{cfg: cfg, limits: cfg.limits(), history: kit.NewHistory(), end: func() {}}
+	s.tenancy.Store(cfg.Namespace == "" && cfg.Partition == "")
+	s.base, s.close = context.WithCancel(context.Background())
+	return s
+}
+
 // do makes one request, and once more if its token was refused and there is
 // another one now: a refusal proves that the first had no effect. sent tells
 // whether the last may have left this process.
 func do[R any](ctx context.Context, s *store, request func(ctx context.Context) (R, error)) (result R, sent bool, err error) {
+	if s.tokens == nil {
+		return doAsHost(s.base, ctx, request)
+	}
 	for again := true; ; again = false {
-		a := &attempt{token: s.tokens.current()}
+		a := &attempt{token: s.tokens.Current()}
 		result, err = request(context.WithValue(ctx, attemptKey{}, a))
-		if err == nil || !again || !refusesToken(err) || !s.tokens.replaced(a.token) {
+		if err == nil || !again || !refusesToken(err) || !s.tokens.Replaced(a.token) {
 			return result, a.sent.Load(), err
 		}
 	}
@@ -117,9 +131,12 @@ const attemptTimeout = 8 * time.Second
 // AttemptTimeout implements driver.Deliberate.
 func (s *store) AttemptTimeout() time.Duration { return attemptTimeout }
 
+// Epoch implements driver.Epocher.
+func (s *store) Epoch() uint64 { return s.history.Epoch() }
+
 // Close implements driver.Store.
 func (s *store) Close() error {
 	s.close()
-	s.transport.connections.close()
+	s.end()
 	return nil
 }

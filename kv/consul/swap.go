@@ -2,10 +2,12 @@ package consul
 
 import (
 	"context"
+	"errors"
 
 	"github.com/hashicorp/consul/api"
 
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // Swap implements driver.Store with one transaction, or "PUT ?cas=" for a
@@ -15,19 +17,39 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 		return driver.Result{Outcome: driver.NotApplied}, s.wrap(ctx, err)
 	}
 	send := s.swapInTxn
-	if s.tooLargeForTxn(w) && len(w.Guards) == 0 && inPath(w.Key) {
+	if s.tooLargeForTxn(w) && len(w.Guards) == 0 && s.inPath(w.Key) {
 		send = s.put
 	}
-	m := s.history.mark()
+	m := s.history.Mark()
 	res, sent, err := do(ctx, s, func(ctx context.Context) (driver.Result, error) { return send(ctx, w, m) })
 	if err == nil {
-		return res, nil
+		return s.believe(ctx, w, res)
 	}
 	res = driver.Result{Outcome: driver.Unknown}
 	if !sent || notApplied(err) {
 		res.Outcome = driver.NotApplied
 	}
 	return res, s.wrap(ctx, err)
+}
+
+// believe looks, behind a proxy, whose write a conflict is with: a proxy may
+// have sent this one before, and got no answer.
+func (s *store) believe(ctx context.Context, w driver.Swap, res driver.Result) (driver.Result, error) {
+	if !s.proxied || res.Outcome != driver.Conflict && res.Outcome != driver.GuardBroken {
+		return res, nil
+	}
+	now, err := s.Get(ctx, driver.GetRequest{Key: w.Key})
+	switch {
+	case err != nil:
+		return driver.Result{Outcome: driver.Unknown}, err
+	case w.Remove && !now.Exists():
+		return driver.Result{Outcome: driver.Unknown}, errors.New("the key is gone, and behind a proxy it can't be told who removed it")
+	case s.Resolve(w, now) == driver.Applied:
+		return driver.Result{Outcome: driver.Applied, Entry: now, Known: true}, nil
+	case res.Outcome == driver.Conflict:
+		res.Entry, res.Known = now, true
+	}
+	return res, nil
 }
 
 // tooLargeForTxn reports whether a transaction with w would be refused. Its
@@ -52,7 +74,7 @@ func (c Config) swapOps(w driver.Swap) api.TxnOps {
 	return append(ops, write)
 }
 
-func (s *store) swapInTxn(ctx context.Context, w driver.Swap, m mark) (driver.Result, error) {
+func (s *store) swapInTxn(ctx context.Context, w driver.Swap, m kit.Mark) (driver.Result, error) {
 	ops := s.cfg.swapOps(w)
 	ok, resp, err := s.transact(ctx, ops, api.QueryOptions{})
 	switch {
@@ -61,21 +83,21 @@ func (s *store) swapInTxn(ctx context.Context, w driver.Swap, m mark) (driver.Re
 	case !ok:
 		return whyNotSwapped(resp.Errors, w)
 	case w.Remove:
-		gone := driver.Entry{Key: w.Key, Generation: m.gen}
+		gone := driver.Entry{Key: w.Key, Generation: m.Gen}
 		return driver.Result{Outcome: driver.Applied, Entry: gone, Known: true}, nil
 	}
 	res := driver.Result{Outcome: driver.Applied}
-	if pair := resultFor(resp, len(ops), w.Key); pair != nil {
-		gen := m.gen
-		switch index := pair.ModifyIndex; {
-		case index == uint64(w.Prev.Version): // the same write again changed nothing
-		case index <= m.high:
-			gen = s.history.fell(m, index)
-		default:
-			gen = s.history.saw(m, index)
+	if pair := s.resultFor(resp, len(ops), w.Key); pair != nil {
+		a := kit.Answer{Index: pair.ModifyIndex, Evidence: kit.Written}
+		if a.Index == uint64(w.Prev.Version) {
+			a.Evidence = kit.Reached // the same write again changed nothing
 		}
-		res.Entry, res.Known = entryOf(pair, gen), true
-		res.Entry.Value = w.Value
+		// An answer that belongs to no known history still says what happened,
+		// but nothing in it may be remembered.
+		if gen, err := s.history.Observe(m, a); err == nil {
+			res.Entry, res.Known = entryOf(w.Key, pair, gen), true
+			res.Entry.Value = w.Value
+		}
 	}
 	return res, nil
 }
@@ -98,8 +120,8 @@ func whyNotSwapped(errs api.TxnErrors, w driver.Swap) (driver.Result, error) {
 }
 
 // put writes with "PUT ?cas=". Consul doesn't answer with the new index.
-func (s *store) put(ctx context.Context, w driver.Swap, _ mark) (driver.Result, error) {
-	pair := &api.KVPair{Key: w.Key, Value: w.Value, Flags: w.ID, ModifyIndex: uint64(w.Prev.Version)}
+func (s *store) put(ctx context.Context, w driver.Swap, _ kit.Mark) (driver.Result, error) {
+	pair := &api.KVPair{Key: s.cfg.Root.In(w.Key), Value: w.Value, Flags: w.ID, ModifyIndex: uint64(w.Prev.Version)}
 	ok, _, err := s.kv.CAS(pair, (&api.WriteOptions{}).WithContext(ctx))
 	switch {
 	case err != nil:

@@ -6,11 +6,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/polykv/polykv/kv/config"
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // attempt is one request. It is in the request's context, by which it passes
@@ -31,34 +35,91 @@ func attemptOf(ctx context.Context) *attempt {
 	return new(attempt)
 }
 
-// sinceAnswer returns how long ago the answer to ctx's request began.
-func sinceAnswer(ctx context.Context) time.Duration { return time.Since(attemptOf(ctx).answered) }
+// sinceAnswer returns how long ago the answer to ctx's request began, 0 if that
+// isn't known.
+func sinceAnswer(ctx context.Context) time.Duration {
+	if a := attemptOf(ctx); !a.answered.IsZero() {
+		return time.Since(a.answered)
+	}
+	return 0
+}
+
+// trace keeps a.sent right over the connections that net/http tries: another
+// one only if nothing was sent on the last, or for a GET.
+func (a *attempt) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GetConn:      func(string) { a.sent.Store(false) },
+		WroteHeaders: func() { a.sent.Store(true) },
+	}
+}
+
+// idleTime is how long an unused connection is kept.
+const idleTime = 90 * time.Second
 
 // transport is the http.RoundTripper under the Consul client. It presents the
 // token, and turns the answers that Consul's API doesn't have for such a
 // request into a *statusError, since the client keeps little of them.
 type transport struct {
-	connections
+	calls http.RoundTripper
+	waits http.RoundTripper // for blocking queries, which would use up the connections of others
+	lost  func()            // a server can't reach the others
+
 	closed context.Context
+	end    func()
 }
 
-func newTransport(closed context.Context, cfg Config, at endpoint) *transport {
-	dialer := net.Dialer{Timeout: cfg.DialTimeout}
-	if at.tls != nil {
-		at.tls = expecting(at.tls, at.host)
+// newTransport returns a transport that connects to the addresses of at.
+func newTransport(closed context.Context, cfg Config, at endpoint, tls *config.Renewing, connected func()) *transport {
+	dialer := &kit.Dialer{Timeout: cfg.DialTimeout, Connected: connected}
+	calls := &http.Transport{
+		MaxConnsPerHost:        cfg.MaxConns,
+		MaxIdleConnsPerHost:    cfg.MaxConns,
+		IdleConnTimeout:        idleTime,
+		ResponseHeaderTimeout:  cfg.answerTime(),
+		TLSHandshakeTimeout:    cfg.DialTimeout,
+		MaxResponseHeaderBytes: 1 << 20,
+		DisableCompression:     true,
 	}
-	dial := func(ctx context.Context) (conn, raw net.Conn, err error) {
-		ctx, cancel := context.WithCancel(ctx)
+	dial := func(ctx context.Context) (*kit.Conn, error) {
+		ctx, cancel := kit.Until(ctx, closed)
 		defer cancel()
-		defer context.AfterFunc(closed, cancel)()
-		raw, err = dialer.DialContext(ctx, at.network, at.dial)
-		if err != nil || at.tls == nil {
-			return raw, raw, err
-		}
-		conn, err = overTLS(ctx, raw, at.tls, cfg.DialTimeout)
-		return conn, raw, err
+		return dialer.Dial(ctx, at.addresses)
 	}
-	return &transport{connections: connections{dial: dial, limit: cfg.answerTime(), max: cfg.MaxIdleConns}, closed: closed}
+	calls.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if at.proxy == nil || addr == at.host {
+			return conn(dial(ctx))
+		}
+		ctx, cancel := kit.Until(ctx, closed) // a proxy
+		defer cancel()
+		return conn(dialer.DialOne(ctx, kit.Address{Network: network, Target: addr}))
+	}
+	if at.secure {
+		calls.TLSClientConfig = tls.ForAll(at.hostname()) // behind a proxy
+		calls.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			raw, err := dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			ctx, cancel := kit.Until(ctx, closed)
+			defer cancel()
+			return kit.Handshake(ctx, raw, tls.For(raw.Host()), cfg.DialTimeout)
+		}
+	}
+	if at.proxy != nil {
+		calls.Proxy = func(r *http.Request) (*url.URL, error) { return at.proxy(r.URL) }
+	}
+	waits := calls.Clone()
+	waits.MaxConnsPerHost = 0
+	end := func() { calls.CloseIdleConnections(); waits.CloseIdleConnections() }
+	return &transport{calls: calls, waits: waits, lost: connected, closed: closed, end: end}
+}
+
+// conn leaves no nil *kit.Conn in an interface.
+func conn(c *kit.Conn, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -73,12 +134,19 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if a.token != "" {
 		req.Header.Set("X-Consul-Token", a.token)
 	}
-	resp, err := t.connections.RoundTrip(req)
+	over := t.calls
+	if req.Method == http.MethodGet && req.URL.Query().Has("index") {
+		over = t.waits
+	}
+	resp, err := over.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), a.trace())))
 	if err != nil {
 		return nil, err
 	}
 	a.answered = time.Now()
 	if !expected(req, resp) {
+		if resp.StatusCode >= http.StatusInternalServerError {
+			t.lost()
+		}
 		return nil, newStatusError(resp)
 	}
 	return resp, nil

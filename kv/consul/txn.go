@@ -17,7 +17,7 @@ import (
 
 func (c Config) op(verb api.KVOp, key string, version driver.Version) *api.TxnOp {
 	return &api.TxnOp{KV: &api.KVTxnOp{
-		Verb: verb, Key: key, Index: uint64(version), Namespace: c.Namespace, Partition: c.Partition,
+		Verb: verb, Key: c.Root.In(key), Index: uint64(version), Namespace: c.Namespace, Partition: c.Partition,
 	}}
 }
 
@@ -34,11 +34,11 @@ func (s *store) transact(ctx context.Context, ops api.TxnOps, q api.QueryOptions
 
 // resultFor returns what the last of n operations left of its key, or nil:
 // Consul leaves out of the results what the token may not read.
-func resultFor(resp *api.TxnResponse, n int, key string) *api.KVPair {
+func (s *store) resultFor(resp *api.TxnResponse, n int, key string) *api.KVPair {
 	if len(resp.Results) != n {
 		return nil
 	}
-	if pair := resp.Results[n-1].KV; pair != nil && pair.Key == key {
+	if pair := resp.Results[n-1].KV; pair != nil && pair.Key == s.cfg.Root.In(key) {
 		return pair
 	}
 	return nil

@@ -3,10 +3,12 @@ package consul
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // bodyTime is how long an answer may be under way once it has begun.
@@ -132,8 +134,13 @@ func (w *session) read(ctx context.Context, index uint64) (listing, error) {
 	if index > 0 {
 		q.RequireConsistent, q.WaitIndex, q.WaitTime = false, index, s.cfg.WaitTime
 	}
-	if !w.of.IsPrefix && inPath(w.of.Key) {
-		return s.single(ctx, q, w.of.Key)
+	ask := func() (listing, error) { return s.list(ctx, q, w.of, false) }
+	if !w.of.IsPrefix && s.inPath(w.of.Key) {
+		ask = func() (listing, error) { return s.single(ctx, q, w.of.Key) }
 	}
-	return s.list(ctx, q, w.of, false)
+	l, err := ask()
+	if errors.Is(err, kit.ErrHistoryChanged) { // as somebody else noticed meanwhile
+		l, err = ask()
+	}
+	return l, err
 }

@@ -298,7 +298,7 @@ func TestManyIdleWatches(t *testing.T) {
 	}
 	synced.Wait()
 	drivertest.Eventually(t, func() error {
-		if got := runtime.NumGoroutine() - before; got > 3*n+2*s.cfg.MaxIdleConns {
+		if got := runtime.NumGoroutine() - before; got > 3*n+2*s.cfg.MaxConns {
 			return fmt.Errorf("%d goroutines for %d watches", got, n)
 		}
 		return nil

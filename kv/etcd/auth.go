@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/polykv/polykv/kv/config"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // session is what calls present to the server. All calls of one session carry
@@ -40,7 +40,9 @@ type logins struct {
 	client   pb.AuthClient
 	opts     []grpc.CallOption
 	user     string
-	password config.Secret
+	password *kit.Secret
+
+	ready func(ctx context.Context) // returns when there are endpoints; nil: always
 
 	current atomic.Pointer[session]
 	turn    chan struct{} // holds one value while a login runs
@@ -48,7 +50,7 @@ type logins struct {
 	lastErr error // of the last login; owned by whoever has the turn
 }
 
-func newLogins(client pb.AuthClient, opts []grpc.CallOption, user string, password config.Secret) *logins {
+func newLogins(client pb.AuthClient, opts []grpc.CallOption, user string, password *kit.Secret) *logins {
 	l := &logins{client: client, opts: opts, user: user, password: password, turn: make(chan struct{}, 1)}
 	if user == "" {
 		l.current.Store(newSession(""))
@@ -96,8 +98,13 @@ func (l *logins) session(ctx context.Context, refused *session) (*session, error
 }
 
 func (l *logins) login(ctx context.Context) (*session, error) {
-	req := &pb.AuthenticateRequest{Name: l.user, Password: l.password.Reveal()}
-	resp, err := l.client.Authenticate(metadata.NewOutgoingContext(ctx, newSession("").md), req, l.opts...)
+	ctx = metadata.NewOutgoingContext(ctx, newSession("").md)
+	req := &pb.AuthenticateRequest{Name: l.user, Password: l.password.Current()}
+	resp, err := l.client.Authenticate(ctx, req, l.opts...)
+	if errors.Is(rpctypes.Error(err), rpctypes.ErrAuthFailed) && l.password.Replaced(req.Password) {
+		req.Password = l.password.Current()
+		resp, err = l.client.Authenticate(ctx, req, l.opts...)
+	}
 	if err = rpctypes.Error(err); errors.Is(err, rpctypes.ErrAuthNotEnabled) {
 		return newSession(""), nil // as the etcd client does
 	}
@@ -111,6 +118,9 @@ func (l *logins) login(ctx context.Context) (*session, error) {
 // is decided before a request has any effect (see refusals).
 func call[R any](ctx context.Context, l *logins, stale bool, send func(ctx context.Context) (R, error)) (R, error) {
 	var none R
+	if l.ready != nil {
+		l.ready(ctx)
+	}
 	ses, err := l.session(ctx, nil)
 	if err != nil {
 		return none, err

@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"math"
@@ -16,20 +15,36 @@ import (
 
 	"github.com/polykv/polykv/kv/config"
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // Config says how to reach an etcd cluster. Start from [DefaultConfig]; the
 // zero value is not valid.
 type Config struct {
 	// Endpoints are the client URLs of the cluster's members: host:port,
-	// http://host:port, https://host:port, unix:///path or unixs:///path. Calls
-	// are spread over those in reach. Either all or none use TLS.
+	// http://host:port, https://host:port, unix:///path, unixs:///path or
+	// dnssrv+name, the name of a DNS service record whose targets they are. Calls
+	// are spread over those in reach, and over all addresses of a name; names
+	// are looked up again every 30 s. Either all or none use TLS.
 	Endpoints []string `yaml:"endpoints"`
 
-	// Username and Password log in to a cluster with authentication enabled.
-	// Both or neither are set.
-	Username string        `yaml:"username"`
-	Password config.Secret `yaml:"password"`
+	// SyncInterval is how often the cluster is asked for its members, whose
+	// client URLs then take the place of Endpoints: clients live on while all
+	// members are replaced, one after another. The members must advertise URLs
+	// that clients can reach. 0: never.
+	SyncInterval time.Duration `yaml:"sync_interval"`
+
+	// Root is what stands before every key in the store, such as another tool's
+	// "/app/". It belongs to the address of the store: clients don't see it, and
+	// rule K1 of kv.Client doesn't hold for it. At most 256 bytes.
+	Root kit.Root `yaml:"root"`
+
+	// Username and Password, or PasswordFile, which holds it, log in to a
+	// cluster with authentication enabled. The file is read again when it
+	// changes, so that the password can be replaced.
+	Username     string        `yaml:"username"`
+	Password     config.Secret `yaml:"password"`
+	PasswordFile string        `yaml:"password_file"`
 
 	// TLS is used if it is enabled or the endpoints begin with https:// or
 	// unixs://, and can't be combined with http://.
@@ -55,7 +70,7 @@ type Config struct {
 
 	// MaxRequestBytes is the servers' --max-request-bytes, from which the
 	// largest allowed value follows: this minus what surrounds a value in a
-	// request, at most 3 KiB (see driver.Limits).
+	// request, at most 3 KiB and the root (see driver.Limits).
 	MaxRequestBytes int `yaml:"max_request_bytes"`
 
 	// ScanPageSize is how many keys one request of a listing may return. A
@@ -93,9 +108,12 @@ func DefaultConfig() Config {
 // RegisterFlags adds a flag for every field to fs, named prefix plus the
 // field's name in YAML with dashes. The defaults are c's present values.
 func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
-	fs.StringSliceVar(&c.Endpoints, prefix+"endpoints", c.Endpoints, "client endpoints of the etcd members: "+endpointForms)
+	fs.StringSliceVar(&c.Endpoints, prefix+"endpoints", c.Endpoints, "client endpoints of the etcd members: "+endpointForms.String())
+	fs.DurationVar(&c.SyncInterval, prefix+"sync-interval", c.SyncInterval, "how often the cluster is asked for its members, which then are the endpoints; 0: never")
+	fs.StringVar((*string)(&c.Root), prefix+"root", string(c.Root), "bytes before every key in the store, such as /app/, which clients don't see")
 	fs.StringVar(&c.Username, prefix+"username", c.Username, "user to log in as; empty: no authentication")
 	fs.Var(&c.Password, prefix+"password", "password of the user")
+	fs.StringVar(&c.PasswordFile, prefix+"password-file", c.PasswordFile, "file with the password of the user; read again when it changes")
 	c.TLS.RegisterFlags(fs, prefix)
 	fs.DurationVar(&c.DialTimeout, prefix+"dial-timeout", c.DialTimeout, "limit for one attempt to connect")
 	fs.DurationVar(&c.KeepAliveTime, prefix+"keepalive-time", c.KeepAliveTime, "silence on a busy connection before the server is pinged; at least 10s")
@@ -108,16 +126,18 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 // Validate reports the first wrong field, by its name in YAML, and what is
 // allowed. It reads the files that TLS names and contacts no server.
 func (c Config) Validate() error {
-	if _, err := c.tlsConfig(); err != nil {
+	if _, _, err := c.addresses(); err != nil {
 		return err
 	}
-	if c.Username == "" && c.Password.Reveal() != "" {
-		return errors.New("username: is empty, but password is set; set both, or neither")
+	if err := c.checkLogin(); err != nil {
+		return err
 	}
-	if c.Username != "" && c.Password.Reveal() == "" {
-		return errors.New("password: is empty, but username is set; set both, or neither")
+	if err := c.Root.Validate(); err != nil {
+		return fmt.Errorf("root: %w", err)
 	}
 	switch {
+	case c.SyncInterval < 0:
+		return fmt.Errorf("sync_interval: %v is not allowed; it must be more than 0, or 0 to leave the members alone", c.SyncInterval)
 	case c.DialTimeout <= 0:
 		return fmt.Errorf("dial_timeout: %v is not allowed; it must be more than 0", c.DialTimeout)
 	case c.KeepAliveTime < minKeepAliveTime:
@@ -132,25 +152,25 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// tlsConfig reports what is wrong with the endpoints and with TLS. It returns
-// nil for a plain connection.
-func (c Config) tlsConfig() (*tls.Config, error) {
-	secure, err := checkEndpoints(c.Endpoints)
-	if err != nil {
-		return nil, err
+func (c Config) checkLogin() error {
+	field := "password"
+	if c.PasswordFile != "" {
+		field = "password_file"
 	}
-	use := c.TLS
+	given := c.Password.Reveal() != "" || c.PasswordFile != ""
 	switch {
-	case secure == anyTransport:
-	case secure == overTLS:
-		if err := c.TLS.Validate("tls"); err != nil { // such as a file that is not enabled
-			return nil, err
+	case c.Password.Reveal() != "" && c.PasswordFile != "":
+		return errors.New("password_file: is set, but password is set too; set one of them")
+	case c.Username == "" && given:
+		return fmt.Errorf("username: is empty, but %s is set; set both, or neither", field)
+	case c.Username != "" && !given:
+		return errors.New("password: is empty, and so is password_file, but username is set; set one of them, or none of the three")
+	case c.PasswordFile != "":
+		if _, err := kit.ReadSecret(c.PasswordFile); err != nil {
+			return fmt.Errorf("password_file: %w", err)
 		}
-		use.Enabled = true
-	case c.TLS.Enabled:
-		return nil, errors.New("tls.enabled: is true, but the endpoints begin with http://; write https://")
 	}
-	return use.Load()
+	return nil
 }
 
 // limits follow from etcd's check that a proposal is not larger than
@@ -176,6 +196,6 @@ func (c Config) proposalSize(w driver.Swap) int {
 			Username:     strings.Repeat("u", max(maxCommonName, len(c.Username))),
 			AuthRevision: math.MaxUint64,
 		},
-		Txn: swapRequest(w),
+		Txn: c.swapRequest(w),
 	}))
 }

@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/polykv/polykv/kv/config"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 func TestValidate(t *testing.T) {
@@ -37,6 +38,14 @@ func TestValidate(t *testing.T) {
 		"credentials":      {func(c *Config) { c.Endpoints = []string{"http://u:" + secret + "@a:1"} }, []string{"endpoints[0]:", "username"}},
 		"user alone":       {func(c *Config) { c.Username = "u" }, []string{"password:"}},
 		"password alone":   {func(c *Config) { c.Password = config.NewSecret(secret) }, []string{"username:"}},
+		"two passwords":    {func(c *Config) { c.Username, c.Password, c.PasswordFile = "u", config.NewSecret(secret), "f" }, []string{"password_file:", "one of them"}},
+		"file alone":       {func(c *Config) { c.PasswordFile = "f" }, []string{"username:", "password_file"}},
+		"no password file": {func(c *Config) { c.Username, c.PasswordFile = "u", "/nowhere/password" }, []string{"password_file:", "/nowhere/password"}},
+		"record":           {func(c *Config) { c.Endpoints = []string{"https://dnssrv+_etcd._tcp.example.com"} }, nil},
+		"record with port": {func(c *Config) { c.Endpoints = []string{"dnssrv+_etcd._tcp.example.com:2379"} }, []string{"endpoints[0]:", "no port"}},
+		"root":             {func(c *Config) { c.Root = "/a\n" }, []string{"root:", "control characters"}},
+		"long root":        {func(c *Config) { c.Root = kit.Root(strings.Repeat("r", 300)) }, []string{"root:", "256"}},
+		"sync interval":    {func(c *Config) { c.SyncInterval = -1 }, []string{"sync_interval:"}},
 		"plain with TLS":   {func(c *Config) { c.Endpoints, c.TLS.Enabled = []string{"http://a:1"}, true }, []string{"tls.enabled:", "https://"}},
 		"unused TLS file":  {func(c *Config) { c.Endpoints, c.TLS.CAFile = []string{"https://a:1"}, "ca.pem" }, []string{"tls.ca_file:"}},
 		"missing TLS file": {func(c *Config) { c.TLS.Enabled, c.TLS.CAFile = true, "/nowhere/ca.pem" }, []string{"tls.ca_file:", "/nowhere/ca.pem"}},
@@ -89,13 +98,14 @@ func TestFlagsAndYAML(t *testing.T) {
 		"--etcd.endpoints=a:1,b:2", "--etcd.username=u", "--etcd.password=p", "--etcd.tls.enabled",
 		"--etcd.dial-timeout=1s", "--etcd.keepalive-time=20s", "--etcd.keepalive-timeout=2s",
 		"--etcd.serializable-reads", "--etcd.max-request-bytes=10000", "--etcd.scan-page-size=7",
+		"--etcd.sync-interval=1m", "--etcd.root=/app/",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = yaml.Unmarshal([]byte(`{endpoints: ["a:1", "b:2"], username: u, password: p, tls: {enabled: true},
 		dial_timeout: 1s, keepalive_time: 20s, keepalive_timeout: 2s,
-		serializable_reads: true, max_request_bytes: 10000, scan_page_size: 7}`), &fromYAML)
+		serializable_reads: true, max_request_bytes: 10000, scan_page_size: 7, sync_interval: 1m, root: /app/}`), &fromYAML)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // refusals are the answers that prove that a transaction was not applied and
@@ -85,23 +86,17 @@ func (s *store) wrap(ctx context.Context, err error) error {
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return fmt.Errorf("%w: %w; it takes writes again once it was compacted and defragmented, and its alarm was disarmed", driver.ErrFull, err)
 	case ctx.Err() != nil:
-		return joinContext(ctx.Err(), err)
+		return kit.JoinContext(ctx.Err(), err)
 	case code == codes.DeadlineExceeded: // the server's clock was quicker
-		return joinContext(context.DeadlineExceeded, err)
+		return kit.JoinContext(context.DeadlineExceeded, err)
 	case code == codes.Unavailable:
+		s.history.Connected() // the server may have lost the others
 		if refused := s.refused.behind(err.Error()); refused != nil {
 			return driver.Permanent(refused)
 		}
-		return fmt.Errorf("%s: %w", strings.Join(s.cfg.Endpoints, ", "), err)
+		return fmt.Errorf("%s: %w", strings.Join(s.endpoints(), ", "), err)
 	}
 	return err
-}
-
-func joinContext(ctxErr, err error) error {
-	if errors.Is(err, ctxErr) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ctxErr, err)
 }
 
 // A token that is still refused after a new login is not among these: the

@@ -49,5 +49,5 @@ dial_timeout: 2s
 	}
 	fmt.Println(cfg.Validate())
 	// Output:
-	// endpoints[0]: "etcd-0.internal" is not an endpoint; write host:port, http://host:port, https://host:port, unix:///path or unixs:///path
+	// endpoints[0]: "etcd-0.internal" is not an address; write host:port, http://host:port, https://host:port, unix:///path, unixs:///path or dnssrv+name
 }

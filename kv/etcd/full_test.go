@@ -91,7 +91,7 @@ func fill(t *testing.T, s *store, key string) error {
 func TestFullDatabaseCreation(t *testing.T) {
 	s, p := openShared(t)
 	drivertest.Put(t, s, p+"k", "1")
-	before := s.history.mark()
+	before := s.history.Mark()
 	create := driver.Swap{Key: p + "absent", Value: []byte("v"), ID: 1}
 	if res := s.whenFull(t.Context(), create, before); res.Outcome != driver.NotApplied {
 		t.Errorf("in a store at rest: %v", res.Outcome)
@@ -102,7 +102,7 @@ func TestFullDatabaseCreation(t *testing.T) {
 	}
 	old := drivertest.Put(t, s, p+"k", "3")
 	drivertest.Put(t, s, p+"k", "4")
-	if res := s.whenFull(t.Context(), driver.Swap{Key: p + "k", Prev: old, Value: []byte("mine"), ID: 1}, s.history.mark()); res.Outcome != driver.NotApplied {
+	if res := s.whenFull(t.Context(), driver.Swap{Key: p + "k", Prev: old, Value: []byte("mine"), ID: 1}, s.history.Mark()); res.Outcome != driver.NotApplied {
 		t.Errorf("after another's write of the key: %v", res.Outcome)
 	}
 }

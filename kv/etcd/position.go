@@ -38,9 +38,9 @@ func (s *store) Locate(ctx context.Context, r driver.Range, from driver.Position
 }
 
 func (s *store) locate(ctx context.Context, r driver.Range, from *position) (*position, error) {
-	req := &pb.RangeRequest{Key: []byte(r.Key), CountOnly: true}
+	req := &pb.RangeRequest{Key: s.cfg.name(r.Key), CountOnly: true}
 	if r.IsPrefix {
-		req.Key, req.RangeEnd = interval(r.Key, "")
+		req.Key, req.RangeEnd = s.interval(r.Key, "")
 	}
 	if from == nil {
 		from = &position{}

@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 const (
@@ -39,7 +40,7 @@ func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, 
 	if req.Limit > 0 {
 		limit = min(limit, req.Limit)
 	}
-	from, end := interval(req.Prefix, req.After)
+	from, end := s.interval(req.Prefix, req.After)
 	wanted := &pb.RangeRequest{
 		Key:          from,
 		RangeEnd:     end,
@@ -56,7 +57,7 @@ func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, 
 		return driver.Page{}, err
 	}
 	if later && p.Generation != snap.gen {
-		return driver.Page{}, fmt.Errorf("%w: %w", driver.ErrSnapshotLost, errHistoryChanged)
+		return driver.Page{}, fmt.Errorf("%w: %w", driver.ErrSnapshotLost, kit.ErrHistoryChanged)
 	}
 	return p, nil
 }
@@ -81,16 +82,25 @@ func (s *store) page(ctx context.Context, req *pb.RangeRequest, snap *snapshot) 
 	size := 1
 	for i, kv := range resp.Kvs {
 		if req.KeysOnly {
-			p.Entries[i] = driver.Entry{Key: string(kv.Key), Version: driver.Version(kv.ModRevision), Generation: gen}
+			p.Entries[i] = driver.Entry{Key: s.cfg.key(kv.Key), Version: driver.Version(kv.ModRevision), Generation: gen}
 			continue
 		}
-		p.Entries[i] = existing(kv, gen)
+		p.Entries[i] = existing(s.cfg.key(kv.Key), kv, gen)
 		size += len(kv.Key) + len(kv.Value)
 	}
 	if len(resp.Kvs) > 0 && !req.KeysOnly {
 		next.limit = max(1, int(int64(pageBytes)*int64(len(resp.Kvs))/int64(size)))
 	}
 	return p, nil
+}
+
+// interval returns the interval in the store of the keys after after that begin
+// with prefix.
+func (s *store) interval(prefix, after string) (from, end []byte) {
+	if after != "" {
+		after = s.cfg.Root.In(after)
+	}
+	return interval(s.cfg.Root.In(prefix), after)
 }
 
 // interval returns the first key after after that begins with prefix, and the

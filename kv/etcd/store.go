@@ -2,10 +2,10 @@ package etcd
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"math"
+	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -13,30 +13,34 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
 
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // store is a driver.Store over one gRPC connection per endpoint.
 type store struct {
-	cfg     Config
-	limits  driver.Limits
-	client  *clientv3.Client
-	kv      pb.KVClient
-	opts    []grpc.CallOption
-	watcher clientv3.Watcher
-	logins  *logins
-	history *history
-	refused *refusedPeers
+	cfg       Config
+	limits    driver.Limits
+	client    *clientv3.Client
+	kv        pb.KVClient
+	opts      []grpc.CallOption
+	watcher   clientv3.Watcher
+	logins    *logins
+	history   *kit.History
+	discovery *discovery
+	refused   *refusedPeers
 
 	base  context.Context // done once the store is closed
 	close context.CancelFunc
+	tasks sync.WaitGroup // that end with base
+	hosts bool           // the client is the program's own
 }
 
 var (
 	_ driver.Store    = (*store)(nil)
 	_ driver.Resolver = (*store)(nil)
+	_ driver.Epocher  = (*store)(nil)
 	_ driver.Locator  = (*store)(nil)
 )
 
@@ -47,15 +51,21 @@ func Open(cfg Config, logger *slog.Logger) (driver.Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
-	tlsConfig, err := cfg.tlsConfig()
+	addresses, tls, err := cfg.addresses()
 	if err != nil {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	s := &store{cfg: cfg, limits: cfg.limits(), opts: callOptions(), history: newHistory()}
-	s.base, s.close = context.WithCancel(context.Background())
+	s := newStore(cfg)
+	s.discovery = &discovery{
+		configured: addresses, sync: cfg.SyncInterval, secure: tls != nil, logger: logger,
+		names: map[string]string{}, done: make(chan struct{}),
+	}
+	if tls != nil {
+		s.refused = &refusedPeers{endpoints: s.endpoints, by: map[string]error{}}
+	}
 	s.client, err = clientv3.New(clientv3.Config{
 		Endpoints:            cfg.Endpoints,
 		Logger:               newZap(logger),
@@ -63,18 +73,48 @@ func Open(cfg Config, logger *slog.Logger) (driver.Store, error) {
 		DialKeepAliveTimeout: cfg.KeepAliveTimeout,
 		// A default server closes connections that are pinged while idle.
 		PermitWithoutStream: false,
-		DialOptions:         s.dialOptions(tlsConfig),
+		DialOptions: []grpc.DialOption{
+			// Takes the place of the etcd client's, which sends calls again.
+			grpc.WithUnaryInterceptor(nil),
+			grpc.WithConnectParams(grpc.ConnectParams{
+				MinConnectTimeout: s.cfg.DialTimeout,
+				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+			}),
+			grpc.WithTransportCredentials(newHandshakes(tls, s)),
+		},
 	})
 	if err != nil {
 		s.close()
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
-	conn := s.client.ActiveConnection()
-	s.kv = pb.NewKVClient(conn)
-	s.logins = newLogins(pb.NewAuthClient(conn), s.opts, cfg.Username, cfg.Password)
-	s.watcher = clientv3.NewWatchFromWatchClient(watchClient{pb.NewWatchClient(conn)}, s.client)
+	s.connect(cfg.Username, kit.NewSecret(cfg.Password, cfg.PasswordFile, "etcd: the password file can't be read; the last password stays in use", logger))
+	if s.discovery.needed() {
+		s.discovery.use = s.client.SetEndpoints
+		s.discovery.members = membersOf(s.client.ActiveConnection(), s.logins, s.opts)
+		s.tasks.Go(func() { s.discovery.run(s.base) })
+	}
 	return s, nil
 }
+
+func newStore(cfg Config) *store {
+	s := &store{cfg: cfg, limits: cfg.limits(), opts: callOptions(), history: kit.NewHistory()}
+	s.base, s.close = context.WithCancel(context.Background())
+	return s
+}
+
+// connect makes what stands on the client.
+func (s *store) connect(user string, password *kit.Secret) {
+	conn := s.client.ActiveConnection()
+	s.kv = pb.NewKVClient(conn)
+	s.logins = newLogins(pb.NewAuthClient(conn), s.opts, user, password)
+	if s.discovery != nil {
+		s.logins.ready = s.discovery.wait
+	}
+	s.watcher = clientv3.NewWatchFromWatchClient(watchClient{pb.NewWatchClient(conn)}, s.client)
+}
+
+// endpoints returns those in use.
+func (s *store) endpoints() []string { return s.client.Endpoints() }
 
 // callOptions make a call fail at once while no endpoint is reachable, where
 // the etcd client's would wait, and lift gRPC's limit of 4 MiB for an answer:
@@ -87,59 +127,42 @@ func callOptions() []grpc.CallOption {
 	}
 }
 
-func (s *store) dialOptions(tlsConfig *tls.Config) []grpc.DialOption {
-	opts := []grpc.DialOption{
-		// Takes the place of the etcd client's, which sends calls again.
-		grpc.WithUnaryInterceptor(nil),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			MinConnectTimeout: s.cfg.DialTimeout,
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
-		}),
-	}
-	if tlsConfig != nil {
-		s.refused = &refusedPeers{endpoints: len(s.cfg.Endpoints), by: map[string]error{}}
-		creds := handshakes{credentials.NewTLS(tlsConfig), tlsConfig.ServerName, s.refused}
-		opts = append(opts, grpc.WithTransportCredentials(creds))
-	}
-	return opts
-}
-
 // Get implements driver.Store.
 func (s *store) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
 	if len(req.Guards) > 0 {
 		return s.guardedGet(ctx, req)
 	}
 	stale := req.AllowStale && s.cfg.SerializableReads
-	e, _, err := s.get(ctx, &pb.RangeRequest{Key: []byte(req.Key), Serializable: stale})
+	e, _, err := s.get(ctx, req.Key, stale)
 	return e, err
 }
 
 // get reads a single key and tells at which revision it did.
-func (s *store) get(ctx context.Context, req *pb.RangeRequest) (driver.Entry, int64, error) {
-	resp, gen, err := s.rangeKeys(ctx, req)
+func (s *store) get(ctx context.Context, key string, stale bool) (driver.Entry, int64, error) {
+	resp, gen, err := s.rangeKeys(ctx, &pb.RangeRequest{Key: s.cfg.name(key), Serializable: stale})
 	if err != nil {
 		return driver.Entry{}, 0, err
 	}
-	return entryOf(string(req.Key), resp, gen), resp.Header.Revision, nil
+	return entryOf(key, resp, gen), resp.Header.Revision, nil
 }
 
 func (s *store) rangeKeys(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse, uint64, error) {
-	m := s.history.mark()
+	m := s.history.Mark()
 	resp, err := call(ctx, s.logins, req.Serializable, func(ctx context.Context) (*pb.RangeResponse, error) {
 		return s.kv.Range(ctx, req, s.opts...)
 	})
 	if err != nil {
 		return nil, 0, s.wrap(ctx, err)
 	}
-	gen, err := s.history.observe(headerOf(resp.Header), m, !req.Serializable)
+	gen, err := s.history.Observe(m, answer(resp.Header, !req.Serializable))
 	return resp, gen, err
 }
 
 func (s *store) guardedGet(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
-	m := s.history.mark()
-	txn := &pb.TxnRequest{Success: []*pb.RequestOp{getOp(req.Key, false)}}
+	m := s.history.Mark()
+	txn := &pb.TxnRequest{Success: []*pb.RequestOp{s.cfg.getOp(req.Key, false)}}
 	for _, g := range req.Guards {
-		txn.Compare = append(txn.Compare, atVersion(g.Key, g.Version))
+		txn.Compare = append(txn.Compare, s.cfg.atVersion(g.Key, g.Version))
 	}
 	resp, err := call(ctx, s.logins, false, func(ctx context.Context) (*pb.TxnResponse, error) {
 		return s.kv.Txn(ctx, txn, s.opts...)
@@ -147,7 +170,7 @@ func (s *store) guardedGet(ctx context.Context, req driver.GetRequest) (driver.E
 	if err != nil {
 		return driver.Entry{}, s.wrap(ctx, err)
 	}
-	gen, err := s.history.observe(headerOf(resp.Header), m, true)
+	gen, err := s.history.Observe(m, answer(resp.Header, true))
 	if err != nil {
 		return driver.Entry{}, err
 	}
@@ -167,22 +190,31 @@ func entryOf(key string, resp *pb.RangeResponse, gen uint64) driver.Entry {
 	if len(resp.Kvs) == 0 {
 		return driver.Entry{Key: key, Generation: gen}
 	}
-	return existing(resp.Kvs[0], gen)
+	return existing(key, resp.Kvs[0], gen)
 }
 
-func existing(kv *mvccpb.KeyValue, gen uint64) driver.Entry {
+// name returns what key is called in the store.
+func (c Config) name(key string) []byte { return []byte(c.Root.In(key)) }
+
+// key returns the key of what is called name in the store.
+func (c Config) key(name []byte) string { return c.Root.Out(string(name)) }
+
+func existing(key string, kv *mvccpb.KeyValue, gen uint64) driver.Entry {
 	value := kv.Value
 	if value == nil {
 		value = []byte{}
 	}
 	return driver.Entry{
-		Key:        string(kv.Key),
+		Key:        key,
 		Value:      value,
 		Version:    driver.Version(kv.ModRevision),
 		Meta:       &meta{kv.CreateRevision, kv.Version},
 		Generation: gen,
 	}
 }
+
+// Epoch implements driver.Epocher.
+func (s *store) Epoch() uint64 { return s.history.Epoch() }
 
 // Limits implements driver.Store.
 func (s *store) Limits() driver.Limits { return s.limits }
@@ -191,7 +223,10 @@ func (s *store) Limits() driver.Limits { return s.limits }
 func (s *store) Close() error {
 	s.close()
 	_ = s.watcher.Close() // reports nothing but its own cancellation
-	// It closes with its context cancelled, and says so.
-	_ = s.client.Close()
+	if !s.hosts {
+		// It closes with its context cancelled, and says so.
+		_ = s.client.Close()
+	}
+	s.tasks.Wait()
 	return nil
 }

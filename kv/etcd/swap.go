@@ -11,12 +11,13 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // Swap implements driver.Store with one transaction.
 func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) {
-	m := s.history.mark()
-	req := swapRequest(w)
+	m := s.history.Mark()
+	req := s.cfg.swapRequest(w)
 	sent := false
 	resp, err := call(ctx, s.logins, false, func(ctx context.Context) (*pb.TxnResponse, error) {
 		// gRPC fills in the peer once a transport took the call on. Without
@@ -38,7 +39,7 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 	}
 	// An answer that belongs to no known history still says what happened,
 	// but nothing in it may be remembered.
-	gen, historyErr := s.history.observe(headerOf(resp.Header), m, true)
+	gen, historyErr := s.history.Observe(m, answer(resp.Header, true))
 	res := swapResult(w, resp, gen)
 	if historyErr != nil {
 		res.Known, res.Entry = false, driver.Entry{}
@@ -52,11 +53,11 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 // the line, after it was applied (etcdserver/apply/quota.go). In both cases it
 // is over: what a read finds now is final. That no key is there proves nothing
 // if there were writes meanwhile, one of which may have removed it.
-func (s *store) whenFull(ctx context.Context, w driver.Swap, m mark) driver.Result {
-	now, rev, err := s.get(ctx, &pb.RangeRequest{Key: []byte(w.Key)})
+func (s *store) whenFull(ctx context.Context, w driver.Swap, m kit.Mark) driver.Result {
+	now, rev, err := s.get(ctx, w.Key, false)
 	switch {
-	case err != nil || now.Generation != m.gen:
-	case now.Version == w.Prev.Version && (now.Exists() || rev == m.rev):
+	case err != nil || now.Generation != m.Gen:
+	case now.Version == w.Prev.Version && (now.Exists() || rev == int64(m.High)):
 		return driver.Result{Outcome: driver.NotApplied}
 	case s.Resolve(w, now) == driver.NotApplied:
 		return driver.Result{Outcome: driver.NotApplied}
@@ -64,15 +65,15 @@ func (s *store) whenFull(ctx context.Context, w driver.Swap, m mark) driver.Resu
 	return driver.Result{Outcome: driver.Unknown}
 }
 
-func swapRequest(w driver.Swap) *pb.TxnRequest {
+func (c Config) swapRequest(w driver.Swap) *pb.TxnRequest {
 	req := &pb.TxnRequest{
-		Compare: []*pb.Compare{atVersion(w.Key, w.Prev.Version)},
-		Success: []*pb.RequestOp{writeOp(w)},
-		Failure: []*pb.RequestOp{getOp(w.Key, false)},
+		Compare: []*pb.Compare{c.atVersion(w.Key, w.Prev.Version)},
+		Success: []*pb.RequestOp{c.writeOp(w)},
+		Failure: []*pb.RequestOp{c.getOp(w.Key, false)},
 	}
 	for _, g := range w.Guards {
-		req.Compare = append(req.Compare, atVersion(g.Key, g.Version))
-		req.Failure = append(req.Failure, getOp(g.Key, true))
+		req.Compare = append(req.Compare, c.atVersion(g.Key, g.Version))
+		req.Failure = append(req.Failure, c.getOp(g.Key, true))
 	}
 	return req
 }
@@ -132,25 +133,25 @@ func (s *store) Resolve(w driver.Swap, now driver.Entry) driver.Outcome {
 }
 
 // atVersion compares ModRevision, which is 0 for an absent key.
-func atVersion(key string, v driver.Version) *pb.Compare {
+func (c Config) atVersion(key string, v driver.Version) *pb.Compare {
 	return &pb.Compare{
-		Key:         []byte(key),
+		Key:         c.name(key),
 		Target:      pb.Compare_MOD,
 		Result:      pb.Compare_EQUAL,
 		TargetUnion: &pb.Compare_ModRevision{ModRevision: int64(v)},
 	}
 }
 
-func writeOp(w driver.Swap) *pb.RequestOp {
+func (c Config) writeOp(w driver.Swap) *pb.RequestOp {
 	if w.Remove {
-		del := &pb.DeleteRangeRequest{Key: []byte(w.Key)}
+		del := &pb.DeleteRangeRequest{Key: c.name(w.Key)}
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: del}}
 	}
-	put := &pb.PutRequest{Key: []byte(w.Key), Value: w.Value}
+	put := &pb.PutRequest{Key: c.name(w.Key), Value: w.Value}
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: put}}
 }
 
-func getOp(key string, keysOnly bool) *pb.RequestOp {
-	get := &pb.RangeRequest{Key: []byte(key), KeysOnly: keysOnly}
+func (c Config) getOp(key string, keysOnly bool) *pb.RequestOp {
+	get := &pb.RangeRequest{Key: c.name(key), KeysOnly: keysOnly}
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: get}}
 }

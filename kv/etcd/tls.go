@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -9,37 +8,60 @@ import (
 	"sync"
 
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/polykv/polykv/internal/tlspeer"
+	"github.com/polykv/polykv/kv/config"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
-// handshakes are transport credentials that remember at which endpoints one
-// side refused the other's certificate. gRPC reports such a failure as text
-// and tries again for ever; trying again cures neither.
+// handshakes are transport credentials that tell of each connection, secure it
+// with certificates as they are now, and remember at which endpoints one side
+// refused the other's. gRPC reports such a failure as text and tries again for
+// ever; trying again cures neither.
 type handshakes struct {
-	credentials.TransportCredentials
-	serverName string // empty: the endpoint's host
-	refused    *refusedPeers
+	credentials.TransportCredentials // without certificates, or plain
+	tls                              *config.Renewing
+	host                             func(endpoint string) string
+	connected                        func()
+	refused                          *refusedPeers
+}
+
+func newHandshakes(tls *config.Renewing, s *store) handshakes {
+	h := handshakes{insecure.NewCredentials(), tls, s.discovery.host, s.history.Connected, s.refused}
+	if tls != nil {
+		h.TransportCredentials = credentials.NewTLS(nil)
+	}
+	return h
 }
 
 func (h handshakes) Clone() credentials.TransportCredentials {
-	return handshakes{h.TransportCredentials.Clone(), h.serverName, h.refused}
+	h.TransportCredentials = h.TransportCredentials.Clone()
+	return h
 }
 
 func (h handshakes) ClientHandshake(ctx context.Context, endpoint string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	// gRPC puts the endpoint over the ServerName of the tls.Config.
-	conn, info, err := h.TransportCredentials.ClientHandshake(ctx, cmp.Or(h.serverName, endpoint), raw)
+	h.connected()
+	if h.tls == nil {
+		return h.TransportCredentials.ClientHandshake(ctx, endpoint, raw)
+	}
+	host := h.host(endpoint)
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	cfg := h.tls.For(host)
+	// gRPC puts the authority over the ServerName of the tls.Config.
+	conn, info, err := credentials.NewTLS(cfg).ClientHandshake(ctx, cfg.ServerName, raw)
 	if err != nil {
 		h.refused.note(endpoint, err)
 		return conn, info, err
 	}
-	return tlspeer.Listen(conn, func(err error) { h.refused.note(endpoint, err) }), info, nil
+	return kit.HearRefusal(conn, func(err error) { h.refused.note(endpoint, err) }), info, nil
 }
 
 // refusedPeers holds, by endpoint, the last refusal, until the endpoint is
 // heard from again. A nil *refusedPeers, without TLS, holds none.
 type refusedPeers struct {
-	endpoints int // how many there are
+	endpoints func() []string
 
 	mu sync.Mutex
 	by map[string]error
@@ -49,7 +71,7 @@ func (r *refusedPeers) note(endpoint string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case tlspeer.Refused(err):
+	case kit.RefusedCertificate(err):
 		r.by[endpoint] = err
 	case err == nil:
 		delete(r.by, endpoint)
@@ -65,7 +87,7 @@ func (r *refusedPeers) behind(text string) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.by) < r.endpoints {
+	if len(r.by) < len(r.endpoints()) {
 		return nil
 	}
 	for endpoint, err := range r.by {

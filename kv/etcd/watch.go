@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // errWatchEnded: the watch was closed without a reason.
@@ -36,7 +37,7 @@ func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(dr
 			return err
 		}
 	}
-	w.mark, w.goal, w.at = s.history.mark(), nil, position{}
+	w.mark, w.goal, w.at = s.history.Mark(), nil, position{}
 	if err := w.snapshot(ctx); err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ type watch struct {
 	store   *store
 	of      driver.Range
 	emit    func(driver.Event)
-	mark    mark // what was known when it began
+	mark    kit.Mark // what was known when it began
 	resumed bool
 	at      position  // what was emitted
 	goal    *position // that a resumed session must reach to be in step; nil: none
@@ -59,7 +60,7 @@ type watch struct {
 
 // resume goes on from a position.
 func (w *watch) resume(ctx context.Context, from *position) error {
-	w.mark = w.store.history.mark()
+	w.mark = w.store.history.Mark()
 	goal, err := w.store.locate(ctx, w.of, from)
 	if err != nil {
 		return err
@@ -114,13 +115,13 @@ func (w *watch) follow(ctx context.Context) error {
 	wctx, cancel := context.WithCancel(ses.outgoing(s.base, false))
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	watch := s.watcher.Watch(wctx, w.of.Key, watchOptions(w.of, w.at.rev+1)...)
+	watch := s.watcher.Watch(wctx, s.cfg.Root.In(w.of.Key), watchOptions(w.of, w.at.rev+1)...)
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-w.mark.ended:
-			return errHistoryChanged
+		case <-w.mark.Ended:
+			return kit.ErrHistoryChanged
 		case resp, ok := <-watch:
 			if err := watchError(&resp, ok); err != nil {
 				if tokenRefused(err) {
@@ -129,9 +130,9 @@ func (w *watch) follow(ctx context.Context) error {
 				return s.wrap(ctx, err)
 			}
 			// Field by field: a struct in etcd's client 3.6, a pointer in 3.7.
-			at := header{resp.Header.GetClusterId(), resp.Header.GetRevision()}
-			if now, err := s.history.observe(at, w.mark, false); err != nil || now != w.at.gen {
-				return errHistoryChanged
+			h := kit.Answer{Index: uint64(resp.Header.GetRevision()), Cluster: resp.Header.GetClusterId(), Member: resp.Header.GetMemberId(), Term: resp.Header.GetRaftTerm()}
+			if now, err := s.history.Observe(w.mark, h); err != nil || now != w.at.gen {
+				return kit.ErrHistoryChanged
 			}
 			w.at.term = max(w.at.term, resp.Header.GetRaftTerm())
 			for i, ev := range resp.Events {
@@ -149,12 +150,12 @@ func (w *watch) change(deleted bool, kv *mvccpb.KeyValue, last bool) {
 	switch {
 	case deleted:
 		w.at.count--
-		ev.Type, ev.Entry = driver.Delete, driver.Entry{Key: string(kv.Key), Generation: w.at.gen}
+		ev.Type, ev.Entry = driver.Delete, driver.Entry{Key: w.store.cfg.key(kv.Key), Generation: w.at.gen}
 	default:
 		if kv.CreateRevision == kv.ModRevision {
 			w.at.count++
 		}
-		ev.Entry = existing(kv, w.at.gen)
+		ev.Entry = existing(w.store.cfg.key(kv.Key), kv, w.at.gen)
 	}
 	if !last {
 		w.emit(ev)
@@ -167,7 +168,7 @@ func (w *watch) change(deleted bool, kv *mvccpb.KeyValue, last bool) {
 
 func (s *store) emitSnapshot(ctx context.Context, r driver.Range, emit func(driver.Event)) (rev int64, gen uint64, err error) {
 	if !r.IsPrefix {
-		e, rev, err := s.get(ctx, &pb.RangeRequest{Key: []byte(r.Key)})
+		e, rev, err := s.get(ctx, r.Key, false)
 		if err == nil && e.Exists() {
 			emit(driver.Event{Type: driver.Put, Entry: e})
 		}

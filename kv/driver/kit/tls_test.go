@@ -1,4 +1,4 @@
-package tlspeer_test
+package kit_test
 
 import (
 	"crypto/tls"
@@ -6,7 +6,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/polykv/polykv/internal/tlspeer"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 func TestRefused(t *testing.T) {
@@ -15,7 +15,7 @@ func TestRefused(t *testing.T) {
 		tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}: false,
 		os.ErrDeadlineExceeded: false,
 	} {
-		if tlspeer.Refused(err) != want {
+		if kit.RefusedCertificate(err) != want {
 			t.Errorf("%v: %v", err, !want)
 		}
 	}

@@ -1,9 +1,7 @@
-// Package tlspeer tells drivers that a server refused their certificate, or
-// they its: what trying again won't cure, and what proves that a request was
-// not read.
-package tlspeer
+package kit
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -15,12 +13,12 @@ import (
 // lastWord is how long a new connection that can't be written to is listened to.
 const lastWord = 100 * time.Millisecond
 
-// Listen returns conn, a connection whose handshake is done, such that the
+// HearRefusal returns conn, a connection whose handshake is done, such that the
 // server's refusal of the client's certificate is not lost: under TLS 1.3 it
 // comes only after the client's side of the handshake, as the end of the first
 // read, while HTTP and gRPC may already fail to write and wait for no reason.
 // heard, if not nil, is called with how the first read ended.
-func Listen(conn net.Conn, heard func(error)) net.Conn {
+func HearRefusal(conn net.Conn, heard func(error)) net.Conn {
 	return &listening{Conn: conn, report: heard, heard: make(chan struct{})}
 }
 
@@ -52,7 +50,7 @@ func (c *listening) Write(b []byte) (int, error) {
 	}
 	select {
 	case <-c.heard:
-		if Refused(c.err) {
+		if RefusedCertificate(c.err) {
 			err = c.err
 		}
 	case <-time.After(lastWord):
@@ -60,14 +58,27 @@ func (c *listening) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Refused reports whether err is our refusal of the server's certificate or,
+// RefusedCertificate reports whether err is our refusal of the server's certificate or,
 // as a TLS alert, the server's of ours. The server never reads a request that
 // was sent in the meantime.
-func Refused(err error) bool {
+func RefusedCertificate(err error) bool {
 	var ours *tls.CertificateVerificationError
 	if errors.As(err, &ours) {
 		return true
 	}
 	var alert *net.OpError
 	return errors.As(err, &alert) && alert.Op == "remote error" && strings.Contains(alert.Err.Error(), "certificate")
+}
+
+// Handshake makes a TLS connection over raw, which it closes if it can't within
+// limit.
+func Handshake(ctx context.Context, raw net.Conn, cfg *tls.Config, limit time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	conn := tls.Client(raw, cfg)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return HearRefusal(conn, nil), nil
 }

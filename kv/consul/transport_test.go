@@ -1,0 +1,246 @@
+package consul
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/internal/drivertest"
+	"github.com/polykv/polykv/internal/testserver"
+	"github.com/polykv/polykv/internal/testserver/certs"
+	"github.com/polykv/polykv/internal/testserver/servertest"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
+)
+
+// rawHTTP returns what reaches a server with TLS.
+func rawHTTP(t *testing.T, c *testserver.Cluster) *http.Client {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: c.TLSConfig()}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// Of several addresses the first in reach is used, and another once it is gone.
+func TestSeveralAddresses(t *testing.T) {
+	one, two := servertest.Proxy(t, single.Get(t).Endpoints()[0]), servertest.Proxy(t, single.Get(t).Endpoints()[0])
+	cfg := DefaultConfig()
+	cfg.Address = strings.Join([]string{drivertest.Unused(t), one.Addr(), two.Addr()}, ",")
+	s, p := openStore(t, cfg), drivertest.Unique(t)+"/"
+	drivertest.Put(t, s, p+"k", "1")
+	if one.Stats().Accepted == 0 || two.Stats().Accepted > 0 {
+		t.Errorf("%d and %d connections", one.Stats().Accepted, two.Stats().Accepted)
+	}
+	before := s.Epoch()
+	one.Cut()
+	drivertest.Eventually(t, func() error {
+		_, err := s.Get(t.Context(), driver.GetRequest{Key: p + "k"})
+		return err
+	})
+	if two.Stats().Accepted == 0 {
+		t.Error("the last address was not used")
+	}
+	if s.Epoch() == before {
+		t.Error("a lost connection is not another epoch")
+	}
+}
+
+// A client has no more connections than it may, beside one for each watch.
+func TestConnectionsAreBounded(t *testing.T) {
+	proxy := servertest.Proxy(t, single.Get(t).Endpoints()[0])
+	cfg := DefaultConfig()
+	cfg.Address, cfg.MaxConns = proxy.Addr(), 3
+	s, p := openStore(t, cfg), drivertest.Unique(t)+"/"
+	const watches = 5
+	for i := range watches {
+		follow(t, s, driver.Range{Key: p + strconv.Itoa(i)}).IsSynced(t)
+	}
+	var all sync.WaitGroup
+	for i := range 40 {
+		all.Go(func() { drivertest.Put(t, s, p+strconv.Itoa(i), "v") })
+	}
+	all.Wait()
+	if n := proxy.Stats().Accepted; n > int64(cfg.MaxConns+watches) {
+		t.Errorf("%d connections for %d watches", n, watches)
+	}
+}
+
+// An agent that takes no more connections is waited for.
+func TestTooManyConnections(t *testing.T) {
+	t.Parallel()
+	const most = 20
+	c := servertest.Consul(t, testserver.Options{Args: []string{"-hcl", "limits { http_max_conns_per_client = " + strconv.Itoa(most) + " }"}})
+	others := make([]net.Conn, most)
+	for i := range others {
+		conn, err := net.Dial("tcp", c.Endpoints()[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		others[i] = conn
+	}
+	s := openStore(t, configFor(c))
+	drivertest.Eventually(t, func() error { // the agent counts a moment after it accepted
+		res, err := s.Swap(drivertest.WithTimeout(t, 5*time.Second), driver.Swap{Key: "k", Value: []byte("v"), ID: 1})
+		if res.Outcome != driver.NotApplied || driver.IsPermanent(err) || !strings.Contains(err.Error(), "429") {
+			return fmt.Errorf("%v, %w", res.Outcome, err)
+		}
+		return nil
+	})
+	refused := make(chan error, 1)
+	client := kv.New(openStore(t, configFor(c)), codec.String{}, nil)
+	go func() {
+		refused <- client.CAS(t.Context(), "k", func(any) (any, bool, error) {
+			return "v", true, nil
+		})
+	}()
+	select {
+	case err := <-refused:
+		t.Errorf("while there is no room: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	for _, conn := range others {
+		_ = conn.Close()
+	}
+	if err := <-refused; err != nil {
+		t.Error(err)
+	}
+	if err := client.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A certificate authority that is replaced in place is used from the next
+// connection on.
+func TestAuthorityIsReplaced(t *testing.T) {
+	c := mutual.Get(t)
+	stranger, err := certs.NewAuthority(t.TempDir(), "stranger")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := mutualConfig(c, c.ClientCert())
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	cfg.TLS.CAFile = file
+	replaceFile(t, file, stranger.File())
+	s, f := openStore(t, cfg), newForwarder(t)
+	through := cfg
+	through.Proxy.Set(f.url)
+	proxied := openStore(t, through)
+	for _, s := range []*store{s, proxied} {
+		if _, err := s.Get(t.Context(), driver.GetRequest{Key: "k"}); !driver.IsPermanent(err) {
+			t.Errorf("another authority: %v", err)
+		}
+	}
+	replaceFile(t, file, c.Authority().File())
+	drivertest.Get(t, s, "k")
+	drivertest.Get(t, proxied, "k")
+}
+
+func replaceFile(t *testing.T, file, by string) {
+	t.Helper()
+	text, err := os.ReadFile(by)
+	if err == nil {
+		err = os.WriteFile(file, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A root is before every key, and nobody sees it or what is outside.
+func TestRoot(t *testing.T) {
+	all, p := openShared(t)
+	for _, root := range []string{p + "app/", "/" + p, p + "//odd/../", p + "no slash"} {
+		t.Run(root, func(t *testing.T) {
+			cfg := configFor(single.Get(t))
+			cfg.Root = kit.Root(root)
+			s := openStore(t, cfg)
+			drivertest.Put(t, all, strings.TrimSuffix(root, "/")+"!outside", "x")
+			keys, one := follow(t, s, driver.Range{IsPrefix: true}), follow(t, s, driver.Range{Key: "a/b"})
+			keys.IsSynced(t)
+			before := len(keys.Events())
+			guard := drivertest.Put(t, s, "guard", "g")
+			e := drivertest.Put(t, s, "a/b", "1")
+			res := drivertest.Swap(t, s, driver.Swap{Key: "a/b", Prev: e, Value: []byte("2"), Guards: []driver.Guard{{Key: "guard", Version: guard.Version}}}, driver.Applied)
+			if res.Entry.Key != "a/b" {
+				t.Errorf("swap: %+v", res.Entry)
+			}
+			got, err := s.Get(t.Context(), driver.GetRequest{Key: "a/b", Guards: []driver.Guard{{Key: "guard", Version: guard.Version}}})
+			if err != nil || string(got.Value) != "2" || got.Key != "a/b" {
+				t.Errorf("guarded get: %+v, %v", got, err)
+			}
+			one.Sees(t, map[string]string{"a/b": "2"})
+			if before == 1 { // Synced alone: nothing of others
+				keys.Sees(t, map[string]string{"a/b": "2", "guard": "g"})
+			}
+			for _, keysOnly := range []bool{true, false} {
+				page, err := s.Scan(t.Context(), driver.ScanRequest{Prefix: "a", KeysOnly: keysOnly})
+				if err != nil || len(page.Entries) != 1 || page.Entries[0].Key != "a/b" {
+					t.Errorf("scan: %+v, %v", page.Entries, err)
+				}
+			}
+			if e := drivertest.Get(t, all, root+"a/b"); string(e.Value) != "2" {
+				t.Errorf("outside it is %+v", e)
+			}
+			drivertest.Remove(t, s, "a/b")
+			one.Sees(t, map[string]string{})
+		})
+	}
+}
+
+// A transaction with a root fits as one without.
+func TestRootIsCounted(t *testing.T) {
+	cfg := configFor(single.Get(t))
+	cfg.Root = kit.Root(strings.Repeat("r", 200) + drivertest.Unique(t))
+	s := openStore(t, cfg)
+	key := strings.Repeat("k", 512)
+	guard := drivertest.Put(t, s, "guard", "g")
+	w := driver.Swap{Key: key, Value: make([]byte, s.Limits().GuardedValue), Guards: []driver.Guard{{Key: "guard", Version: guard.Version}}}
+	drivertest.Swap(t, s, w, driver.Applied)
+	w = driver.Swap{Key: key + "2", Value: make([]byte, s.Limits().Value)}
+	w.Key = key[1:] + "2"
+	drivertest.Swap(t, s, w, driver.Applied)
+}
+
+// The question whether a listing is complete doesn't wait for a change.
+func TestProbeDoesNotWait(t *testing.T) {
+	waited := make(chan bool, 10)
+	s := serving(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Consul-Index", "7")
+		switch {
+		case !r.URL.Query().Has("recurse"):
+			waited <- r.URL.Query().Has("index")
+			w.WriteHeader(http.StatusNotFound)
+		case r.URL.Query().Get("index") == "7":
+			time.Sleep(10 * time.Millisecond)
+			_, _ = w.Write([]byte("[]"))
+		default:
+			_, _ = w.Write([]byte("[]"))
+		}
+	}, func(*Config) {})
+	follow(t, s, driver.Range{Key: "p", IsPrefix: true})
+	for range 3 {
+		if <-waited {
+			t.Fatal("the probe waits like a watch")
+		}
+	}
+}
+
+// What changed is told in the order in which it was written.
+func TestChangesInTheOrderOfTheStore(t *testing.T) {
+	var got []string
+	w := session{emit: func(ev driver.Event) { got = append(got, ev.Entry.Key) }}
+	w.diff(listing{entries: []driver.Entry{{Key: "a", Version: 9}, {Key: "b", Version: 3}, {Key: "c", Version: 6}}})
+	if strings.Join(got, "") != "bca" {
+		t.Errorf("told in the order %q", got)
+	}
+}
