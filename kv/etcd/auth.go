@@ -42,7 +42,7 @@ type logins struct {
 	user     string
 	password *kit.Secret
 
-	ready func(ctx context.Context) // returns when there are endpoints; nil: always
+	ready func(ctx context.Context) error // returns when there are endpoints
 
 	current atomic.Pointer[session]
 	turn    chan struct{} // holds one value while a login runs
@@ -118,8 +118,8 @@ func (l *logins) login(ctx context.Context) (*session, error) {
 // is decided before a request has any effect (see refusals).
 func call[R any](ctx context.Context, l *logins, stale bool, send func(ctx context.Context) (R, error)) (R, error) {
 	var none R
-	if l.ready != nil {
-		l.ready(ctx)
+	if err := l.ready(ctx); err != nil {
+		return none, err
 	}
 	ses, err := l.session(ctx, nil)
 	if err != nil {

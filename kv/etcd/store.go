@@ -107,10 +107,19 @@ func (s *store) connect(user string, password *kit.Secret) {
 	conn := s.client.ActiveConnection()
 	s.kv = pb.NewKVClient(conn)
 	s.logins = newLogins(pb.NewAuthClient(conn), s.opts, user, password)
-	if s.discovery != nil {
-		s.logins.ready = s.discovery.wait
-	}
+	s.logins.ready = s.ready
 	s.watcher = clientv3.NewWatchFromWatchClient(watchClient{pb.NewWatchClient(conn)}, s.client)
+}
+
+// ready returns when there are endpoints, or an error if the store is closed.
+func (s *store) ready(ctx context.Context) error {
+	if s.base.Err() != nil {
+		return driver.ErrClosed
+	}
+	if s.discovery != nil {
+		s.discovery.wait(ctx)
+	}
+	return nil
 }
 
 // endpoints returns those in use.

@@ -1,0 +1,178 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/polykv/polykv/internal/drivertest"
+	"github.com/polykv/polykv/internal/testserver"
+	"github.com/polykv/polykv/internal/testserver/servertest"
+	"github.com/polykv/polykv/kv/driver"
+)
+
+// A client that began with one member lives on when that is gone.
+func TestMembersAreLearned(t *testing.T) {
+	t.Parallel()
+	c := servertest.Etcd(t, testserver.Options{Nodes: 3, NoFsync: true})
+	cfg := configFor(c)
+	cfg.Endpoints, cfg.SyncInterval = c.Endpoints()[:1], 50*time.Millisecond
+	s := open(t, cfg)
+	drivertest.Put(t, s, "k", "1")
+	drivertest.Eventually(t, func() error {
+		if n := len(s.endpoints()); n != 3 {
+			return fmt.Errorf("%d endpoints", n)
+		}
+		return nil
+	})
+	if err := c.Kill(0); err != nil {
+		t.Fatal(err)
+	}
+	drivertest.Eventually(t, func() error { // there is a leader again
+		_, err := s.Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"})
+		return err
+	})
+	drivertest.Eventually(t, func() error {
+		res, err := s.Swap(drivertest.WithTimeout(t, 5*time.Second), driver.Swap{Key: "other", Value: []byte("v"), ID: 1})
+		if err == nil && res.Outcome != driver.Applied && res.Outcome != driver.Conflict {
+			err = errors.New(res.Outcome.String())
+		}
+		return err
+	})
+}
+
+// names makes this process look names up at a server of the test's.
+func names(t *testing.T, answer func(q dns.Question) []string) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan struct{})
+	server := &dns.Server{PacketConn: conn, NotifyStartedFunc: func() { close(started) }, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
+		m := new(dns.Msg).SetReply(r)
+		for _, text := range answer(r.Question[0]) {
+			rr, err := dns.NewRR(text)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			m.Answer = append(m.Answer, rr)
+		}
+		_ = w.WriteMsg(m)
+	})}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.ActivateAndServe() }()
+	<-started
+	old := net.DefaultResolver
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "udp", conn.LocalAddr().String())
+	}}
+	t.Cleanup(func() { net.DefaultResolver = old; _ = server.Shutdown(); <-done })
+}
+
+// The targets of a service record are the endpoints; the first call finds them.
+func TestServiceRecord(t *testing.T) {
+	one, two := servertest.Proxy(t, single.Get(t).Endpoints()[0]), servertest.Proxy(t, single.Get(t).Endpoints()[0])
+	names(t, func(q dns.Question) []string {
+		switch {
+		case q.Qtype == dns.TypeSRV && q.Name == "_etcd-client._tcp.example.test.":
+			return []string{record(one), record(two)}
+		case q.Qtype == dns.TypeA && q.Name == "node.example.test.":
+			return []string{"node.example.test. 60 IN A 127.0.0.1"}
+		}
+		return nil
+	})
+	cfg := DefaultConfig()
+	cfg.Endpoints = []string{"dnssrv+_etcd-client._tcp.example.test"}
+	s, p := open(t, cfg), drivertest.Unique(t)+"/"
+	drivertest.Put(t, s, p+"k", "v")
+	drivertest.Eventually(t, func() error {
+		drivertest.Get(t, s, p+"k")
+		if one.Stats().Accepted == 0 || two.Stats().Accepted == 0 {
+			return errors.New("one of the targets is not used")
+		}
+		return nil
+	})
+
+	cfg.Endpoints = []string{"dnssrv+_unknown._tcp.example.test"}
+	res, err := open(t, cfg).Swap(drivertest.WithTimeout(t, 20*time.Second), driver.Swap{Key: p + "k", ID: 1})
+	if res.Outcome != driver.NotApplied || err == nil || driver.IsPermanent(err) {
+		t.Errorf("without a record: %v, %v", res.Outcome, err)
+	}
+}
+
+func record(p *testserver.Proxy) string {
+	_, port, _ := net.SplitHostPort(p.Addr())
+	return "_etcd-client._tcp.example.test. 60 IN SRV 0 1 " + port + " node.example.test."
+}
+
+// All addresses of a name are endpoints.
+func TestNameWithSeveralAddresses(t *testing.T) {
+	first, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := first.Addr().(*net.TCPAddr).Port
+	second, err := net.Listen("tcp", "127.0.0.2:"+strconv.Itoa(port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var used [2]atomic.Int64
+	for i, l := range []net.Listener{first, second} {
+		passOn(t, l, single.Get(t).Endpoints()[0], &used[i])
+	}
+	names(t, func(q dns.Question) []string {
+		if q.Qtype == dns.TypeA && q.Name == "etcd.example.test." {
+			return []string{"etcd.example.test. 60 IN A 127.0.0.1", "etcd.example.test. 60 IN A 127.0.0.2"}
+		}
+		return nil
+	})
+	cfg := DefaultConfig()
+	cfg.Endpoints = []string{"etcd.example.test:" + strconv.Itoa(port)}
+	s, p := open(t, cfg), drivertest.Unique(t)+"/"
+	drivertest.Put(t, s, p+"k", "v")
+	drivertest.Eventually(t, func() error {
+		drivertest.Get(t, s, p+"k")
+		if used[0].Load() == 0 || used[1].Load() == 0 {
+			return errors.New("one of the addresses is not used")
+		}
+		return nil
+	})
+	if host := s.discovery.host("127.0.0.2:" + strconv.Itoa(port)); host != "etcd.example.test" {
+		t.Errorf("the certificate at an address must be for %q", host)
+	}
+}
+
+// passOn connects who comes to l with target, and counts them.
+func passOn(t *testing.T, l net.Listener, target string, count *atomic.Int64) {
+	t.Helper()
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			count.Add(1)
+			server, err := net.Dial("tcp", target)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			all.Go(func() { _, _ = io.Copy(server, client); _ = server.Close() })
+			all.Go(func() { _, _ = io.Copy(client, server); _ = client.Close() })
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); all.Wait() })
+}
