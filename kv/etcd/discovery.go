@@ -30,6 +30,7 @@ type discovery struct {
 	mu    sync.Mutex
 	names map[string]string // of the hosts behind addresses that were looked up
 	used  []string
+	begin sync.Once
 	done  chan struct{} // closed once the names were looked up, or can't be
 }
 

@@ -73,12 +73,23 @@ func names(t *testing.T, answer func(q dns.Question) []string) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.ActivateAndServe() }()
 	<-started
-	old := net.DefaultResolver
-	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	nameServer.Store(conn.LocalAddr().String())
+	t.Cleanup(func() { nameServer.Store(""); _ = server.Shutdown(); <-done })
+}
+
+// nameServer is where this process looks names up; empty: as ever.
+var nameServer atomic.Value
+
+// lookUpThere makes nameServer hold. It is called once, before anybody looks
+// anything up.
+func lookUpThere() {
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		if at, _ := nameServer.Load().(string); at != "" {
+			network, address = "udp", at
+		}
 		var d net.Dialer
-		return d.DialContext(ctx, "udp", conn.LocalAddr().String())
+		return d.DialContext(ctx, network, address)
 	}}
-	t.Cleanup(func() { net.DefaultResolver = old; _ = server.Shutdown(); <-done })
 }
 
 // The targets of a service record are the endpoints; the first call finds them.

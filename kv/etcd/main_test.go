@@ -15,7 +15,10 @@ import (
 // a prefix of its own.
 var single = servertest.SharedEtcd(testserver.Options{NoFsync: true})
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(servertest.Main(m, single, secured, mutual)) }
+func TestMain(m *testing.M) {
+	lookUpThere()
+	goleak.VerifyTestMain(servertest.Main(m, single, secured, mutual))
+}
 
 // open returns a store that ends with the test.
 func open(t testing.TB, cfg Config) *store {

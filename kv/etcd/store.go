@@ -88,11 +88,8 @@ func Open(cfg Config, logger *slog.Logger) (driver.Store, error) {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
 	s.connect(cfg.Username, kit.NewSecret(cfg.Password, cfg.PasswordFile, "etcd: the password file can't be read; the last password stays in use", logger))
-	if s.discovery.needed() {
-		s.discovery.use = s.client.SetEndpoints
-		s.discovery.members = membersOf(s.client.ActiveConnection(), s.logins, s.opts)
-		s.tasks.Go(func() { s.discovery.run(s.base) })
-	}
+	s.discovery.use = s.useEndpoints
+	s.discovery.members = membersOf(s.client.ActiveConnection(), s.logins, s.opts)
 	return s, nil
 }
 
@@ -116,10 +113,20 @@ func (s *store) ready(ctx context.Context) error {
 	if s.base.Err() != nil {
 		return driver.ErrClosed
 	}
-	if s.discovery != nil {
+	if s.discovery != nil && s.discovery.needed() {
+		// Not before: opening a store contacts nobody.
+		s.discovery.begin.Do(func() { s.tasks.Go(func() { s.discovery.run(s.base) }) })
 		s.discovery.wait(ctx)
 	}
 	return nil
+}
+
+// useEndpoints gives the client other endpoints. Its resolver must not get them
+// while gRPC builds it, which it does when a connection leaves idleness: Connect
+// returns after that.
+func (s *store) useEndpoints(endpoints ...string) {
+	s.client.ActiveConnection().Connect()
+	s.client.SetEndpoints(endpoints...)
 }
 
 // endpoints returns those in use.
