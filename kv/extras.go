@@ -55,6 +55,11 @@ const (
 	Interrupted
 	// Undecodable: the new value of Key can't be decoded, for the reason Err.
 	Undecodable
+	// Rewritten: Key was written again with the same bytes, so its state is
+	// none to be told (W4), but Version is another. If Key is empty, all states
+	// up to Version have been told. Only a watch whose ctx is one of
+	// [WithRewrites] is told.
+	Rewritten
 )
 
 // String returns the type's name in lower case.
@@ -70,6 +75,8 @@ func (t EventType) String() string {
 		return "interrupted"
 	case Undecodable:
 		return "undecodable"
+	case Rewritten:
+		return "rewritten"
 	default:
 		return "invalid"
 	}
@@ -78,15 +85,32 @@ func (t EventType) String() string {
 // Event is one event of a watch.
 type Event struct {
 	Type  EventType
-	Key   string // of Put, Delete and Undecodable
+	Key   string // of Put, Delete, Undecodable and Rewritten
 	Value any    // of Put; shared: read, don't modify
 	Err   error  // of Interrupted and Undecodable
+
+	// Version is that of the state of Put, Undecodable and Rewritten; 0 if
+	// the client doesn't tell.
+	Version Version
 
 	// Stored is the encoded value of Put and Undecodable, by which states are
 	// told apart; shared: read, don't modify. It is nil if the client doesn't
 	// tell.
 	Stored []byte
 }
+
+type rewrites struct{}
+
+// WithRewrites returns a ctx whose watches are also told of [Rewritten], and
+// after their first snapshot tell everything in the order of versions, for
+// those who wait for a version: when one is told, those below have been.
+func WithRewrites(ctx context.Context) context.Context {
+	return context.WithValue(ctx, rewrites{}, true)
+}
+
+// RewritesWanted reports whether ctx is one of [WithRewrites], for wrappers
+// that leave states out.
+func RewritesWanted(ctx context.Context) bool { return ctx.Value(rewrites{}) != nil }
 
 // Watcher is the optional interface behind [Watch].
 type Watcher interface {

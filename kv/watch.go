@@ -54,6 +54,7 @@ func (c *client) watch(ctx context.Context, r Range, f func(Event) bool) error {
 		return err
 	}
 	t := newWatchTable(func(key string) bool { return r.Contains(key) && c.visible(r.Key, key) }, c.sum)
+	t.byVersion = RewritesWanted(ctx)
 	end, ok := e.feed(r, t)
 	if !ok {
 		return ErrClosed

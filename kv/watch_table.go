@@ -22,6 +22,10 @@ type watchTable struct {
 	wanted func(key string) bool
 	sum    func(stored) digest
 
+	// byVersion: who drains it wants to know of new versions of the same state
+	// too, and everything in the order of versions.
+	byVersion bool
+
 	mu       sync.Mutex
 	slots    map[string]*slot
 	news     *list.List // of *slot and *marker, oldest first
@@ -39,6 +43,7 @@ type watchTable struct {
 type slot struct {
 	key     string
 	value   stored // of a Put that was not taken yet
+	version Version
 	exists  bool
 	seen    uint64 // the last snapshot that had the key
 	arrived time.Time
@@ -48,6 +53,8 @@ type slot struct {
 	// Only the goroutine that drains the table uses these, without the lock.
 	toldSum digest // of the value that was delivered
 	last    digest // of the value processed last, be it undecodable
+
+	lastVersion Version // that was told last
 }
 
 // marker is news that belongs to no key.
@@ -131,7 +138,7 @@ func (t *watchTable) put(entry driver.Entry) {
 		s = &slot{key: entry.Key}
 		t.slots[entry.Key] = s
 	}
-	s.value, s.exists, s.seen = storedIn(entry), true, t.session
+	s.value, s.version, s.exists, s.seen = storedIn(entry), entry.Version, true, t.session
 	t.queue(s)
 }
 
@@ -154,9 +161,12 @@ func (t *watchTable) remove(key string) {
 }
 
 func (t *watchTable) queue(s *slot) {
-	if s.place == nil {
+	switch {
+	case s.place == nil:
 		s.place = t.news.PushBack(s)
 		s.arrived = time.Now()
+	case t.byVersion: // it is newer than what came meanwhile
+		t.news.MoveToBack(s.place)
 	}
 }
 
@@ -174,9 +184,12 @@ func (t *watchTable) synced() {
 		t.since = time.Now()
 	}
 	news := !t.complete || t.outage // a Restart within a session has interrupted nothing
-	if !t.complete {
+	switch {
+	case !t.complete:
 		t.complete = true
-		t.sortNews()
+		t.sortNews(func(a, b *slot) int { return cmp.Compare(a.key, b.key) })
+	case t.byVersion:
+		t.sortNews(func(a, b *slot) int { return cmp.Compare(a.version, b.version) })
 	}
 	if t.outage = false; news {
 		t.mark(&t.sync, Event{Type: Synced})
@@ -184,8 +197,8 @@ func (t *watchTable) synced() {
 }
 
 // sortNews puts the first snapshot in the order of keys, whatever sessions it
-// took to read it.
-func (t *watchTable) sortNews() {
+// took to read it, and later ones in that of versions if that is wanted.
+func (t *watchTable) sortNews(order func(a, b *slot) int) {
 	var slots []*slot
 	for el := t.news.Front(); el != nil; {
 		next := el.Next()
@@ -195,7 +208,7 @@ func (t *watchTable) sortNews() {
 		}
 		el = next
 	}
-	slices.SortFunc(slots, func(a, b *slot) int { return cmp.Compare(a.key, b.key) })
+	slices.SortFunc(slots, order)
 	for _, s := range slots {
 		s.place = t.news.PushBack(s)
 	}
@@ -232,6 +245,11 @@ func (t *watchTable) next() (pendingEvent, bool) {
 		if !ok || p.slot == nil || t.changed(&p) {
 			return p, ok
 		}
+		if t.byVersion && p.event.Version != p.slot.lastVersion {
+			p.slot.lastVersion = p.event.Version
+			p.event.Type, p.slot = Rewritten, nil
+			return p, ok
+		}
 	}
 }
 
@@ -240,7 +258,7 @@ func (t *watchTable) next() (pendingEvent, bool) {
 func (t *watchTable) pop() (pendingEvent, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.complete {
+	if !t.complete || t.byVersion && t.scanning {
 		if t.gap == nil {
 			return pendingEvent{}, false
 		}
@@ -262,7 +280,7 @@ func (t *watchTable) pop() (pendingEvent, bool) {
 		p.event = Event{Type: Delete, Key: s.key}
 		return p, true
 	}
-	p.event, p.slot, p.stored = Event{Type: Put, Key: s.key}, s, s.value
+	p.event, p.slot, p.stored = Event{Type: Put, Key: s.key, Version: s.version}, s, s.value
 	p.wasTold, p.wasSum = s.told, s.toldSum
 	// It counts as delivered from here on, so that a deletion that comes in
 	// while it is being delivered is not forgotten; see undelivered.
@@ -292,7 +310,7 @@ func (t *watchTable) changed(p *pendingEvent) bool {
 		t.undelivered(*p)
 		return false
 	}
-	s.toldSum = sum
+	s.toldSum, s.lastVersion = sum, p.event.Version
 	return true
 }
 

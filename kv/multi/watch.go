@@ -58,7 +58,7 @@ func (v *view) watch(ctx context.Context, r kv.Range, f func(kv.Event) bool) err
 			return err
 		}
 	}
-	w := &watch{view: v, rng: r, f: f, told: newTold()}
+	w := &watch{view: v, rng: r, f: f, told: newTold(), rewrites: kv.RewritesWanted(ctx)}
 	pause := newPauses(10*time.Millisecond, time.Second)
 	for {
 		if v.core.ctx.Err() != nil {
@@ -96,6 +96,10 @@ type watch struct {
 	told *told
 	over bool // f returned false
 
+	rewrites bool       // f wants to know of new versions
+	epoch    uint64     // of the versions
+	highest  kv.Version // of the snapshot under way
+
 	codec  codec.Codec // of the values that the store shows as bytes; nil: it shows values
 	waited waiting     // for a store to lead, since the last one did
 }
@@ -108,6 +112,7 @@ func (w *watch) follow(ctx context.Context, r *route) error {
 	defer context.AfterFunc(r.term.ctx, cancel)()
 	w.told.turn()
 	client := w.turnTo(r.at)
+	w.epoch = r.epoch
 	confirmed := r.guard == nil
 	var failed error
 	err := kv.Watch(session, client, w.rng, func(ev kv.Event) bool {
@@ -152,11 +157,12 @@ func (w *watch) deliver(ev kv.Event) bool {
 	if w.codec != nil && reserved(ev.Key) {
 		return true // a raw view shows them to those who ask for them
 	}
+	ev.Version = w.version(ev.Version)
 	switch ev.Type {
 	case kv.Put, kv.Undecodable:
 		before, news := w.told.put(ev)
 		if !news {
-			return true
+			return !w.rewrites || w.call(kv.Event{Type: kv.Rewritten, Key: ev.Key, Version: ev.Version})
 		}
 		if w.codec != nil {
 			if ev = w.decode(ev); ev.Type == kv.Undecodable {
@@ -173,6 +179,12 @@ func (w *watch) deliver(ev kv.Event) bool {
 				return false
 			}
 		}
+		if highest := w.highest; highest > 0 {
+			w.highest = 0
+			if w.rewrites && !w.call(kv.Event{Type: kv.Rewritten, Version: highest}) {
+				return false
+			}
+		}
 		if w.told.synced {
 			return true // of another store before
 		}
@@ -185,12 +197,26 @@ func (w *watch) deliver(ev kv.Event) bool {
 	}
 }
 
+// version is what users see of a store's version. A snapshot comes in the order
+// of keys, so its versions are told when it is complete.
+func (w *watch) version(of kv.Version) kv.Version {
+	version, err := mark(of, w.epoch)
+	switch {
+	case err != nil:
+		return 0
+	case w.told.scanning:
+		w.highest = max(w.highest, version)
+		return 0
+	}
+	return version
+}
+
 // decode makes ev, a Put of bytes, one of a value.
 func (w *watch) decode(ev kv.Event) kv.Event {
 	value, err := decode(w.codec, ev.Stored)
 	if err != nil {
 		w.core.log.Warn("polykv: a watched value was skipped", "backend", "multi", "key", ev.Key, "error", err)
-		return kv.Event{Type: kv.Undecodable, Key: ev.Key, Err: err, Stored: ev.Stored}
+		return kv.Event{Type: kv.Undecodable, Key: ev.Key, Err: err, Stored: ev.Stored, Version: ev.Version}
 	}
 	ev.Value = value
 	return ev
