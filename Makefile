@@ -15,7 +15,7 @@ TOOL = go run ./internal/testserver/pinned/build
 
 # The steps of test are in an order that fails early and ends with the tests.
 .NOTPARALLEL:
-.PHONY: test browser lint tidy tidy-fix fmt build servers unit race-build floors fuzz soak busy bench microbench clean-servers
+.PHONY: test browser lint tidy tidy-fix fmt build servers unit race-build floors fuzz soak busy mutants bench microbench clean-servers
 
 test: tidy lint unit floors browser
 
@@ -65,6 +65,14 @@ fuzz:
 soak: servers race-build
 	POLYKV_SOAK=1 go test -race -count=1 -p 1 -timeout 3h $(PACKAGES)
 	.ci/fuzz $(FUZZTIME)
+
+# mutants makes one small mistake after another in the code of these packages and runs the package's tests on each: those
+# that survive are printed. It takes an hour and more for a large package. docs/mutants.md says which survive and why.
+MUTATED ?= ./codec ./kv/factory
+mutants: servers
+	for package in $(MUTATED); do \
+		GOWORK=off go tool -modfile=tools/mutation/go.mod gremlins unleash --invert-logical --invert-loopctrl \
+			--workers $(TESTP) --timeout-coefficient 20 --output-statuses l $$package || exit 1; done
 
 # bench measures polykv beside other libraries and writes docs/benchmarks.md: about 25 minutes, or 6 with BENCH=-quick.
 # What links the other libraries isn't compiled by anything else, so it is checked here.

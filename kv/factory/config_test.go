@@ -76,6 +76,15 @@ func TestClientConfigHasEveryOption(t *testing.T) {
 	}
 }
 
+// A pause whose longest is the default may be set alone.
+func TestBackoffOfWhichOneIsSet(t *testing.T) {
+	cfg := factory.NewConfig()
+	cfg.Backend, cfg.Client.MinBackoff, cfg.Client.MaxBackoff = "inmemory", time.Hour, 0
+	if err := cfg.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOnlyTheChosenSectionIsValidated(t *testing.T) {
 	cfg := withBolt().NewConfig()
 	cfg.Backend = "inmemory" // and bolt has no path
