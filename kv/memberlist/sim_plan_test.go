@@ -86,7 +86,7 @@ func draw(seed uint64) plan {
 		{"crash", "start", 0, 0},
 		{"leave", "start", 0, 0},
 		{"loss", "loss", int64(10 + rnd.IntN(60)), 0},
-		{"rate", "rate", int64(500 + rnd.IntN(20_000)), 0},
+		{"rate", "rate", int64(30_000 + rnd.IntN(100_000)), 0},
 		{"clock", "clock", 0, 0},
 	}
 	for at := time.Hour; at < simWeek; {
@@ -231,7 +231,7 @@ func simSeeds(t *testing.T, count int) (seeds []uint64) {
 // TestSimulatedWeeks plays the plans of many seeds. To see one that failed
 // again: POLYKV_SIM_SEED=n go test -run TestSimulatedWeeks -v ./kv/memberlist
 func TestSimulatedWeeks(t *testing.T) {
-	for _, seed := range simSeeds(t, 12) {
+	for _, seed := range simSeeds(t, 16) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			p := draw(seed)

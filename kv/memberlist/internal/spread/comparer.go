@@ -35,6 +35,10 @@ const (
 	comparePause    = 500 * time.Millisecond
 	maxComparePause = 8 * time.Second
 
+	// maxFailedPause is the longest pause after a comparison that failed. It
+	// begins at half of comparePause, and doubles.
+	maxFailedPause = 30 * time.Second
+
 	// maxExpected bounds the instances that were heard of before they were
 	// members.
 	maxExpected = 64
@@ -65,12 +69,13 @@ type comparer struct {
 	notUntil time.Time // for doubts
 	running  int
 	ended    map[string]time.Time // the last comparison, by peer ID
+	fails    map[string]int       // in a row, by peer ID
 }
 
 func newComparer(s *Spread) *comparer {
 	return &comparer{
 		s: s, kick: make(chan struct{}, 1),
-		doubts: map[string]*doubt{}, expected: map[uint64]struct{}{}, ended: map[string]time.Time{},
+		doubts: map[string]*doubt{}, expected: map[uint64]struct{}{}, ended: map[string]time.Time{}, fails: map[string]int{},
 	}
 }
 
@@ -130,6 +135,7 @@ func (c *comparer) left(peer network.Peer) {
 	defer c.mu.Unlock()
 	delete(c.doubts, peer.ID)
 	delete(c.ended, peer.ID)
+	delete(c.fails, peer.ID)
 }
 
 // answered notes the answer to a check.
@@ -250,6 +256,10 @@ func (c *comparer) compare(ctx context.Context, peer network.Peer) {
 	c.compared(peer, found, time.Now())
 	if err != nil && ctx.Err() == nil {
 		c.failed(peer, err)
+	} else {
+		c.mu.Lock()
+		delete(c.fails, peer.ID)
+		c.mu.Unlock()
 	}
 	c.wake()
 }
@@ -271,7 +281,9 @@ func (c *comparer) failed(peer network.Peer, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	pause := min(comparePause/2<<min(c.fails[peer.ID], 10), maxFailedPause)
+	c.fails[peer.ID]++
 	if c.doubts[peer.ID] == nil {
-		c.doubts[peer.ID] = &doubt{peer: peer, due: time.Now().Add(jitter(comparePause / 2)), sure: true}
+		c.doubts[peer.ID] = &doubt{peer: peer, due: time.Now().Add(jitter(pause)), sure: true}
 	}
 }
