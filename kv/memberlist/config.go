@@ -63,8 +63,9 @@ type Config struct {
 
 	// Join names nodes of the cluster, some of which should be running:
 	// host:port, dns+host:port (every address of that name) or dnssrv+name
-	// (every target of that SRV record). The port defaults to 7946. Names are
-	// resolved again for each attempt, and this node itself may be among them.
+	// (every target of that SRV record; dnssrvnoa+name is the same). The port
+	// defaults to 7946. Names are resolved again for each attempt, and this node
+	// itself may be among them.
 	Join []string `yaml:"join"`
 
 	// RejoinInterval is how often the node contacts one on the Join list, or

@@ -187,16 +187,17 @@ func TestJoinListIsResolved(t *testing.T) {
 	})
 	r := newResolver(&cfg)
 	for entry, want := range map[string]string{
-		"10.1.2.3:99":                   "10.1.2.3:99",
-		"10.1.2.3":                      "10.1.2.3:7946",
-		"[2001:db8::2]:99":              "[2001:db8::2]:99",
-		"2001:db8::2":                   "[2001:db8::2]:7946",
-		"one.example:99":                "10.0.0.1:99",
-		"one.example":                   "10.0.0.1:7946",
-		"dns+many.example:99":           "10.0.0.2:99 10.0.0.3:99 [2001:db8::1]:99",
-		"dnssrv+_gossip._tcp.example":   "10.0.0.1:7001 10.0.0.2:7002 10.0.0.3:7002 [2001:db8::1]:7002 error",
-		"gone.example:1":                "error",
-		"dnssrv+_nothing._tcp.example.": "error",
+		"10.1.2.3:99":                    "10.1.2.3:99",
+		"10.1.2.3":                       "10.1.2.3:7946",
+		"[2001:db8::2]:99":               "[2001:db8::2]:99",
+		"2001:db8::2":                    "[2001:db8::2]:7946",
+		"one.example:99":                 "10.0.0.1:99",
+		"one.example":                    "10.0.0.1:7946",
+		"dns+many.example:99":            "10.0.0.2:99 10.0.0.3:99 [2001:db8::1]:99",
+		"dnssrv+_gossip._tcp.example":    "10.0.0.1:7001 10.0.0.2:7002 10.0.0.3:7002 [2001:db8::1]:7002 error",
+		"gone.example:1":                 "error",
+		"dnssrv+_nothing._tcp.example.":  "error",
+		"dnssrvnoa+_gossip._tcp.example": "10.0.0.1:7001 10.0.0.2:7002 10.0.0.3:7002 [2001:db8::1]:7002 error",
 	} {
 		addrs, err := r.resolve(t.Context(), []string{entry})
 		slices.SortFunc(addrs, netip.AddrPort.Compare)
@@ -251,12 +252,12 @@ func TestNamesAreResolvedAgainForEachAttempt(t *testing.T) {
 }
 
 func TestJoinEntriesAreChecked(t *testing.T) {
-	for _, good := range []string{"a", "a:1", "10.0.0.1:1", "[::1]:1", "::1", "dns+a:1", "dns+a", "dnssrv+_a._tcp.b"} {
+	for _, good := range []string{"a", "a:1", "10.0.0.1:1", "[::1]:1", "::1", "dns+a:1", "dns+a", "dnssrv+_a._tcp.b", "dnssrvnoa+_a._tcp.b"} {
 		if err := CheckJoin(good); err != nil {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"", ":1", "a:0", "a:x", "a:70000", "dns+", "dns+:1", "dnssrv+", "dnssrv+a:1", "http://a", "a b", "a:1:2:z"} {
+	for _, bad := range []string{"", ":1", "a:0", "a:x", "a:70000", "dns+", "dns+:1", "dnssrv+", "dnssrv+a:1", "http://a", "a b", "a:1:2:z", "dnssrvnoa+", "srv+a:1"} {
 		if err := CheckJoin(bad); err == nil || (bad != "" && !strings.Contains(err.Error(), bad)) {
 			t.Errorf("%q: error %v", bad, err)
 		}

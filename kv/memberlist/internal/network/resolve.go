@@ -14,6 +14,10 @@ import (
 const (
 	prefixDNS    = "dns+"    // every address of a name
 	prefixDNSSRV = "dnssrv+" // every target of an SRV record
+
+	// prefixDNSSRVNoA is prefixDNSSRV in the words of others, where targets are
+	// resolved only when they are dialled. Here they are resolved each time.
+	prefixDNSSRVNoA = "dnssrvnoa+"
 )
 
 // DefaultPort is the one of entries of the join list that name none.
@@ -51,7 +55,7 @@ func (r *resolver) resolve(ctx context.Context, entries []string) ([]netip.AddrP
 }
 
 func (r *resolver) entry(ctx context.Context, entry string) ([]netip.AddrPort, error) {
-	if name, ok := strings.CutPrefix(entry, prefixDNSSRV); ok {
+	if name, ok := cutSRV(entry); ok {
 		return r.srv(ctx, name)
 	}
 	host, port, err := splitHostPort(strings.TrimPrefix(entry, prefixDNS))
@@ -59,6 +63,14 @@ func (r *resolver) entry(ctx context.Context, entry string) ([]netip.AddrPort, e
 		return nil, err
 	}
 	return r.host(ctx, host, port)
+}
+
+// cutSRV returns the name of an SRV record, if entry is one.
+func cutSRV(entry string) (name string, ok bool) {
+	if name, ok = strings.CutPrefix(entry, prefixDNSSRVNoA); ok {
+		return name, true
+	}
+	return strings.CutPrefix(entry, prefixDNSSRV)
 }
 
 // splitHostPort is net.SplitHostPort with a default.
@@ -115,7 +127,7 @@ func (r *resolver) srv(ctx context.Context, name string) ([]netip.AddrPort, erro
 // CheckJoin says what is wrong with an entry of the join list, without
 // resolving it.
 func CheckJoin(entry string) error {
-	name, isSRV := strings.CutPrefix(entry, prefixDNSSRV)
+	name, isSRV := cutSRV(entry)
 	if isSRV {
 		if name == "" || strings.Contains(name, ":") {
 			return fmt.Errorf("%q: after dnssrv+ comes the name of an SRV record, without a port", entry)
@@ -126,8 +138,8 @@ func CheckJoin(entry string) error {
 	if err != nil {
 		return fmt.Errorf("%q: %w", entry, err)
 	}
-	if host == "" || strings.ContainsAny(host, "/ ") {
-		return fmt.Errorf("%q is not host:port, dns+host:port or dnssrv+name", entry)
+	if host == "" || strings.ContainsAny(host, "/ +") {
+		return fmt.Errorf("%q is not host:port, dns+host:port, dnssrv+name or dnssrvnoa+name", entry)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package spread
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -76,6 +77,9 @@ func (c *comparison) run() error {
 	}
 	if len(c.refused.keys) > 0 {
 		c.s.refuse(c.peer, c.refused)
+	}
+	if c.s.hasTurned(&ours) {
+		return errTurned
 	}
 	if !c.refused.failed {
 		c.s.learn(&theirs)
@@ -207,6 +211,16 @@ func (s *Spread) learn(peer *standing) {
 	s.store.Learn(&peer.context)
 }
 
+// errTurned: what this node said when the comparison began holds no more.
+var errTurned = errors.New("a peer has refused what this node wrote")
+
+// hasTurned reports whether this node said what it has seen, and now leaves some
+// of what it has out of its answers, since a peer has refused it. The other
+// one would take that for deleted.
+func (s *Spread) hasTurned(ours *standing) bool {
+	return len(ours.context.Marks) > 0 && s.store.Claim().IsZero()
+}
+
 // standing returns what this node says about itself when a comparison begins.
 func (s *Spread) standing() standing {
 	seen := s.store.Context()
@@ -218,7 +232,7 @@ func (c *comparison) give(codec string, keys []state.KeyDigest) error {
 	if err := c.stream.send(msgGive); err != nil {
 		return err
 	}
-	if err := c.s.sendRecords(c.stream, codec, keys); err != nil {
+	if err := c.s.sendRecords(c.stream, codec, keys, nil); err != nil { // run looks at its end
 		return err
 	}
 	body, err := c.stream.expect(msgTaken)

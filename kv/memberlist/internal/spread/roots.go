@@ -65,6 +65,9 @@ func (d *decoder) digestList() digestList {
 func (s *Spread) digests() digestList {
 	l := digestList{wall: s.cfg.Clock(), seq: s.sequence.Load(), claim: s.store.Claim()}
 	roots := s.store.Roots()
+	if s.store.Claim().IsZero() { // what a peer has refused meanwhile is not in the digests
+		l.claim = state.Version{}
+	}
 	first := 0
 	if len(roots) > maxRoots {
 		first = int(s.rotate.Add(maxRoots)) % len(roots)

@@ -39,6 +39,7 @@ type server struct {
 	s      *Spread
 	stream *stream
 	slot   bool // one of MaxServed is ours
+	ours   standing
 	theirs standing
 	failed bool // something that the peer gave was not taken
 }
@@ -122,7 +123,7 @@ func (v *server) begin(body []byte) error {
 	}
 	v.s.noteCodecs(theirs.codecs)
 	ours := v.s.standing()
-	v.theirs, v.failed = theirs, false
+	v.ours, v.theirs, v.failed = ours, theirs, false
 	v.s.count.served.Add(1)
 	return v.stream.send(msgBegin, appendStanding(nil, &ours))
 }
@@ -152,6 +153,9 @@ func (v *server) keys(body []byte) error {
 			return err
 		}
 	}
+	if v.s.hasTurned(&v.ours) {
+		return errTurned
+	}
 	return v.stream.send(msgEnd)
 }
 
@@ -162,11 +166,12 @@ func (v *server) read(body []byte) error {
 	if err != nil {
 		return err
 	}
-	return v.s.sendRecords(v.stream, codec, keys)
+	return v.s.sendRecords(v.stream, codec, keys, &v.ours)
 }
 
-// sendRecords sends what a peer lacks that has keys as they say.
-func (s *Spread) sendRecords(st *stream, codec string, keys []state.KeyDigest) error {
+// sendRecords sends what a peer lacks that has keys as they say. Ours is what
+// this node said when a comparison began, if the peer counts on it from here on.
+func (s *Spread) sendRecords(st *stream, codec string, keys []state.KeyDigest, ours *standing) error {
 	out := recordWriter{stream: st}
 	for _, key := range keys {
 		u, ok := s.store.Read(codec, key)
@@ -178,6 +183,9 @@ func (s *Spread) sendRecords(st *stream, codec string, keys []state.KeyDigest) e
 		if err := out.write(&item{Update: u}); err != nil {
 			return err
 		}
+	}
+	if ours != nil && s.hasTurned(ours) {
+		return errTurned
 	}
 	return out.end()
 }
@@ -238,7 +246,7 @@ func (v *server) pull(body []byte) error {
 		}
 		defer v.release()
 	}
-	err = v.s.sendRecords(v.stream, p.codec, []state.KeyDigest{p.have})
+	err = v.s.sendRecords(v.stream, p.codec, []state.KeyDigest{p.have}, nil)
 	if err == nil && p.size > chunkSize {
 		v.s.helpers.add(p.have.Key, p.instance)
 	}

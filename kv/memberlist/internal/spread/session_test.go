@@ -129,3 +129,49 @@ func FuzzHandleFrame(f *testing.F) {
 		n.spread.MergeRemoteState(frame, true)
 	})
 }
+
+// TestComparisonEndsWhenTheClockIsWrong has a node's write refused while it is
+// compared with: it leaves the write out of its answers from then on, which
+// must not be taken for a deletion.
+func TestComparisonEndsWhenTheClockIsWrong(t *testing.T) {
+	c := newCluster(t, network.NewFabric(1))
+	c.silent()
+	nodes := c.grow(2)
+	nodes[1].put(t, "key", "refused")
+	for _, kind := range []byte{msgKeys, msgRead} {
+		st := nodes[0].dial(t, nodes[1])
+		ours := nodes[0].spread.standing()
+		if err := st.send(msgBegin, appendStanding(nil, &ours)); err != nil {
+			t.Fatal(err)
+		}
+		body, err := st.expect(msgBegin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if theirs, err := decodeStanding(body); err != nil || len(theirs.context.Marks) == 0 {
+			t.Fatalf("it says nothing of what it has seen: %v, %v", theirs, err)
+		}
+		e, v := nodes[1].store.Get("key").Versions()
+		nodes[1].store.Refused("key", e, v)
+		if claim := nodes[1].spread.digests().claim; !claim.IsZero() {
+			t.Errorf("it claims that its digests have its writes up to %v", claim)
+		}
+		question := appendBucketList(nil, "string", []int{state.BucketOf("key")})
+		if kind == msgRead {
+			question = appendString(nil, "string")
+		}
+		if err := st.send(kind, question); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			answer, _, err := st.receive()
+			if err != nil {
+				break
+			}
+			if answer == msgEnd {
+				t.Fatal("the answer ends as if it was all")
+			}
+		}
+		nodes[1].put(t, "key", "taken")
+	}
+}
