@@ -41,7 +41,7 @@ and shows by a demonstration that the store keeps polykv's promises.`,
 	root.SetUsageFunc(printUsage)
 	root.SetVersionTemplate(a.versionText())
 	root.AddCommand(a.getCommand(), a.putCommand(), a.createCommand(), a.deleteCommand(), a.listCommand(), a.watchCommand(),
-		a.copyCommand(), a.verifyCommand(), a.migrateCommand(),
+		a.copyCommand(), a.verifyCommand(), a.migrateCommand(), a.lockCommand(),
 		a.demoCommand(), a.demoClientCommand(), a.gossipCommand(), a.versionCommand(), a.flagsTopic(), a.configTopic())
 	_ = root.RegisterFlagCompletionFunc("backend", a.completeBackend) // fails only if there is no such flag
 	return root
