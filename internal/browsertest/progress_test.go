@@ -43,7 +43,7 @@ func migrating(t *testing.T) status {
 				{Key: strings.Repeat("k", 512), Reason: "unreadable", Error: hostile},
 			},
 		},
-		Problem: "no store is primary: " + hostile,
+		Problem: "no store is primary: " + hostile, Waiting: 1234, Name: "web", Host: "host1", PID: 7, Version: "v1.2.3",
 	}
 	for i := range 100 {
 		s.Samples = append(s.Samples, multi.Sample{At: at.Add(time.Duration(i) * 2 * time.Second), Backlog: i * (100 - i)})
@@ -73,9 +73,12 @@ func TestProgressPage(t *testing.T) {
 			"tbody code":    hostile,
 			`section[aria-labelledby=mirroring] tr:nth-child(2) td[data-label="Mirrored"]`: "12,345",
 			`section[aria-labelledby=mirroring] tr:nth-child(2) td[data-label="Oldest"]`:   "1m30s",
-			`section[aria-labelledby=records] tr:nth-child(2) td[data-label="Error"]`:      "permission denied",
-			`section[aria-labelledby=verify] tr td[data-label="old"]`:                      "2.0 KiB, 0123456789ab",
-			`section[aria-labelledby=verify] tr td[data-label="new"]`:                      "absent",
+			`section[aria-labelledby=records] p.error`:                                     "permission denied",
+			`section[aria-labelledby=mirroring] p.error`:                                   "connection refused",
+			"#waiting": "1,234",
+			"#self":    "web, host1, process 7, polykv v1.2.3",
+			`section[aria-labelledby=verify] tr td[data-label="old"]`: "2.0 KiB, 0123456789ab",
+			`section[aria-labelledby=verify] tr td[data-label="new"]`: "absent",
 		} {
 			if got := p.Text(selector); strings.TrimSpace(got) != want {
 				t.Errorf("%s shows %q, want %q", selector, got, want)

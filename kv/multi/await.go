@@ -202,7 +202,7 @@ func (l *records) advice() string {
 	case l.seen[0].version == 0 && l.seen[1].version == 0:
 		return `run "polykv migrate start" before clients run coordinated`
 	case l.highest(side.Sealed) >= 0 || l.highest(side.Filling) >= 0:
-		return `a cutover was left half done: see "polykv migrate status", then run "polykv migrate cutover" or "polykv migrate abort"`
+		return `a cutover is under way; if this lasts, it was left half done: see "polykv migrate status", then run "polykv migrate cutover" or "polykv migrate abort"`
 	default:
 		return `see "polykv migrate status"`
 	}

@@ -32,14 +32,19 @@ const (
 )
 
 func newHeartbeat(l *records) heartbeat {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "" // the process id alone has to do
-	}
 	return heartbeat{lead: l, mu: new(sync.Mutex), wrote: new([2]bool), base: side.Heartbeat{
-		Instance: side.NewID(), Host: host, PID: os.Getpid(), Version: release(), Started: time.Now().UTC(), Mode: "coordinated",
+		Instance: side.NewID(), Host: hostname(), PID: os.Getpid(), Version: release(), Started: time.Now().UTC(), Mode: "coordinated",
 		Name: l.core.cfg.ClientName, FenceTimeout: l.core.cfg.FenceTimeout,
 	}}
+}
+
+// hostname is empty where it can't be told: the process id alone has to do.
+func hostname() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return host
 }
 
 // release is the version of the module that this is a part of.

@@ -34,6 +34,7 @@ type records struct {
 
 	alarm           *time.Timer // runs while no store is primary
 	alarmed, warned bool
+	alarmedAt       time.Time // when it began to run
 }
 
 // sighting is what was last read of one store's record.
@@ -209,7 +210,7 @@ func (l *records) tellStanding() {
 		l.alarm.Stop()
 		l.alarmed = false
 	case !l.alarmed:
-		l.alarmed = true
+		l.alarmed, l.alarmedAt = true, time.Now()
 		l.alarm.Reset(noPrimaryAfter)
 	}
 }

@@ -2,6 +2,7 @@ package multi
 
 import (
 	"cmp"
+	"os"
 	"sync"
 	"time"
 
@@ -81,6 +82,17 @@ type Status struct {
 	Problem     string         `json:"problem,omitempty"` // why no store is primary, and what to run
 	Waiting     int            `json:"waiting"`           // calls that wait for a store to be primary
 
+	// NoPrimaryFor is how long no store has been primary, as far as this client
+	// knows; 0: one is.
+	NoPrimaryFor time.Duration `json:"no_primary_ns"`
+
+	// Name (Config.ClientName), Host, PID and Version (of polykv) are this
+	// client's.
+	Name    string `json:"name,omitempty"`
+	Host    string `json:"host,omitempty"`
+	PID     int    `json:"pid"`
+	Version string `json:"version,omitempty"`
+
 	// Owner is the client that mirrors for all, as far as this one knows, where
 	// a store is spread by gossip; Owns: it is this one.
 	Owner string `json:"owner,omitempty"`
@@ -91,6 +103,7 @@ type Status struct {
 func (c *Client) Status() Status {
 	s := Status{At: time.Now(), Coordinated: c.core.cfg.Coordinated, Mirrors: c.core.mirror.status(), Samples: c.core.samples.all()}
 	s.Verify, s.Repair = c.core.sweeps.last()
+	s.Name, s.Host, s.PID, s.Version = c.core.cfg.ClientName, hostname(), os.Getpid(), release()
 	c.core.lead.status(&s)
 	if c.core.owner != nil {
 		c.core.owner.status(&s)
@@ -119,6 +132,9 @@ func (l *records) status(s *Status) {
 		s.Primary = l.core.stores[l.writes.at].name
 	} else if l.seen[0].known || l.seen[1].known {
 		s.Problem = "no store is primary: " + l.describe() + "; " + l.advice()
+	}
+	if l.alarmed {
+		s.NoPrimaryFor = time.Since(l.alarmedAt)
 	}
 }
 

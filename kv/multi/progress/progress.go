@@ -42,6 +42,14 @@ func Handler(s Source) http.Handler {
 // Status.
 type view struct{ multi.Status }
 
+// patience is how long no store may be primary before that is shown as a
+// problem: a cutover that is undone has ended by then.
+const patience = 15 * time.Second
+
+// Alarming reports whether the problem needs somebody: during a cutover that
+// goes as it should, no store is primary for a moment.
+func (v view) Alarming() bool { return v.Phase != multi.PhaseCutover || v.NoPrimaryFor > patience }
+
 // Chart is the backlog over time.
 func (v view) Chart() webpage.Series {
 	s := webpage.Series{Label: "Keys waiting to be mirrored", Points: make([]webpage.Point, 0, len(v.Samples))}

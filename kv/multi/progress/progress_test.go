@@ -75,6 +75,16 @@ func TestEveryPhaseIsExplained(t *testing.T) {
 	}
 }
 
+// During a cutover that goes as it should, nothing is red.
+func TestCutoverIsNoAlarm(t *testing.T) {
+	for lasted, red := range map[time.Duration]bool{time.Second: false, time.Minute: true} {
+		got := get(t, fixed{Phase: multi.PhaseCutover, Coordinated: true, Problem: "a cutover is under way", NoPrimaryFor: lasted}, "/")
+		if strings.Contains(got, `id="problem" class="bad"`) != red || !strings.Contains(got, "a cutover is under way") {
+			t.Errorf("after %v: %s", lasted, got)
+		}
+	}
+}
+
 func TestPageWithoutAnything(t *testing.T) {
 	got := get(t, fixed{At: at, Phase: multi.PhaseUnknown, Coordinated: true, Records: []multi.Record{{Store: "a"}, {Store: "b", Known: true}}}, "/")
 	for _, want := range []string{"not read yet", "no record", "were not compared", "not enough values for a chart"} {
