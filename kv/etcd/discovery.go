@@ -192,7 +192,7 @@ func (d *discovery) wait(ctx context.Context) {
 }
 
 // membersOf asks for the members of the cluster.
-func membersOf(conn grpc.ClientConnInterface, l *logins, opts []grpc.CallOption) func(context.Context) ([]*pb.Member, error) {
+func membersOf(conn *grpc.ClientConn, l *logins, opts []grpc.CallOption) func(context.Context) ([]*pb.Member, error) {
 	cluster := pb.NewClusterClient(conn)
 	return func(ctx context.Context) ([]*pb.Member, error) {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
