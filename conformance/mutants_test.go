@@ -33,7 +33,7 @@ func mutants() []mutant {
 		atomicityMutants(), decisionMutants(), callbackMutants(), contentionMutants(), cancelMutants(),
 		unknownMutants(), valueMutants(),
 		watchStartMutants(), watchQueueMutants(), watchStateMutants(), watchEndMutants(), watchFaultMutants(), watchEventMutants(),
-		closeMutants(), sharingMutants(), extraMutants(), leftMutants(), guardMutants(), versionMutants(), viewMutants(), driverMutants(), resumeMutants(),
+		closeMutants(), sharingMutants(), extraMutants(), leftMutants(), guardMutants(), versionMutants(), viewMutants(), driverMutants(), resumeMutants(), followMutants(),
 	)
 }
 

@@ -23,7 +23,7 @@ func table() []testCase {
 		callbackErrorCases(), contentionCases(), cancelCases(), unknownOutcomeCases(), valueCases(),
 		watchStartCases(), slowWatchCases(), watchDeleteCases(), watchOrderCases(), watchEndCases(),
 		watchFaultCases(), watchServerCases(), watchValueCases(), watchEventCases(),
-		closeCases(), sharingCases(),
+		closeCases(), sharingCases(), followCases(),
 		entriesCases(), leftCases(), pingCases(), guardedCases(), versionedCases(), rawCases(), limitsCases(), viewCases(), typedCases(),
 		driverCases(), resumeCases(),
 	)

@@ -183,9 +183,9 @@ func (e *engine) pages(ctx context.Context, first driver.ScanRequest) iter.Seq2[
 		if req.KeysOnly {
 			req.Limit = e.opts.ListPage
 		}
-		restarts := 0
+		restarts, last := 0, 0
 		for more := true; more; {
-			page, err := e.page(ctx, req)
+			page, err := e.page(ctx, &req, last)
 			more = false
 			switch {
 			case errors.Is(err, driver.ErrSnapshotLost) && restarts < e.opts.MaxAttempts:
@@ -199,7 +199,7 @@ func (e *engine) pages(ctx context.Context, first driver.ScanRequest) iter.Seq2[
 				// As plain text, for the caller it would be a restart.
 				err = fmt.Errorf("%w: the listing was overtaken %d times: %s", ErrUnavailable, restarts, err.Error())
 			case err == nil && page.More && len(page.Entries) > 0:
-				more = true
+				more, last = true, len(page.Entries)
 				req.Snapshot, req.After = page.Snapshot, page.Entries[len(page.Entries)-1].Key
 			}
 			more = yield(page, err) && more
@@ -207,11 +207,21 @@ func (e *engine) pages(ctx context.Context, first driver.ScanRequest) iter.Seq2[
 	}
 }
 
-func (e *engine) page(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
+// page reads one page. A page that doesn't come in the time of an attempt is
+// asked for again a quarter as large, since the line may be slow; last is how
+// many entries the page before had. The pages after it stay small.
+func (e *engine) page(ctx context.Context, req *driver.ScanRequest, last int) (driver.Page, error) {
 	var page driver.Page
 	var lost error
 	err := e.read(ctx, "scan", func(ctx context.Context) (err error) {
-		page, err = e.store.Scan(ctx, req)
+		page, err = e.store.Scan(ctx, *req)
+		if err != nil && ctx.Err() != nil {
+			size := req.Limit
+			if last > 0 {
+				size = min(size, last)
+			}
+			req.Limit = max(1, size/4)
+		}
 		if errors.Is(err, driver.ErrSnapshotLost) {
 			lost = err // asking again for the same page is no use
 			return nil
