@@ -34,7 +34,6 @@ func BenchmarkRingOnGossip(b *testing.B) {
 	}{{"polykv", polykvNode}, {"dskit", dskitNode}} {
 		b.Run(g.name, func(b *testing.B) {
 			first, seed := g.node(b, "seed", nil)
-			began := time.Now()
 			rings := []*ring.Ring{watch(b, first)}
 			for i := range lifecyclers {
 				client, _ := g.node(b, fmt.Sprint("node-", i), []string{seed})
@@ -42,8 +41,6 @@ func BenchmarkRingOnGossip(b *testing.B) {
 				start(b, lifecycler(b, client, fmt.Sprint("instance-", i)))
 			}
 			fleet.Eventually(b, "all see all", func() bool { return all(rings, func(r *ring.Ring) bool { return healthyCount(r) == lifecyclers }) })
-			b.ReportMetric(time.Since(began).Seconds(), "s-to-form")
-
 			client, _ := g.node(b, "guest", []string{seed})
 			var joined, left, killed time.Duration
 			b.ResetTimer()

@@ -50,7 +50,8 @@ func client(t *testing.T, s fleet.Store) *hostkv.View {
 // start runs a service until the test ends, or stop.
 func start(t testing.TB, s services.Service) (stop func()) {
 	t.Helper()
-	if err := services.StartAndAwaitRunning(t.Context(), s); err != nil {
+	// Not with the test's ctx, whose end would end the service before its turn.
+	if err := services.StartAndAwaitRunning(context.Background(), s); err != nil {
 		t.Fatal(err)
 	}
 	stop = func() {
