@@ -67,7 +67,7 @@ soak: servers race-build
 	.ci/fuzz $(FUZZTIME)
 
 # mutants makes one small mistake after another in the code of these packages and runs the package's tests on each: those
-# that survive are printed. It takes an hour and more for a large package. docs/mutants.md says which survive and why.
+# that survive are printed. It takes an hour and more for a large package.
 MUTATED ?= ./codec ./kv/factory
 mutants: servers
 	for package in $(MUTATED); do \

@@ -108,6 +108,19 @@ func TestEitherKeepsToTheMark(t *testing.T) {
 	}
 }
 
+// A codec that can be told from text by its content is tried, within another Either too.
+func TestEitherTriesWhatMayHaveWritten(t *testing.T) {
+	snappy := mustCompress(t, codec.JSON[string]{}, codec.Snappy, nil)
+	inner := mustEither(t, codec.JSON[string]{}, mustCompress(t, codec.JSON[string]{}, codec.Zstd, nil))
+	if got := mustDecode(t, mustEither(t, snappy, inner), []byte(`"v"`)); got != "v" {
+		t.Errorf("got %q", got)
+	}
+	c := mustEither(t, snappy, codec.String{})
+	if got := mustDecode(t, c, []byte("plain")); got != "plain" {
+		t.Errorf("got %q", got)
+	}
+}
+
 // Of several codecs with the same mark the one that can reads it.
 func TestEitherTriesAllWithTheMark(t *testing.T) {
 	oldKey, newKey := testKey(t, "old", 1), testKey(t, "new", 2)

@@ -137,7 +137,12 @@ func TestEncryptNoticesEveryChange(t *testing.T) {
 	for n := range data {
 		if _, err := c.Decode(data[:n]); err == nil {
 			t.Fatalf("%d of %d bytes are read", n, len(data))
+		} else if n < len(data)-len("hunter2") && !strings.Contains(err.Error(), "not an encrypted value, or cut off") {
+			t.Errorf("%d of %d bytes: %v", n, len(data), err)
 		}
+	}
+	if _, err := c.Decode(append([]byte("\x00pke\x01\x01\n"), make([]byte, 40)...)); err == nil || !strings.Contains(err.Error(), "not an encrypted value") {
+		t.Errorf("an id that is none: %v", err)
 	}
 	_, err := c.Decode(append(bytes.Clone(data), 0))
 	wantKeyError(t, err, "the value was changed since it was encrypted, or the secret of the key")
