@@ -154,3 +154,41 @@ func TestRefusedByMistake(t *testing.T) {
 		t.Errorf("it was not sent again: %v", n.sent)
 	}
 }
+
+// A clock that is set back finds what the others have accepted too far ahead. It
+// keeps its versions, whoever wrote it: under new ones it would come back to those
+// who have deleted it and forgotten the tombstone.
+func TestClockSetBackUndoesNoDeletion(t *testing.T) {
+	n, peer := newNode(t, 1), newNode(t, 2)
+	peer.apply(n.write(codec.String{}, "own", "v"), Changed)
+	n.apply(peer.write(codec.String{}, "theirs", "v"), Changed)
+	n.apply(peer.write(stampsCodec, "set", stamps{"a": {}}), Changed)
+
+	peer.remove("own")
+	peer.remove("theirs")
+	peer.remove("set")
+	peer.now = epoch.Add(48 * time.Hour)
+	peer.Expire()
+	if left := len(peer.Tombstones()); left > 0 {
+		t.Fatalf("%d tombstones are kept", left)
+	}
+
+	n.now = epoch.Add(-2 * time.Hour)
+	if got := n.Restamp(); got != 0 {
+		t.Errorf("%d states have new versions", got)
+	}
+	if u := n.write(codec.String{}, "new", "v"); u.V.Time().After(n.now.Add(time.Second)) {
+		t.Errorf("the clock still gives %v", u.V)
+	}
+	for _, key := range []string{"own", "theirs", "set"} {
+		r := n.Get(key)
+		if r == nil {
+			t.Fatalf("%s is gone", key)
+		}
+		u, err := r.update()
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer.apply(u, Expired)
+	}
+}

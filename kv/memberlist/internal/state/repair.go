@@ -40,7 +40,7 @@ func (s *Store) Restamp() (repaired int) {
 		return 0
 	}
 	limit, ok := s.clock.repair()
-	if !ok {
+	if !ok || s.hidden.Load() == 0 {
 		return 0
 	}
 	now := Version{Wall: wallOf(s.cfg.Clock())}
@@ -57,13 +57,19 @@ func (s *Store) Restamp() (repaired int) {
 	return repaired
 }
 
+// restampShard repairs what was refused. Whatever else is ahead of this node's
+// clock keeps its versions: the others may have it, and have deleted it since,
+// and this clock may be the wrong one. Under a new version it would be news to
+// them, and undo the deletion.
 func (s *Store) restampShard(sh *shard, limit, now Version) (repaired int) {
 	for _, r := range sh.records {
 		newest := r.newest()
 		switch {
-		case newest.After(limit):
+		case !r.hidden:
+			continue
+		case newest.After(limit): // as a peer said, and now by this clock too
 			s.restamp(sh, r, limit)
-		case r.hidden && now.After(newest): // time has caught up with it
+		case now.After(newest): // time has caught up with it
 			next := r.again()
 			s.replaceQuietly(sh, r, next)
 			s.send(sh, next)

@@ -85,10 +85,11 @@ type Replica interface {
 	// and Health fails until Restamp has repaired it.
 	Refused(key string, e, v Version)
 
-	// Restamp gives a new version to states that were refused or are too far
+	// Restamp gives a new version to states that were refused and are too far
 	// ahead of the cluster's clock, once this node's own clock is right, and
-	// returns how many. They reach OnLocal as any write does. Call it now and
-	// then, such as once a second: it costs nothing as long as all is well.
+	// returns how many. They reach OnLocal as any write does. What nobody refused
+	// keeps its versions. Call it now and then, such as once a second: it costs
+	// nothing as long as all is well.
 	Restamp() int
 
 	// Health says why the store's writes don't reach others, or nil.
