@@ -60,7 +60,6 @@ var backends = map[string][]string{
 	"google.golang.org/grpc":            {"kv/etcd"},
 	"github.com/hashicorp/consul/":      {"kv/consul"},
 	"github.com/hashicorp/memberlist":   {"kv/memberlist", "kv/memberlist/internal/network", "kv/memberlist/internal/spread"},
-	"github.com/hashicorp/go-immutable": {"kv/inmemory", "kv/internal/feed", "kv/memberlist", "kv/memberlist/internal/state", "kv/memberlist/internal/spread", "kv/memberlist/internal/network"},
 	"github.com/prometheus/client_":     {"kv/metrics"},
 }
 

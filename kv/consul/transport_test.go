@@ -133,7 +133,9 @@ func TestAuthorityIsReplaced(t *testing.T) {
 	replaceFile(t, file, stranger.File())
 	s, f := openStore(t, cfg), newForwarder(t)
 	through := cfg
-	through.Proxy.Set(f.url)
+	if err := through.Proxy.Set(f.url); err != nil {
+		t.Fatal(err)
+	}
 	proxied := openStore(t, through)
 	for _, s := range []*store{s, proxied} {
 		if _, err := s.Get(t.Context(), driver.GetRequest{Key: "k"}); !driver.IsPermanent(err) {

@@ -100,7 +100,7 @@ func (h *Held) lose(why string) {
 type lostError struct{ why string }
 
 func (e *lostError) Error() string        { return ErrLost.Error() + ": " + e.why }
-func (e *lostError) Is(target error) bool { return target == ErrLost } //nolint:errorlint // this is what Is is for
+func (e *lostError) Is(target error) bool { return target == ErrLost }
 
 // end reports whether the hold was not over yet.
 func (h *Held) end(err error, what EventType) bool {

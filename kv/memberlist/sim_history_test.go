@@ -103,7 +103,6 @@ func (h *history) crashed(instance uint64) {
 func simState(n *Node, key string) (e, v Version) {
 	entry, ok := strings.CutPrefix(key, simMap+"/")
 	if !ok {
-		entry = ""
 		if r := n.store.Get(key); r != nil {
 			return r.Versions()
 		}

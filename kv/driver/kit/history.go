@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// ErrHistoryChanged: the store was replaced or set back while a call ran, so
+// ErrHistoryChanged is the error of a call during which the store was replaced or set back, so
 // that its answer can't be assigned to a history.
 var ErrHistoryChanged = errors.New("the store was replaced or restored from a backup")
 
