@@ -56,11 +56,11 @@ var mayLink = map[string][]string{
 
 // backends are libraries that, among the packages above, only these may link.
 var backends = map[string][]string{
-	"go.etcd.io/":                       {"kv/etcd"},
-	"google.golang.org/grpc":            {"kv/etcd"},
-	"github.com/hashicorp/consul/":      {"kv/consul"},
-	"github.com/hashicorp/memberlist":   {"kv/memberlist", "kv/memberlist/internal/network", "kv/memberlist/internal/spread"},
-	"github.com/prometheus/client_":     {"kv/metrics"},
+	"go.etcd.io/":                     {"kv/etcd"},
+	"google.golang.org/grpc":          {"kv/etcd"},
+	"github.com/hashicorp/consul/":    {"kv/consul"},
+	"github.com/hashicorp/memberlist": {"kv/memberlist", "kv/memberlist/internal/network", "kv/memberlist/internal/spread"},
+	"github.com/prometheus/client_":   {"kv/metrics"},
 }
 
 // mayLinkAll are those that bring drivers together.
