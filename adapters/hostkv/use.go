@@ -72,6 +72,14 @@ type used struct{ kv.Forward }
 
 var errVersions = fmt.Errorf("%w: a host's client shows no versions", kv.ErrNotSupported)
 
+// Supports implements kv.Supporter.
+func (u used) Supports(what kv.Capability) error {
+	if what == kv.Versions {
+		return errVersions
+	}
+	return u.Forward.Supports(what)
+}
+
 func (used) GetVersion(context.Context, string, ...kv.Guard) (any, kv.Version, error) {
 	return nil, 0, errVersions
 }
