@@ -3,36 +3,57 @@ package memberlist
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/polykv/polykv/kv/memberlist/internal/state"
 )
 
-// inSimulation runs f on a cluster of three in virtual time, then mends the cluster
-// and checks what is left. Half of keys exist everywhere when f begins.
-func inSimulation(t *testing.T, f func(t *testing.T, c *simCluster)) {
+// simOrder is a course of events that undid deletions before contexts were kept.
+type simOrder struct {
+	name  string
+	rules []state.Rule // without which it ends wrongly, each time
+	play  func(c *simCluster) error
+}
+
+// run plays an order on a cluster of three in virtual time, then mends the cluster
+// and returns what is wrong with what is left. All keys exist everywhere when it
+// begins.
+func (o simOrder) run(t *testing.T, broken state.Rule) (err error) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	synctest.Test(t, func(*testing.T) {
 		var log bytes.Buffer
 		c := newSimCluster(3, 1, &log)
+		c.broken = broken
 		defer c.close()
-		for i := range c.slots {
-			must(t, c.start(i))
-		}
-		c.sleep(10 * time.Minute)
-		for k := range simKeys {
-			must(t, c.write(k%3, simKey(k), "first"))
-		}
-		must(t, c.agree(time.Hour))
-		f(t, c)
-		must(t, c.mend())
-		if err := c.agree(12 * time.Hour); err != nil {
-			t.Errorf("%v\n%s", err, log.String())
-		}
-		for _, problem := range c.history.check(c.slots[0].node, false) {
-			t.Error(problem)
+		if err = o.on(c); err != nil && testing.Verbose() {
+			err = fmt.Errorf("%w\n%s", err, log.String())
 		}
 	})
+	return err
+}
+
+func (o simOrder) on(c *simCluster) error {
+	for i := range c.slots {
+		if err := c.start(i); err != nil {
+			return err
+		}
+	}
+	c.sleep(10 * time.Minute)
+	for k := range simKeys {
+		if err := c.write(k%3, simKey(k), "first"); err != nil {
+			return err
+		}
+	}
+	if err := c.agree(time.Hour); err != nil {
+		return err
+	}
+	if err := o.play(c); err != nil {
+		return err
+	}
+	return c.outcome()
 }
 
 const simKeys = 40
@@ -45,80 +66,172 @@ func simKey(k int) string {
 }
 
 // deleteHalf deletes on a slot the keys with even numbers, and writes others.
-func deleteHalf(t *testing.T, c *simCluster, slot int) {
-	t.Helper()
+func deleteHalf(c *simCluster, slot int) error {
 	for k := range simKeys {
 		if k/4%2 == 0 {
-			must(t, c.write(slot, simKey(k), ""))
+			if err := c.write(slot, simKey(k), ""); err != nil {
+				return err
+			}
 		}
 	}
 	for k := range 100 {
-		must(t, c.write(slot, fmt.Sprintf("new-%d", k), "while one was away"))
+		if err := c.write(slot, fmt.Sprintf("new-%d", k), "while one was away"); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
-// Away for longer than tombstones are kept while all are there, and back over a
-// slow line.
-func TestSimAwayLongerThanTombstoneTimeout(t *testing.T) {
-	inSimulation(t, func(t *testing.T, c *simCluster) {
+// simOrders are those that were found, and those for single rules.
+var simOrders = []simOrder{
+	{"away for longer than tombstones are kept, and back over a slow line", nil, func(c *simCluster) error {
 		c.partition(1 << 2)
 		c.sleep(10 * time.Minute)
-		deleteHalf(t, c, 0)
+		if err := deleteHalf(c, 0); err != nil {
+			return err
+		}
 		c.sleep(3 * simTimeout)
 		c.fabric.SetRate(200)
 		c.heal()
 		c.sleep(time.Hour)
-	})
-}
-
-// A process that was frozen saw nobody fail.
-func TestSimFrozenLongerThanTombstoneTimeout(t *testing.T) {
-	inSimulation(t, func(t *testing.T, c *simCluster) {
-		c.freeze(2)
-		c.sleep(10 * time.Minute)
-		deleteHalf(t, c, 0)
-		c.sleep(3 * simTimeout)
-		c.thaw(2)
-		c.sleep(time.Hour)
-	})
-}
-
-// Beyond the tolerance, one that was frozen against two that were right.
-func TestSimFrozenBeyondTolerance(t *testing.T) {
-	inSimulation(t, func(t *testing.T, c *simCluster) {
-		c.freeze(2)
-		c.sleep(10 * time.Minute)
-		deleteHalf(t, c, 0)
-		c.sleep(2 * simTolerance)
-		c.thaw(2)
-		c.sleep(time.Hour)
-	})
-}
-
-// A member that the others have forgotten is back.
-func TestSimForgottenMemberReturns(t *testing.T) {
-	inSimulation(t, func(t *testing.T, c *simCluster) {
+		return nil
+	}},
+	{"frozen for longer than tombstones are kept, so that it saw nobody fail", nil, func(c *simCluster) error {
+		return c.deleteWhileFrozen(3 * simTimeout)
+	}},
+	{"frozen for longer than tombstones are held, against two that were right", []state.Rule{state.RuleDrop}, func(c *simCluster) error {
+		return c.deleteWhileFrozen(2 * simTolerance)
+	}},
+	{"a member that the others have forgotten is back", []state.Rule{state.RuleParts}, func(c *simCluster) error {
 		c.partition(1 << 2)
 		c.sleep(10 * time.Minute)
-		deleteHalf(t, c, 0)
+		if err := deleteHalf(c, 0); err != nil {
+			return err
+		}
 		c.sleep(simTolerance + 6*time.Hour) // failed members are remembered for an hour more
 		c.heal()
 		c.sleep(time.Hour)
-	})
-}
-
-// A new process of the same name runs while the old one is cut off.
-func TestSimSameNameWhileCutOff(t *testing.T) {
-	inSimulation(t, func(t *testing.T, c *simCluster) {
+		return nil
+	}},
+	{"a new process of the same name runs while the old one is cut off", []state.Rule{state.RuleClaim}, func(c *simCluster) error {
 		old := c.slots[2]
 		c.partition(1 << 2)
 		c.sleep(10 * time.Minute)
 		c.slots = append(c.slots, &simSlot{name: old.name, addr: nextAddr(old), clock: &simClock{}})
-		must(t, c.start(3))
+		if err := c.start(3); err != nil {
+			return err
+		}
 		c.sleep(10 * time.Minute)
-		deleteHalf(t, c, 0)
+		if err := deleteHalf(c, 0); err != nil {
+			return err
+		}
 		c.sleep(3 * simTimeout)
 		c.heal()
 		c.sleep(time.Hour)
+		return nil
+	}},
+	{"a writer is gone at once, and one that has what it wrote is away", []state.Rule{state.RuleDots}, func(c *simCluster) error {
+		if err := c.write(1, "last", "words"); err != nil {
+			return err
+		}
+		c.sleep(time.Second)
+		c.crash(1)
+		c.partition(1 << 2)
+		if err := c.write(0, "last", ""); err != nil {
+			return err
+		}
+		c.sleep(simTolerance + 6*time.Hour)
+		c.heal()
+		c.sleep(time.Hour)
+		return nil
+	}},
+	{"what was deleted twice is written again while one is away", []state.Rule{state.RuleSupersede}, func(c *simCluster) error {
+		for _, value := range []string{"", "second"} {
+			if err := c.write(0, simKey(0), value); err != nil {
+				return err
+			}
+			if err := c.agree(time.Hour); err != nil {
+				return err
+			}
+		}
+		c.sleep(time.Hour)
+		c.partition(1 << 2)
+		if err := c.write(0, simKey(0), ""); err != nil {
+			return err
+		}
+		c.sleep(simTolerance + 6*time.Hour)
+		if err := c.write(0, simKey(0), "third"); err != nil {
+			return err
+		}
+		c.heal()
+		c.sleep(time.Hour)
+		return nil
+	}},
+	{"one writes on what is deleted while it is away", []state.Rule{state.RuleHold}, func(c *simCluster) error {
+		c.partition(1 << 2)
+		if err := c.write(2, simKey(0), "apart"); err != nil {
+			return err
+		}
+		c.sleep(10 * time.Minute)
+		if err := c.write(0, simKey(0), ""); err != nil {
+			return err
+		}
+		c.sleep(3 * simTimeout)
+		c.heal()
+		c.sleep(time.Hour)
+		return nil
+	}},
+}
+
+// deleteWhileFrozen deletes half of the keys while a node is frozen.
+func (c *simCluster) deleteWhileFrozen(lasts time.Duration) error {
+	c.freeze(2)
+	c.sleep(10 * time.Minute)
+	if err := deleteHalf(c, 0); err != nil {
+		return err
+	}
+	c.sleep(lasts)
+	c.thaw(2)
+	c.sleep(time.Hour)
+	return nil
+}
+
+func TestSimulatedOrders(t *testing.T) {
+	for _, o := range simOrders {
+		t.Run(o.name, func(t *testing.T) {
+			t.Parallel()
+			if err := o.run(t, ""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestSimulationNotices breaks one rule after the other: the simulation must
+// notice each time.
+func TestSimulationNotices(t *testing.T) {
+	for _, o := range simOrders {
+		for _, rule := range o.rules {
+			t.Run(string(rule), func(t *testing.T) {
+				t.Parallel()
+				if o.run(t, rule) == nil {
+					t.Error("nothing was noticed")
+				}
+			})
+		}
+	}
+	t.Run(string(state.RuleRefuse), func(t *testing.T) {
+		if os.Getenv("POLYKV_SOAK") == "" {
+			t.Skip("takes minutes; set POLYKV_SOAK to play whole weeks without the rule")
+		}
+		t.Parallel()
+		// No short order is known that ends wrongly without it each time. In the
+		// package state TestSeenIsNotTakenAgain has the rule by itself.
+		for _, seed := range []uint64{24, 30} {
+			if p := draw(seed); p.run(t, state.RuleRefuse) != nil {
+				return
+			}
+		}
+		t.Error("nothing was noticed")
 	})
 }
