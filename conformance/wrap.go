@@ -146,8 +146,12 @@ func (c *typedClient) values(ctx context.Context, r kv.Range, f func(string, any
 	}
 }
 
-// Watch overrides kv.Forward's.
+// Watch overrides kv.Forward's. A typed watch tells no versions, so who waits for them, as Follow does, has the client
+// inside.
 func (c *typedClient) Watch(ctx context.Context, r kv.Range, f func(kv.Event) bool) error {
+	if kv.RewritesWanted(ctx) {
+		return c.Forward.Watch(ctx, r, f)
+	}
 	for event, err := range c.typed.Watch(ctx, r) {
 		if event.Type == 0 {
 			return err
