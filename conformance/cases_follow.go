@@ -154,6 +154,9 @@ func followNeverBack(t *trial) {
 	}
 	for i := range rounds {
 		t.put(writer, "p/k", strconv.Itoa(i+1))
+		if i%10 == 0 { // so that the copy is shown many states, however slow its watch is
+			t.eventually("the copy follows", func() bool { v, _ := f.Get("p/k"); return v == strconv.Itoa(i+1) })
+		}
 	}
 	t.returns("the copy comes to the last state", reading.Wait)
 }

@@ -69,7 +69,8 @@ func TestConnectionsAreBounded(t *testing.T) {
 		all.Go(func() { drivertest.Put(t, s, p+strconv.Itoa(i), "v") })
 	}
 	all.Wait()
-	if n := proxy.Stats().Accepted; n > int64(cfg.MaxConns+watches) {
+	// Twice as many, since one that broke or was idle for long is replaced; without a bound there are 45.
+	if n := proxy.Stats().Accepted; n > int64(2*(cfg.MaxConns+watches)) {
 		t.Errorf("%d connections for %d watches", n, watches)
 	}
 }
