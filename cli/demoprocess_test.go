@@ -19,13 +19,14 @@ func TestSecretsReachTheProcess(t *testing.T) {
 	c.Multi.Primary.Backend, c.Multi.Secondary.Backend = "etcd", "consul"
 	c.Multi.Primary.Etcd.Username = "somebody"
 	c.Multi.Primary.Etcd.Password, c.Multi.Secondary.Consul.Token = config.NewSecret("one"), config.NewSecret("two")
+	c.Multi.Secondary.Consul.Proxy = config.NewSecret("http://user:three@127.0.0.1:3128")
 	reveal := func(c *factory.Config) (texts []string) {
 		for _, secret := range stageSecrets(c) {
 			texts = append(texts, secret.Reveal())
 		}
 		return texts
 	}
-	want := []string{"one", "two"}
+	want := []string{"one", "two", "http://user:three@127.0.0.1:3128"}
 	if got := reveal(c); !slices.Equal(got, want) {
 		t.Fatalf("found %q", got)
 	}
