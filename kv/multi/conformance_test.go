@@ -45,6 +45,7 @@ func plainHarness(cfg multi.Config) conformance.Harness {
 var unswitched = map[string]string{
 	"Guarded":            "versions don't outlive a switch: TestVersionsDoNotOutliveASwitch",
 	"Versioned":          "versions don't outlive a switch",
+	"F2":                 "versions don't outlive a switch",
 	"Entries-current":    "versions don't outlive a switch",
 	"C2-writes-nothing":  "versions don't outlive a switch",
 	"Raw-reserved":       "reserved keys stay in their store",
