@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 )
 
 // errNobody: no member took over what this node had.
@@ -12,7 +13,7 @@ var errNobody = errors.New("no member confirmed that it has this node's changes"
 
 // Flush returns once this node's changes have been sent and one member was
 // seen to hold everything that this node holds. With no members, there is
-// nothing to wait for. It fails when ctx ends.
+// nothing to wait for, nor if all refuse connections. It fails when ctx ends.
 func (s *Spread) Flush(ctx context.Context) error {
 	select {
 	case <-s.queue.drained():
@@ -30,6 +31,7 @@ func (s *Spread) Flush(ctx context.Context) error {
 		if len(peers) == 0 {
 			return nil
 		}
+		ended := 0
 		for _, i := range rand.Perm(len(peers)) {
 			if ctx.Err() != nil {
 				return fmt.Errorf("%w: %w; the last: %w", errNobody, ctx.Err(), last)
@@ -40,6 +42,12 @@ func (s *Spread) Flush(ctx context.Context) error {
 			if _, last = s.compare(ctx, peers[i]); last == nil {
 				return nil
 			}
+			if errors.Is(last, syscall.ECONNREFUSED) {
+				ended++
+			}
+		}
+		if ended == len(peers) {
+			return nil // their processes have ended, though nobody has noticed yet: there is nobody to wait for
 		}
 		if err := sleep(ctx, jitter(pullRetry)); err != nil {
 			return fmt.Errorf("%w: %w; the last: %w", errNobody, err, last)
