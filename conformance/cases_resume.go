@@ -43,6 +43,12 @@ func (t *trial) followed(d driver.Store, r driver.Range) *followed {
 func (f *followed) session(enough func([]driver.Event) bool) (taken []driver.Event) {
 	f.t.Helper()
 	events := f.t.sessionFrom(f.store, driver.WatchRequest{Range: f.of, Position: f.at}, enough)
+	for n := range events { // what came while the session ended is not taken in
+		if enough(events[:n+1]) {
+			events = events[:n+1]
+			break
+		}
+	}
 	last := -1
 	for i, ev := range events {
 		if ev.Position != nil {
@@ -189,6 +195,14 @@ func driverResumesAmidWrites(t *trial) {
 	}
 	close(stop)
 	writing.wait("the writer ends")
+	f.inStep()
+	// No later write hides one of these that is passed over.
+	for i := range 6 {
+		t.set(writer, fmt.Sprintf("r/once%d", i), []byte("once"))
+		f.session(func(events []driver.Event) bool {
+			return whole(events) || slices.ContainsFunc(events, func(ev driver.Event) bool { return ev.Type == driver.Put })
+		})
+	}
 	f.inStep()
 }
 

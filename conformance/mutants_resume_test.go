@@ -14,10 +14,10 @@ func resuming(session func(s *server, b *brokenStore)) Harness {
 	return Harness{New: func(T) Store {
 		server := newServer()
 		s := server.store()
-		wrap := func() *brokenStore {
-			b := &brokenStore{Store: server.line()}
+		wrap := func() *StoreLine {
+			b := &brokenStore{Store: &handle{server: server}}
 			session(server, b)
-			return b
+			return server.lineTo(b)
 		}
 		s.Open = func(c codec.Codec, o kv.Options) (kv.Client, error) { return kv.New(wrap(), c, &o), nil }
 		s.OpenDriver = func() (driver.Store, error) { return wrap(), nil }
@@ -110,11 +110,7 @@ func resumeMutants() []mutant {
 			})},
 		{"a session goes on in another history", "Driver", "Driver-resumes-restored", resuming(func(s *server, b *brokenStore) {
 			b.watch = func(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
-				at := req.Position
-				if line, ok := at.(interface{ Unwrap() driver.Position }); ok { // the line's own
-					at = line.Unwrap()
-				}
-				if p, ok := at.(point); ok {
+				if p, ok := req.Position.(point); ok {
 					s.journal.mu.Lock()
 					if now := s.journal.at(); p.generation != now.generation {
 						req.Position = now

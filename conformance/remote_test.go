@@ -64,8 +64,11 @@ func (s *server) store() Store {
 	}
 }
 
-func (s *server) line() *StoreLine {
-	line := Breakable(&handle{server: s})
+func (s *server) line() *StoreLine { return s.lineTo(&handle{server: s}) }
+
+// lineTo is a line to something that stands before the server.
+func (s *server) lineTo(d driver.Store) *StoreLine {
+	line := Breakable(d)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lines = append(s.lines, line)

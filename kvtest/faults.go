@@ -188,6 +188,3 @@ func (p position) Covers(other driver.Position) bool {
 	o, ok := other.(position)
 	return ok && p.forgotten == o.forgotten && p.inner.Covers(o.inner)
 }
-
-// Unwrap returns the position of the store beneath.
-func (p position) Unwrap() driver.Position { return p.inner }
