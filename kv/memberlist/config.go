@@ -53,9 +53,16 @@ type Config struct {
 
 	// AdvertiseAddress and AdvertisePort are where the other nodes reach this
 	// one. Empty and 0: where it listens, and if that is every address, the
-	// machine's likeliest one, private before public.
+	// default route's, never one of an interface that is down. What was chosen
+	// is logged, with the reason; Start fails if nothing fits.
 	AdvertiseAddress string `yaml:"advertise_address"`
 	AdvertisePort    int    `yaml:"advertise_port"`
+
+	// InterfaceNames are network interfaces, such as eth0, whose address is
+	// advertised instead: of the first that is up and has one of a family that
+	// the node listens on. They are for nodes that listen on every address
+	// without an AdvertiseAddress.
+	InterfaceNames []string `yaml:"interface_names"`
 
 	// AllowedCIDRs are the networks, such as 10.0.0.0/8, that members may be
 	// in. What comes from elsewhere is refused. Empty: any.
@@ -208,7 +215,7 @@ func (c Config) network() network.Config {
 	n := network.DefaultConfig()
 	n.Name = c.nodeName()
 	n.BindAddress, n.BindPort = c.BindAddress, c.BindPort
-	n.AdvertiseAddress, n.AdvertisePort = c.AdvertiseAddress, c.AdvertisePort
+	n.AdvertiseAddress, n.AdvertisePort, n.InterfaceNames = c.AdvertiseAddress, c.AdvertisePort, c.InterfaceNames
 	n.AllowedCIDRs = c.cidrs()
 	n.Join, n.RejoinInterval, n.AloneInterval, n.JoinTimeout = c.Join, c.RejoinInterval, c.AloneInterval, c.JoinTimeout
 	n.ProbeInterval, n.ProbeTimeout, n.SuspicionMult = c.ProbeInterval, c.ProbeTimeout, c.SuspicionMult

@@ -25,6 +25,7 @@ func (c *Config) registerAddresses(fs *pflag.FlagSet, prefix string) {
 	fs.StringVar(&c.BindAddress, prefix+"bind-address", c.BindAddress, "IP address to listen on; 0.0.0.0: every IPv4 address, :: every address")
 	fs.IntVar(&c.BindPort, prefix+"bind-port", c.BindPort, "port to listen on, of UDP and TCP; 0: any that is free")
 	fs.StringVar(&c.AdvertiseAddress, prefix+"advertise-address", c.AdvertiseAddress, "IP address at which others reach this node; empty: found out")
+	fs.StringSliceVar(&c.InterfaceNames, prefix+"interface-names", c.InterfaceNames, "interfaces of which the first that has an address is where others reach this node; empty: the default route's")
 	fs.IntVar(&c.AdvertisePort, prefix+"advertise-port", c.AdvertisePort, "port at which others reach this node; 0: the one it listens on")
 	fs.StringSliceVar(&c.AllowedCIDRs, prefix+"allowed-cidrs", c.AllowedCIDRs, "networks that members may be in; empty: any")
 	fs.StringSliceVar(&c.Join, prefix+"join", c.Join, "nodes to join: host:port, dns+host:port or dnssrv+name")

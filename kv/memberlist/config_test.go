@@ -48,6 +48,11 @@ func TestValidateNamesTheWrongField(t *testing.T) {
 		{`advertise_address: "x"`, func(c *Config) { c.AdvertiseAddress = "x" }},
 		{"advertise_address: 0.0.0.0", func(c *Config) { c.AdvertiseAddress = "0.0.0.0" }},
 		{"advertise_address: ", func(c *Config) { c.AdvertiseAddress = "fe80::1%eth0" }},
+		{"interface_names: one is empty", func(c *Config) { c.InterfaceNames = []string{"eth0", ""} }},
+		{"interface_names: is set beside advertise_address", func(c *Config) { c.InterfaceNames, c.AdvertiseAddress = []string{"eth0"}, "10.0.0.1" }},
+		{"interface_names: is set, but the node listens on the bind_address 127.0.0.1", func(c *Config) {
+			c.InterfaceNames, c.BindAddress = []string{"eth0"}, "127.0.0.1"
+		}},
 		{"advertise_port: -1", func(c *Config) { c.AdvertisePort = -1 }},
 		{`allowed_cidrs: "10.0.0.1"`, func(c *Config) { c.AllowedCIDRs = []string{"10.0.0.0/8", "10.0.0.1"} }},
 		{`join: "http://a"`, func(c *Config) { c.Join = []string{"http://a"} }},

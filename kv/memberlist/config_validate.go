@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/polykv/polykv/kv/memberlist/internal/network"
@@ -76,6 +77,9 @@ func (c Config) validateAddresses() error {
 			return fmt.Errorf("advertise_address: %w", err)
 		}
 	}
+	if err := c.validateInterfaces(); err != nil {
+		return err
+	}
 	if err := checkPort(c.AdvertisePort); err != nil {
 		return fmt.Errorf("advertise_port: %w", err)
 	}
@@ -88,6 +92,22 @@ func (c Config) validateAddresses() error {
 		if err := network.CheckJoin(entry); err != nil {
 			return fmt.Errorf("join: %w", err)
 		}
+	}
+	return nil
+}
+
+func (c Config) validateInterfaces() error {
+	if len(c.InterfaceNames) == 0 {
+		return nil
+	}
+	if slices.Contains(c.InterfaceNames, "") {
+		return errors.New("interface_names: one is empty; names such as eth0 are allowed")
+	}
+	if c.AdvertiseAddress != "" {
+		return errors.New("interface_names: is set beside advertise_address; set one of them")
+	}
+	if bound, err := parseIP(c.BindAddress); err == nil && !bound.IsUnspecified() {
+		return fmt.Errorf("interface_names: is set, but the node listens on the bind_address %s alone; 0.0.0.0 and :: go with it", bound)
 	}
 	return nil
 }

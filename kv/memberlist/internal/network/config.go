@@ -18,10 +18,11 @@ type Config struct {
 
 	Security
 
-	BindAddress      string // an IP address; "0.0.0.0" or "::" for all
-	BindPort         int    // of UDP and TCP; 0: any
-	AdvertiseAddress string // an IP address under which others reach this node; "": found out
-	AdvertisePort    int    // 0: the bound one
+	BindAddress      string   // an IP address; "0.0.0.0" or "::" for all
+	BindPort         int      // of UDP and TCP; 0: any
+	AdvertiseAddress string   // an IP address under which others reach this node; "": found out
+	AdvertisePort    int      // 0: the bound one
+	InterfaceNames   []string // whose address to advertise, if none is set and all are bound
 	AllowedCIDRs     []netip.Prefix
 
 	Join           []string      // host:port, dns+host:port, dnssrv+name

@@ -33,8 +33,11 @@ var (
 	_ net.Listener = (*fabricListener)(nil)
 )
 
-func (p *fabricPort) local() netip.AddrPort          { return p.addr }
-func (p *fabricPort) advertise() (netip.Addr, error) { return p.addr.Addr(), nil }
+func (p *fabricPort) local() netip.AddrPort { return p.addr }
+
+func (p *fabricPort) advertise([]string) (choice, error) {
+	return choice{addr: p.addr.Addr(), why: "the fabric's"}, nil
+}
 
 func (p *fabricPort) send(packet []byte, to []Peer) int {
 	p.fabric.awaitThaw(p.addr, p.done)

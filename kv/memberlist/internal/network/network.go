@@ -114,20 +114,35 @@ func (n *Network) bind(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for gossip: %w", err)
 	}
-	var ip netip.Addr
+	chosen := choice{why: "advertise_address"}
 	if n.cfg.AdvertiseAddress != "" {
-		ip, err = netip.ParseAddr(n.cfg.AdvertiseAddress)
+		chosen.addr, err = netip.ParseAddr(n.cfg.AdvertiseAddress)
 	} else {
-		ip, err = n.wire.advertise()
+		chosen, err = n.wire.advertise(n.cfg.InterfaceNames)
 	}
 	if err != nil {
 		n.wire.close()
 		return fmt.Errorf("find an address to advertise: %w", err)
 	}
 	port := cmp.Or(n.cfg.AdvertisePort, int(n.wire.local().Port()))
-	n.self.Addr = netip.AddrPortFrom(ip.Unmap(), uint16(port))
+	n.self.Addr = netip.AddrPortFrom(chosen.addr.Unmap(), uint16(port))
 	n.self.wire = wireAddrOf(n.self.Addr)
+	n.logChoice(ctx, chosen)
 	return nil
+}
+
+// logChoice says where others will look for this node: when it is not found,
+// that is the first question.
+func (n *Network) logChoice(ctx context.Context, c choice) {
+	level := slog.LevelInfo
+	if c.guess {
+		level = slog.LevelWarn
+	}
+	attrs := []slog.Attr{slog.String("address", n.self.Addr.String()), slog.String("why", c.why)}
+	if c.iface != "" {
+		attrs = append(attrs, slog.String("interface", c.iface))
+	}
+	n.logger.LogAttrs(ctx, level, "gossip: others are told to reach this node at this address", attrs...)
 }
 
 func (n *Network) memberlistConfig() *memberlist.Config {

@@ -3,7 +3,6 @@ package network
 import (
 	"net"
 	"net/netip"
-	"strings"
 	"testing"
 	"time"
 )
@@ -87,44 +86,5 @@ func TestOnlyAllowedNetworksAreHeard(t *testing.T) {
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
 	if _, err := conn.Read(make([]byte, 1)); err == nil || n.Stats().Rejected[CauseSource] == before {
 		t.Errorf("a stranger's stream is served: %v", err)
-	}
-}
-
-func TestAdvertisedAddressIsReachable(t *testing.T) {
-	addr := func(texts ...string) []net.Addr {
-		var all []net.Addr
-		for _, text := range texts {
-			ip, ipNet, err := net.ParseCIDR(text)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ipNet.IP = ip
-			all = append(all, ipNet)
-		}
-		return all
-	}
-	machine := addr("127.0.0.1/8", "::1/128", "fe80::1/64", "8.8.8.8/24", "10.1.2.3/8", "fd00::1/64", "2001:4860::1/64")
-	for _, test := range []struct {
-		addrs  []net.Addr
-		v4, v6 bool
-		want   string
-	}{
-		{machine, true, false, "10.1.2.3"},
-		{machine, true, true, "10.1.2.3"},
-		{machine, false, true, "fd00::1"},
-		{addr("127.0.0.1/8", "8.8.8.8/24"), true, false, "8.8.8.8"},
-		{addr("127.0.0.1/8", "fe80::1/64"), true, true, "127.0.0.1"},
-	} {
-		if got, err := bestAddress(test.addrs, test.v4, test.v6); err != nil || got.String() != test.want {
-			t.Errorf("%v: %v, %v, want %s", test.addrs, got, err, test.want)
-		}
-	}
-	if _, err := bestAddress(addr("fe80::1/64"), true, true); err == nil || !strings.Contains(err.Error(), "advertise_address") {
-		t.Errorf("a machine without address: %v", err)
-	}
-	cfg := testConfig("a")
-	cfg.BindAddress = "::"
-	if self := start(t, cfg, nil).Self(); self.Addr.Addr().IsUnspecified() {
-		t.Errorf("it advertises %s", self.Addr)
 	}
 }

@@ -11,8 +11,9 @@ type wire interface {
 	// local returns the bound address; its IP may be unspecified.
 	local() netip.AddrPort
 
-	// advertise returns the address by which others can reach the wire.
-	advertise() (netip.Addr, error)
+	// advertise returns the address by which others can reach the wire: if it is
+	// bound to all, that of the first of the named interfaces that has one.
+	advertise(interfaces []string) (choice, error)
 
 	// send sends packet to each of the peers, as far as it can without
 	// waiting, and returns how many it could not.
