@@ -1,7 +1,7 @@
 // Package coordination has locks and elections on any [kv.Client] that has guards:
 // etcd, Consul, memory, bolt, and a client over two of them. On gossip they are
 // refused when they are made, because there is no order of writes there that
-// could decide.
+// could decide. [Presence], who is there, works on every store.
 //
 // # Fences
 //
@@ -35,6 +35,17 @@
 //
 // So a lock whose holder died is taken over within two TTLs, mostly little more
 // than one, and a lock that is given back at once.
+//
+// # Presence
+//
+// A member has a record below name/members/ and a beat below name/beats/, both
+// written by itself alone. Whoever observes takes it for gone when the beat stood
+// still for a TTL and two looks into the store, a beat apart, confirm that: one
+// would not do, because a store that was away answers it before the members
+// could write again. On gossip, whose nodes know each other, there is no beat, and
+// a member is gone when membership says so and another node has answered since.
+//
+// # Migrations
 //
 // A migration's cutover ends every lock, as it ends all versions: holders are
 // told by their next beat, and what they write in between is refused.

@@ -42,3 +42,25 @@ func ExampleLock() {
 	// <nil>
 	// polykv: kv: CASGuarded "report": fenced: a guard does not hold
 }
+
+func ExamplePresence() {
+	ctx := context.Background()
+	client := kv.New(inmemory.NewStore().Open(), codec.String{}, nil)
+	defer client.Close()
+
+	ring, err := coordination.NewPresence(client, "ring", coordination.Options{})
+	if err != nil {
+		panic(err)
+	}
+	defer ring.Close()
+
+	me, err := ring.Join(ctx, "ingester-1", "10.0.0.1:9095")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(ring.Members(ctx))
+	fmt.Println(me.Leave(ctx))
+	// Output:
+	// [{ingester-1 10.0.0.1:9095}] <nil>
+	// <nil>
+}

@@ -19,14 +19,18 @@ var (
 	ErrLost = errors.New("coordination: the lock was lost")
 
 	// ErrReleased is what [Held.Err] returns of a lock that was given back.
-	ErrReleased = errors.New("coordination: the lock was given back")
+	ErrReleased = errors.New("coordination: it was given back")
+
+	// ErrReplaced: another one joined with the same id, such as a later run of the
+	// same program.
+	ErrReplaced = errors.New("coordination: another one joined with the same id")
 )
 
-// Options of [NewLock] and [NewElection]. The zero value of a field means its
+// Options of [NewLock], [NewElection] and [NewPresence]. The zero value of a field means its
 // default.
 type Options struct {
 	// TTL is for how long a participant's beat may stand still before others
-	// take it for dead. It must be the same for all of a lock. Default 15 s,
+	// take it for dead. It must be the same for all of a lock or presence. Default 15 s,
 	// at least 100 ms; short ones take a store that always answers fast.
 	TTL time.Duration
 
@@ -41,8 +45,8 @@ type Options struct {
 
 // Event is something that happened to a participant.
 type Event struct {
-	Name string // of the lock or election
-	ID   string // whose attempt it is
+	Name string // of the lock, election or presence
+	ID   string // whose attempt it is, or which member
 	Type EventType
 	Term uint64 // of Acquired, Released and Lost
 }
@@ -57,6 +61,11 @@ const (
 	Released   EventType = "released"    // it gave the lock back
 	Lost       EventType = "lost"        // it lost the lock
 	PassedOver EventType = "passed_over" // this participant took another one, ID, for dead
+
+	Joined   EventType = "joined"   // this process became a member
+	Left     EventType = "left"     // it left
+	Replaced EventType = "replaced" // another one joined with its id
+	Gone     EventType = "gone"     // this observer took another member, ID, for dead
 )
 
 const (

@@ -52,6 +52,9 @@ func child(role string) error {
 		return err
 	}
 	defer c.Close()
+	if role == "observe" || role == "join" {
+		return attend(ctx, role, c)
+	}
 	if role == "contend" {
 		var all sync.WaitGroup
 		errs := make(chan error, 8*2)
@@ -97,6 +100,9 @@ func participant(ctx context.Context, config string) (kv.Client, *coordination.L
 	c, err := factory.New(ctx, cfg, codec.String{}, factory.Deps{Logger: quiet})
 	if err != nil {
 		return nil, nil, err
+	}
+	if cfg.Backend == "memberlist" {
+		return c, nil, nil
 	}
 	l, err := coordination.NewLock(c, "locks/job", coordination.Options{TTL: serverTTL, Logger: quiet})
 	return c, l, err

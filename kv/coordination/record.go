@@ -14,17 +14,28 @@ type holder struct {
 	Term  uint64 `json:"term"`
 }
 
-// beat is what name/beats/SESSION holds. It is never twice the same.
+// beat is what name/beats/SESSION holds, and name/beats/ID of a member. It is
+// never twice the same.
 type beat struct {
-	N uint64 `json:"n"`
+	N   uint64 `json:"n"`
+	Run string `json:"run,omitempty"` // of a member
 }
 
-// names are the keys of one lock.
+// record is what name/members/ID holds.
+type record struct {
+	Run  string `json:"run"` // names one membership
+	Data string `json:"data,omitempty"`
+	Node string `json:"node,omitempty"` // the instance of its process, where the store knows these
+}
+
+// names are the keys of one lock or presence.
 type names struct{ name string }
 
 func (n names) all() string                { return n.name + "/" }
 func (n names) holder() string             { return n.name + "/holder" }
 func (n names) queue() string              { return n.name + "/queue" }
+func (n names) members() string            { return n.name + "/members/" }
+func (n names) member(id string) string    { return n.members() + id }
 func (n names) beats() string              { return n.name + "/beats/" }
 func (n names) beat(session string) string { return n.beats() + session }
 

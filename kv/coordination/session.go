@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/polykv/polykv/codec"
@@ -17,19 +16,16 @@ import (
 // the lock's keys, and clears away what its attempts left behind.
 type session struct {
 	names
+	*life
 	id       string
-	opts     Options
 	client   kv.Client // of bytes
 	versions kv.VersionedClient
 	guarded  kv.GuardedClient
 	own      kv.Client // as given
 
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	kick   chan struct{} // of capacity 1: the beat's loop has something to do
+	kick chan struct{} // of capacity 1: the beat's loop has something to do
 
-	mu       sync.Mutex
+	// Under mu.
 	started  bool
 	users    int                  // attempts and holds
 	attempts uint64               // how many there were
@@ -41,7 +37,6 @@ type session struct {
 	litter   map[string]struct{}  // attempts that are over, to be cleared away
 	seen     view                 // what the watch told
 	peers    map[string]*sighting // of beats, by session
-	changed  chan struct{}        // closed, and replaced, when seen or valid change
 }
 
 // view is what a participant knows of a lock.
@@ -69,8 +64,8 @@ func newSession(c kv.Client, name string, opts Options) (*session, error) {
 		return nil, err
 	}
 	s := &session{
-		names: names{name}, id: rand.Text(), opts: opts, client: bytes, own: c, kick: make(chan struct{}, 1),
-		litter: map[string]struct{}{}, peers: map[string]*sighting{}, changed: make(chan struct{}),
+		names: names{name}, life: newLife(opts), id: rand.Text(), client: bytes, own: c, kick: make(chan struct{}, 1),
+		litter: map[string]struct{}{}, peers: map[string]*sighting{},
 	}
 	if s.versions, err = kv.Versioned(bytes); err != nil {
 		return nil, err
@@ -78,7 +73,6 @@ func newSession(c kv.Client, name string, opts Options) (*session, error) {
 	if s.guarded, err = kv.Guarded(bytes); err != nil {
 		return nil, err
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
 
@@ -103,9 +97,6 @@ func (s *session) close() {
 		s.opts.Logger.Warn("polykv: a lock was closed and could not be given back; others take it over after a TTL", "name", s.name, "error", err)
 	}
 }
-
-// closeTimeout bounds what Close waits for the store.
-const closeTimeout = 3 * time.Second
 
 // enter counts one more attempt and waits until a beat says that the session is
 // alive.
@@ -137,45 +128,6 @@ func (s *session) wake() {
 	case s.kick <- struct{}{}:
 	default:
 	}
-}
-
-// wait returns when cond, which is called under s.mu, is true.
-func (s *session) wait(ctx context.Context, cond func() bool) error {
-	for {
-		s.mu.Lock()
-		ok, changed := cond(), s.changed
-		s.mu.Unlock()
-		switch {
-		case s.ctx.Err() != nil:
-			return kv.ErrClosed
-		case ok:
-			return nil
-		}
-		if err := s.pause(ctx, changed, s.opts.lookEvery()); err != nil {
-			return err
-		}
-	}
-}
-
-// pause waits for a change, but not longer than d.
-func (s *session) pause(ctx context.Context, changed <-chan struct{}, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-changed:
-	case <-timer.C:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-s.ctx.Done():
-		return kv.ErrClosed
-	}
-	return nil
-}
-
-// tell has everybody look again; s.mu is held.
-func (s *session) tell() {
-	close(s.changed)
-	s.changed = make(chan struct{})
 }
 
 // live writes the beat, and clears away, until Close.
@@ -213,11 +165,6 @@ func (s *session) live() {
 	}
 }
 
-// bounded is a ctx for requests on which nobody waits.
-func (s *session) bounded() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(s.ctx, s.opts.requestTimeout())
-}
-
 // beat writes one beat, under the fence of what is held.
 func (s *session) beat() (ok bool) {
 	s.mu.Lock()
@@ -231,7 +178,7 @@ func (s *session) beat() (ok bool) {
 	ctx, cancel := s.bounded()
 	defer cancel()
 	began := time.Now()
-	err := s.guarded.CASGuarded(ctx, s.names.beat(s.id), func(any) (any, bool, error) { return encode(beat{n}), false, nil }, guards...)
+	err := s.guarded.CASGuarded(ctx, s.names.beat(s.id), func(any) (any, bool, error) { return encode(beat{N: n}), false, nil }, guards...)
 	if errors.Is(err, kv.ErrFenced) && held != nil {
 		held.lose("the fence is broken")
 		return false // the attempts of this session still need a beat

@@ -53,7 +53,8 @@ type members struct {
 
 type member struct {
 	Member
-	goodbye bool // it has said that it leaves
+	goodbye bool      // it has said that it leaves
+	doubted time.Time // since when it didn't answer, if it failed
 }
 
 var (
@@ -202,6 +203,10 @@ func (m *members) NotifyLeave(node *memberlist.Node) {
 		return
 	}
 	m.alive--
+	known.doubted = known.Since
+	if known.State == Alive {
+		known.doubted = time.Now()
+	}
 	known.State, known.Since = Failed, time.Now()
 	if known.goodbye {
 		known.State = Left
@@ -373,4 +378,31 @@ func (n *Network) HasLeft(id string) bool {
 	defer m.mu.Unlock()
 	known := m.known[id]
 	return known != nil && known.goodbye
+}
+
+// Standing reports whether the member with that ID is there, if it is known at
+// all. One that failed still counts as there until another one has answered this
+// node since it did not: before, this node itself may be the one that is cut off.
+func (n *Network) Standing(id string) (there, known bool) {
+	if id == n.self.ID {
+		return true, true
+	}
+	m := n.members
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	one := m.known[id]
+	switch {
+	case one == nil:
+		return false, false
+	case live(one.State):
+		return true, true
+	case one.State == Left:
+		return false, true
+	}
+	for _, witness := range m.known {
+		if live(witness.State) && witness.Acked.After(one.doubted) {
+			return false, true
+		}
+	}
+	return true, true
 }

@@ -1,0 +1,73 @@
+package coordination
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/polykv/polykv/kv"
+)
+
+// life is what participants of every kind have: goroutines that end with Close,
+// and a state that is waited for.
+type life struct {
+	opts   Options
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	changed chan struct{} // closed, and replaced, when what is under mu changes
+}
+
+func newLife(opts Options) *life {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &life{opts: opts, ctx: ctx, cancel: cancel, changed: make(chan struct{})}
+}
+
+// wait returns when cond, which is called under l.mu, is true.
+func (l *life) wait(ctx context.Context, cond func() bool) error {
+	for {
+		l.mu.Lock()
+		ok, changed := cond(), l.changed
+		l.mu.Unlock()
+		switch {
+		case l.ctx.Err() != nil:
+			return kv.ErrClosed
+		case ok:
+			return nil
+		}
+		if err := l.pause(ctx, changed, l.opts.lookEvery()); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits for a change, but not longer than d.
+func (l *life) pause(ctx context.Context, changed <-chan struct{}, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-l.ctx.Done():
+		return kv.ErrClosed
+	}
+	return nil
+}
+
+// tell has everybody look again; l.mu is held.
+func (l *life) tell() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// bounded is a ctx for requests on which nobody waits.
+func (l *life) bounded() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(l.ctx, l.opts.requestTimeout())
+}
+
+// closeTimeout bounds what Close waits for the store.
+const closeTimeout = 3 * time.Second
