@@ -89,9 +89,14 @@ func (a *app) lock(ctx context.Context, flags lockFlags, name string, command []
 	case err != nil:
 		return err
 	}
-	ran := a.runUnder(ctx, held, flags.grace, name, command)
+	return a.runHeld(ctx, held, flags.grace, name, command)
+}
+
+// runHeld runs a command as long as a lock is held, and gives it back.
+func (a *app) runHeld(ctx context.Context, held *coordination.Held, grace time.Duration, name string, command []string) error {
+	ran := a.runUnder(ctx, held, grace, name, command)
 	if errors.Is(held.Err(), coordination.ErrLost) {
-		return errors.Join(fmt.Errorf("the lock %q: %w", name, held.Err()), ran)
+		return errors.Join(fmt.Errorf("%q: %w", name, held.Err()), ran)
 	}
 	giveBack, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
 	defer cancel()
@@ -105,11 +110,16 @@ func (a *app) lock(ctx context.Context, flags lockFlags, name string, command []
 func (a *app) runUnder(ctx context.Context, held *coordination.Held, grace time.Duration, name string, command []string) error {
 	ctx, cancel := held.Context(ctx)
 	defer cancel()
+	return a.runCommand(ctx, grace, command, lockEnv(held.Guard(), name, held.Term())...)
+}
+
+// runCommand runs a command until it or ctx ends.
+func (a *app) runCommand(ctx context.Context, grace time.Duration, command []string, env ...string) error {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = max(grace, time.Millisecond)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.stdin, a.stdout, a.stderr
-	cmd.Env = append(os.Environ(), lockEnv(held.Guard(), name, held.Term())...)
+	cmd.Env = append(os.Environ(), env...)
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() > 0 && ctx.Err() == nil {

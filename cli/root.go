@@ -41,7 +41,7 @@ and shows by a demonstration that the store keeps polykv's promises.`,
 	root.SetUsageFunc(printUsage)
 	root.SetVersionTemplate(a.versionText())
 	root.AddCommand(a.getCommand(), a.putCommand(), a.createCommand(), a.deleteCommand(), a.listCommand(), a.watchCommand(),
-		a.copyCommand(), a.verifyCommand(), a.migrateCommand(), a.lockCommand(),
+		a.copyCommand(), a.verifyCommand(), a.migrateCommand(), a.lockCommand(), a.electCommand(), a.membersCommand(),
 		a.demoCommand(), a.demoClientCommand(), a.gossipCommand(), a.versionCommand(), a.flagsTopic(), a.configTopic())
 	_ = root.RegisterFlagCompletionFunc("backend", a.completeBackend) // fails only if there is no such flag
 	return root
@@ -50,7 +50,7 @@ and shows by a demonstration that the store keeps polykv's promises.`,
 func (a *app) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&a.configFile, "config", "", `YAML `+"`file`"+` to read; flags override it; see "polykv help config"`)
 	fs.StringVar(&a.configSection, "config-section", "", `where in the file of --config polykv's configuration is, such as "storage.kv", if that is an application's own`)
-	fs.DurationVar(&a.timeout, "timeout", defaultTimeout, "limit for a command, all retries included; not for demo and watch, nor for what works on two stores")
+	fs.DurationVar(&a.timeout, "timeout", defaultTimeout, "limit for a command, all retries included; not for demo, watch and what waits for its turn or runs a command, nor for what works on two stores")
 	fs.CountVarP(&a.verbose, "verbose", "v", "log more to stderr; -vv even more")
 	a.ownFlags = fs
 	a.configFlags = pflag.NewFlagSet("", pflag.ContinueOnError)
