@@ -16,10 +16,10 @@ type declaration struct {
 func declarations() []declaration {
 	return []declaration{
 		{driver: "inmemory", hooks: []Hook{HookOpenLine, HookOpenDriver, HookPlant}},
-		{driver: "etcd", hooks: []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookCompact, HookSnapshot}},
+		{driver: "etcd", hooks: []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookCompact, HookSnapshot, HookFull}},
 		{
 			driver: "etcd, three nodes",
-			hooks:  []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookChangeLeader, HookCompact},
+			hooks:  []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookChangeLeader, HookCompact, HookFull},
 			rules:  []string{"G1", "C1", "C7", "W6"},
 		},
 		{driver: "consul", hooks: []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookSnapshot}},

@@ -83,6 +83,10 @@ type Store struct {
 	// it, as an operator does with a backup. Connections may break.
 	Snapshot func(ctx context.Context) (restore func(ctx context.Context) error, err error)
 
+	// Full takes the store's room away: writes of 64 KiB are refused until
+	// drain, and smaller ones may be. drain may be called again.
+	Full func(ctx context.Context) (drain func(ctx context.Context) error, err error)
+
 	// Prefix is what the clients put before their keys, for a wrapper that
 	// does so; else empty.
 	Prefix string
@@ -101,6 +105,7 @@ const (
 	HookChangeLeader  Hook = "ChangeLeader"
 	HookCompact       Hook = "Compact"
 	HookSnapshot      Hook = "Snapshot"
+	HookFull          Hook = "Full"
 )
 
 // hooks lists the optional functions that s has, in the order of its fields.
@@ -118,6 +123,7 @@ func (s Store) hooks() []Hook {
 		{HookChangeLeader, s.ChangeLeader != nil},
 		{HookCompact, s.Compact != nil},
 		{HookSnapshot, s.Snapshot != nil},
+		{HookFull, s.Full != nil},
 	} {
 		if h.offered {
 			hooks = append(hooks, h.name)

@@ -31,7 +31,7 @@ func mutants() []mutant {
 	return slices.Concat(
 		keyMutants(), availabilityMutants(), readMutants(), deleteMutants(),
 		atomicityMutants(), decisionMutants(), callbackMutants(), contentionMutants(), cancelMutants(),
-		unknownMutants(), valueMutants(),
+		unknownMutants(), valueMutants(), fullMutants(),
 		watchStartMutants(), watchQueueMutants(), watchStateMutants(), watchEndMutants(), watchFaultMutants(), watchEventMutants(),
 		closeMutants(), sharingMutants(), extraMutants(), leftMutants(), guardMutants(), versionMutants(), viewMutants(), driverMutants(), resumeMutants(), followMutants(),
 	)

@@ -23,7 +23,8 @@ type server struct {
 	lines      []*StoreLine
 	writes     map[string]lastWrite // the last one of each key
 	compacted  int                  // how often
-	sessions   context.Context      // ends when watches lose track
+	full       bool
+	sessions   context.Context // ends when watches lose track
 	endAll     context.CancelFunc
 }
 
@@ -61,6 +62,7 @@ func (s *server) store() Store {
 		ChangeLeader: func(context.Context) error { s.restart(); return nil },
 		Compact:      func(context.Context) error { s.compact(); return nil },
 		Snapshot:     s.snapshot,
+		Full:         s.fill,
 	}
 }
 
@@ -104,6 +106,16 @@ func (s *server) loseTrack() {
 	defer s.mu.Unlock()
 	s.endAll()
 	s.sessions, s.endAll = context.WithCancel(context.Background())
+}
+
+func (s *server) fill(context.Context) (drain func(context.Context) error, err error) {
+	set := func(full bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.full = full
+	}
+	set(true)
+	return func(context.Context) error { set(false); return nil }, nil
 }
 
 func (s *server) snapshot(ctx context.Context) (restore func(context.Context) error, err error) {
@@ -188,6 +200,9 @@ func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error)
 	data, generation := h.server.data.Open(), h.server.generation
 	if s.Prev.Version != 0 && s.Prev.Generation != 0 && s.Prev.Generation != generation {
 		return driver.Result{Outcome: driver.Conflict}, nil
+	}
+	if h.server.full && len(s.Value) >= 64<<10 {
+		return driver.Result{Outcome: driver.NotApplied}, driver.ErrFull
 	}
 	result, err := data.Swap(ctx, s)
 	result.Entry.Generation = generation

@@ -115,6 +115,7 @@ func hookTable() string {
 		{HookChangeLeader, "the leader is killed"},
 		{HookCompact, "the server forgets its history"},
 		{HookSnapshot, "the server is set back to a backup"},
+		{HookFull, "the server has no room left"},
 		{HookOpenElsewhere, "clients of several nodes"},
 	}
 	var b strings.Builder

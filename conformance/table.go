@@ -20,7 +20,7 @@ func table() []testCase {
 		keyCases(), foreignKeyCases(), availabilityCases(),
 		getCases(), sharedValueCases(), listCases(), deleteCases(),
 		atomicityCases(), declineCases(), removeCases(),
-		callbackErrorCases(), contentionCases(), cancelCases(), unknownOutcomeCases(), valueCases(),
+		callbackErrorCases(), contentionCases(), cancelCases(), unknownOutcomeCases(), valueCases(), fullCases(),
 		watchStartCases(), slowWatchCases(), watchDeleteCases(), watchOrderCases(), watchEndCases(),
 		watchFaultCases(), watchServerCases(), watchValueCases(), watchEventCases(),
 		closeCases(), sharingCases(), followCases(),
@@ -40,6 +40,7 @@ const (
 	needLeader
 	needCompact
 	needSnapshot
+	needFull
 	needOptions   // the client heeds kv.Options
 	needDeletes   // watches show deletions
 	needOneStore  // the clients see one linearizable store
@@ -67,6 +68,7 @@ func (n need) why() string {
 		{needLeader, "the harness offers no ChangeLeader"},
 		{needCompact, "the harness offers no Compact"},
 		{needSnapshot, "the harness offers no Snapshot"},
+		{needFull, "the harness offers no Full"},
 		{needOptions, "the client heeds no options (Features.FixedOptions)"},
 		{needDeletes, "the client hides deletions (Features.HidesDeletes)"},
 		{needOneStore, "the rule holds per node (Features.PerNode)"},
@@ -99,7 +101,7 @@ func extraNeeds() map[Extra]need {
 func hookNeeds() map[Hook]need {
 	return map[Hook]need{
 		HookOpenLine: needLine, HookOpenDriver: needDriver, HookPlant: needPlant, HookRestart: needRestart, HookChangeLeader: needLeader,
-		HookCompact: needCompact, HookSnapshot: needSnapshot,
+		HookCompact: needCompact, HookSnapshot: needSnapshot, HookFull: needFull,
 	}
 }
 

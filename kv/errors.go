@@ -17,9 +17,11 @@ var (
 	// ErrTooLarge: a key or value is over a size limit; nothing was written.
 	ErrTooLarge = driver.ErrTooLarge
 
-	// ErrFull: the store has no room left, such as an etcd over its quota, and
-	// nothing was written, unless the error is ErrIndeterminate too. Reads and
-	// Delete work. It is not retried: room is for its operator to make.
+	// ErrFull: the store has no room left, such as an etcd over its quota or a
+	// Consul whose disk is full, and nothing was written, unless the error is
+	// ErrIndeterminate too. It is not retried: room is for its operator to make.
+	// With etcd, reads and Delete work. A Consul server without room for its log
+	// can't lead: without one that has room, calls end with ErrUnavailable.
 	ErrFull = driver.ErrFull
 
 	// ErrClosed: the client was closed, before the call or during it.

@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // errDecline rolls a transaction back that has nothing to write.
@@ -45,7 +46,11 @@ func (f *file) swap(s driver.Swap) (driver.Result, error) {
 	case errors.Is(err, errDecline):
 		return r, nil
 	case err != nil:
-		return driver.Result{Outcome: f.afterFailure(index, err)}, err
+		outcome := f.afterFailure(index, err)
+		if kit.NoRoom(err.Error()) {
+			err = fmt.Errorf("%w: %w", driver.ErrFull, err)
+		}
+		return driver.Result{Outcome: outcome}, err
 	}
 	f.publish(index, r.Entry)
 	return r, nil

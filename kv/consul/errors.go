@@ -57,6 +57,20 @@ var notProposedPrefixes = []string{
 	"rate limit exceeded",        // of Consul 1.15 and later (agent/consul/rate)
 }
 
+// notStored are how the error of a leader begins that could not write to its log.
+// Its log then is what it was, and it has shown the write to nobody
+// (github.com/hashicorp/raft, dispatchLogs; LogCache.StoreLogs). Any other
+// failure, such as one to sync what was written, may leave it in the log.
+var notStored = []string{
+	`raft apply failed: unable to store logs within log store, err: "write `,
+	`raft apply failed: unable to store logs within log store, err: "file resize error: `,
+}
+
+// full reports whether e says that a server's disk is full.
+func (e *statusError) full() bool {
+	return e.code >= http.StatusInternalServerError && kit.NoRoom(e.text)
+}
+
 // forwarded precedes, once for each server passed through, what the server
 // that was called answered (agent/pool/pool.go, rpc).
 const forwarded = "rpc error making call: "
@@ -122,8 +136,9 @@ func isNotProposed(text string) bool {
 	for strings.HasPrefix(text, forwarded) {
 		text = text[len(forwarded):]
 	}
-	return slices.Contains(notProposed, text) ||
-		slices.ContainsFunc(notProposedPrefixes, func(p string) bool { return strings.HasPrefix(text, p) })
+	begins := func(p string) bool { return strings.HasPrefix(text, p) }
+	return slices.Contains(notProposed, text) || slices.ContainsFunc(notProposedPrefixes, begins) ||
+		kit.NoRoom(text) && slices.ContainsFunc(notStored, begins)
 }
 
 // wrap gives err, the end of a request that ran under ctx, a form the engine
@@ -145,6 +160,8 @@ func (s *store) wrap(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", driver.ErrPermission, err)
 	case errors.Is(err, errNoTransactions), errors.As(err, &txn) && txn.unknownVerb():
 		return fmt.Errorf("%w: %w", driver.ErrNotSupported, err)
+	case status != nil && status.full() && s.fullBefore.Swap(true):
+		return fmt.Errorf("%w: %w", driver.ErrFull, err)
 	case status != nil:
 		return status.classified()
 	case ctx.Err() != nil:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/polykv/polykv/internal/drivertest"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/polykv/polykv/conformance"
@@ -50,7 +51,7 @@ func harnessAs(n int, start func() *testserver.Cluster, config func(*testserver.
 			t.Fatalf("emptying the server: %v", err)
 		}
 		store := s.Store()
-		store.Plant, store.Compact = s.plant, s.compact
+		store.Plant, store.Compact, store.Full = s.plant, s.compact, s.full
 		if c.Nodes() == 1 {
 			store.Snapshot = s.snapshot
 		}
@@ -102,6 +103,24 @@ func (s server) compact(ctx context.Context) error {
 		_, err = c.Compact(ctx, now.Header.Revision, clientv3.WithCompactPhysical())
 		return err
 	})
+}
+
+// full raises the alarm that a server raises when it is over its quota, for
+// which TestFullDatabase writes it full.
+func (s server) full(ctx context.Context) (drain func(context.Context) error, err error) {
+	alarm := func(ctx context.Context, action pb.AlarmRequest_AlarmAction) error {
+		return s.admin(ctx, func(ctx context.Context, c *clientv3.Client) error {
+			status, err := c.Status(ctx, c.Endpoints()[0])
+			if err != nil {
+				return err
+			}
+			_, err = pb.NewMaintenanceClient(c.ActiveConnection()).Alarm(ctx, &pb.AlarmRequest{
+				MemberID: status.Header.MemberId, Action: action, Alarm: pb.AlarmType_NOSPACE,
+			})
+			return err
+		})
+	}
+	return func(ctx context.Context) error { return alarm(ctx, pb.AlarmRequest_DEACTIVATE) }, alarm(ctx, pb.AlarmRequest_ACTIVATE)
 }
 
 // snapshot copies the folder of a server that is down.
