@@ -84,7 +84,8 @@ type Store struct {
 	Snapshot func(ctx context.Context) (restore func(ctx context.Context) error, err error)
 
 	// Full takes the store's room away: writes of 64 KiB are refused until
-	// drain, and smaller ones may be. drain may be called again.
+	// drain, but for the first few, perhaps, and smaller ones may be. drain may
+	// be called again.
 	Full func(ctx context.Context) (drain func(ctx context.Context) error, err error)
 
 	// Prefix is what the clients put before their keys, for a wrapper that

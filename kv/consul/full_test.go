@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"github.com/polykv/polykv/conformance"
-	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testdisk"
+	"github.com/polykv/polykv/internal/testserver"
 )
 
 // A server whose disk is full refuses writes, of which nothing is left.
