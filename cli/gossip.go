@@ -46,7 +46,7 @@ func (a *app) gossipConfig() (memberlist.Config, error) {
 }
 
 func (a *app) gossipRunCommand() *cobra.Command {
-	var address string
+	var address, health string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run a node and its status page until it is interrupted",
@@ -55,6 +55,9 @@ that shows the members, the keys with their values, deletions, queues and recent
 messages; the same as JSON with ?format=json. It writes one line with the node's address
 and one with the page's, and leaves the cluster when it is interrupted.
 
+With --health it serves a second page for probes, such as Kubernetes', which has no data:
+status 200 while the node exchanges changes with others or has met nobody yet, else 503.
+
 The node keeps values of plain bytes and strings, and those of the codecs named by
 --memberlist.keep-values and --memberlist.keep-maps, which it passes on without reading them.
 It warns of the ids that it misses.`,
@@ -62,13 +65,14 @@ It warns of the ids that it misses.`,
   polykv gossip run --memberlist.join node-1:7946 --http :8080
   polykv gossip run --memberlist.join node-1:7946 --memberlist.keep-maps map/json --memberlist.keep-values json`,
 		Args: arguments(0, 0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.gossipRun(cmd.Context(), address) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.gossipRun(cmd.Context(), address, health) },
 	}
+	cmd.Flags().StringVar(&health, "health", "", "address of a page for probes, such as :7981; empty: none")
 	cmd.Flags().StringVar(&address, "http", "127.0.0.1:7980", "address of the status page; empty: none. Whoever reaches it can read all keys and values")
 	return cmd
 }
 
-func (a *app) gossipRun(ctx context.Context, address string) error {
+func (a *app) gossipRun(ctx context.Context, address, health string) error {
 	cfg, err := a.gossipConfig()
 	if err != nil {
 		return err
@@ -78,25 +82,70 @@ func (a *app) gossipRun(ctx context.Context, address string) error {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "node %s at %s\n", node.Name(), node.Address())
-	if address == "" {
-		<-ctx.Done()
-		return node.Close()
+	return errors.Join(a.servePages(ctx, address, health, node), node.Close())
+}
+
+// servePages serves a node's pages until ctx ends or one of them fails.
+func (a *app) servePages(ctx context.Context, address, health string, node *memberlist.Node) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	served := make(chan error, 2)
+	pages := 0
+	for _, page := range []struct {
+		flag, address string
+		handler       http.Handler
+	}{{"--http", address, node.StatusHandler()}, {"--health", health, node.HealthHandler()}} {
+		if page.address == "" {
+			continue
+		}
+		serve, err := a.listenPage(ctx, page.flag, page.address, page.handler)
+		if err != nil {
+			served <- err
+		} else {
+			go func() { served <- serve() }()
+		}
+		pages++
 	}
-	return errors.Join(a.servePage(ctx, "--http", address, node.StatusHandler()), node.Close())
+	if pages == 0 {
+		<-ctx.Done()
+	}
+	var all error
+	for range pages {
+		err := <-served
+		if err != nil {
+			cancel()
+		}
+		all = errors.Join(all, err)
+	}
+	return all
 }
 
 // servePage serves a page until ctx ends. flag is what the address was given by.
 func (a *app) servePage(ctx context.Context, flag, address string, page http.Handler) error {
+	serve, err := a.listenPage(ctx, flag, address, page)
+	if err != nil {
+		return err
+	}
+	return serve()
+}
+
+// listenPage opens the port of a page and says where it is; serve serves it
+// until ctx ends.
+func (a *app) listenPage(ctx context.Context, flag, address string, page http.Handler) (serve func() error, err error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
-		return usagef("%s: %w", flag, err)
+		return nil, usagef("%s: %w", flag, err)
 	}
 	server := &http.Server{Handler: page, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 	fmt.Fprintf(a.stdout, "page http://%s/\n", listener.Addr())
+	return func() error { return serveUntil(ctx, server, listener) }, nil
+}
+
+func serveUntil(ctx context.Context, server *http.Server, listener net.Listener) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	select {
-	case err = <-served:
+	case err := <-served:
 		return fmt.Errorf("the status page: %w", err)
 	case <-ctx.Done():
 	}

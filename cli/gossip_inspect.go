@@ -136,6 +136,9 @@ func printStatus(w io.Writer, st memberlist.Status) error {
 	row("cluster", or(st.Node.Label, "no label"))
 	row("encrypted", st.Node.Encrypted)
 	row("state", or(st.Node.Problem, "well"))
+	for _, note := range st.Node.Notes {
+		row("note", note)
+	}
 	row("lag", fmt.Sprintf("%v median, %v 99th percentile, of the last %d changes", st.Lag.P50, st.Lag.P99, st.Lag.Changes))
 	row()
 	row("MEMBER", "ADDRESS", "STATE", "SINCE", "ROUND TRIP")

@@ -2,12 +2,16 @@ package cli_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/polykv/polykv/cli"
 	"github.com/polykv/polykv/codec"
@@ -148,6 +152,7 @@ func TestGossipWrongUse(t *testing.T) {
 		{[]string{"gossip", "run", "x"}, 2, "no arguments"},
 		{[]string{"gossip", "run", "--memberlist.bind-address=localhost"}, 2, `bind_address: "localhost" is not an IP address`},
 		{[]string{"gossip", "run", "--memberlist.bind-address=127.0.0.1", "--memberlist.bind-port=0", "--http=nowhere"}, 2, "--http: "},
+		{[]string{"gossip", "run", "--memberlist.bind-address=127.0.0.1", "--memberlist.bind-port=0", "--http=127.0.0.1:0", "--health=nowhere"}, 2, "--health: "},
 		{[]string{"gossip", "inspect"}, 2, "URL of a status page, or --memberlist.join"},
 		{[]string{"gossip", "inspect", "http://"}, 2, "is not the URL"},
 		{[]string{"gossip", "inspect", "--limit=0", "x"}, 2, "--limit 0"},
@@ -163,5 +168,72 @@ func TestGossipWrongUse(t *testing.T) {
 	var stderr output
 	if code := cli.Run(t.Context(), none, []string{"gossip", "run"}, strings.NewReader(""), &stderr, &stderr); code != 2 {
 		t.Errorf("without the backend: %d, %s", code, stderr.String())
+	}
+}
+
+// TestGossipManifestRuns runs the command of deploy/kubernetes/gossip.yaml, but
+// for its ports, and probes it as a kubelet does.
+func TestGossipManifestRuns(t *testing.T) {
+	text, err := os.ReadFile("../deploy/kubernetes/gossip.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var args []string
+	path := ""
+	for _, doc := range strings.Split(string(text), "\n---\n") {
+		var set struct {
+			Spec struct {
+				Template struct {
+					Spec struct {
+						Containers []struct {
+							Args           []string
+							ReadinessProbe struct {
+								HTTPGet struct{ Path string } `yaml:"httpGet"`
+							} `yaml:"readinessProbe"`
+						}
+					}
+				}
+			}
+		}
+		if err := yaml.Unmarshal([]byte(doc), &set); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range set.Spec.Template.Spec.Containers {
+			args, path = c.Args, c.ReadinessProbe.HTTPGet.Path
+		}
+	}
+	for i, arg := range args {
+		switch name, _, _ := strings.Cut(arg, "="); name {
+		case "--http", "--health":
+			args[i] = name + "=127.0.0.1:0"
+		}
+	}
+	args = append(args, "--memberlist.bind-address=127.0.0.1", "--memberlist.bind-port=0")
+	ctx, cancel := context.WithCancel(t.Context())
+	var stdout output
+	ended := make(chan int, 1)
+	go func() { ended <- runInto(ctx, &stdout, args...) }()
+	defer func() {
+		cancel()
+		if code := <-ended; code != 0 {
+			t.Errorf("it ended with %d", code)
+		}
+	}()
+	pages := regexp.MustCompile(`(?m)^page (http://\S+)/$`)
+	stdout.waitUntil(t, "both pages are served", func(text string) bool { return len(pages.FindAllString(text, -1)) == 2 })
+	health := pages.FindAllStringSubmatch(stdout.String(), -1)[1][1]
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, health+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK || !strings.HasPrefix(string(body), "well\n") {
+		t.Errorf("a node whose name does not resolve yet answers %s: %q, %v", resp.Status, body, err)
 	}
 }

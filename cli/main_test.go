@@ -72,10 +72,16 @@ func (o *output) String() string {
 // waitFor waits until o has the text.
 func (o *output) waitFor(t testing.TB, text string) {
 	t.Helper()
+	o.waitUntil(t, text, func(all string) bool { return strings.Contains(all, text) })
+}
+
+// waitUntil waits until all of o is as it should be.
+func (o *output) waitUntil(t testing.TB, what string, cond func(text string) bool) {
+	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
-	for !strings.Contains(o.String(), text) {
+	for !cond(o.String()) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%q did not come; there is only\n%s", text, o.String())
+			t.Fatalf("%q did not come; there is only\n%s", what, o.String())
 		}
 		time.Sleep(time.Millisecond)
 	}

@@ -267,10 +267,12 @@ func (n *Node) Peers() []string {
 // have. [Config].KeepValues and KeepMaps are for them.
 func (n *Node) MissingCodecs() []string { return n.spread.MissingCodecs() }
 
-// Ping fails if the node is closed, if it should have peers and all of them
-// are gone, and if its writes don't reach others because its clock is wrong.
-// Reads and writes still work then, on this node alone; what was written
-// spreads as soon as it can.
+// Ping fails if the node is closed, if it has had peers and all of them are
+// gone without a word, and if its writes don't reach others because its clock is
+// wrong. Reads and writes still work then, on this node alone; what was written
+// spreads as soon as it can. A node that has met nobody yet is well, since it
+// may be the first: [Node.Notes] tells of it, and Config.RequirePeers is for
+// nodes that must not begin alone.
 func (n *Node) Ping(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("memberlist: %w", err)
@@ -286,10 +288,20 @@ func (n *Node) Ping(ctx context.Context) error {
 
 // health says why changes don't travel.
 func (n *Node) health() error {
-	if since := n.net.Health().IsolatedSince; !since.IsZero() {
-		return fmt.Errorf("node %s has been without any live peer since %s", n.Name(), since.UTC().Format(time.RFC3339))
+	if h := n.net.Health(); !h.IsolatedSince.IsZero() && !h.Unmet {
+		return fmt.Errorf("node %s has been without any live peer since %s", n.Name(), h.IsolatedSince.UTC().Format(time.RFC3339))
 	}
 	return n.store.Health()
+}
+
+// Notes returns what an operator should know although changes travel and Ping
+// succeeds, one sentence each; none if all is as it should be.
+func (n *Node) Notes() []string {
+	var notes []string
+	if h := n.net.Health(); h.Unmet {
+		notes = append(notes, fmt.Sprintf("no node of the join list has been met since %s", h.IsolatedSince.UTC().Format(time.RFC3339)))
+	}
+	return notes
 }
 
 // Close closes the clients, hands on what no other node has yet, tells the

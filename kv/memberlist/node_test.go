@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -244,4 +246,50 @@ func TestClientNeedsACodecOfTheNode(t *testing.T) {
 	if _, err := n.Client(counts, nil); err == nil || !strings.Contains(err.Error(), "counts") {
 		t.Errorf("error %v", err)
 	}
+}
+
+// A pod must become ready before a headless service has its name, and before
+// there are others.
+func TestFirstNodeIsReady(t *testing.T) {
+	cfg := nodeConfig("first")
+	cfg.Join = []string{"127.0.0.1:1", "dns+no-such-name.invalid:7946"}
+	n := startNode(t, cfg, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := n.WaitReady(ctx, 0); err != nil {
+		t.Fatal(err)
+	}
+	client := clientOf(t, n, codec.String{})
+	if err := kv.Ping(t.Context(), client); err != nil {
+		t.Errorf("it has met nobody: %v", err)
+	}
+	if code, body := probe(t, n); code != http.StatusOK || !strings.Contains(body, "no node of the join list has been met") {
+		t.Errorf("a probe is answered with %d %q", code, body)
+	}
+	if st := n.Status(Query{}); st.Node.Problem != "" || len(st.Node.Notes) != 1 {
+		t.Errorf("its status is %+v", st.Node)
+	}
+	putValue(t, client, "key", "written alone")
+
+	cfg = nodeConfig("second")
+	cfg.Join = []string{n.Address()}
+	second := startNode(t, cfg, nil)
+	awaitStored(t, clientOf(t, second, codec.String{}), "key", "written alone")
+	awaitPeerCount(t, n, 1)
+	if code, body := probe(t, n); code != http.StatusOK || body != "well\n" {
+		t.Errorf("with a peer, a probe is answered with %d %q", code, body)
+	}
+	second.net.Close() // without a word
+	soon(t, "the first node is unready without a peer", func() bool {
+		code, body := probe(t, n)
+		return code == http.StatusServiceUnavailable && strings.Contains(body, "without any live peer")
+	})
+}
+
+// probe asks as a kubelet does.
+func probe(t *testing.T, n *Node) (code int, body string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	n.HealthHandler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+	return w.Code, w.Body.String()
 }

@@ -36,6 +36,7 @@ type NodeStatus struct {
 	Started   time.Time `json:"started"`
 	Codecs    []string  `json:"codecs"`
 	Problem   string    `json:"problem,omitempty"` // why changes don't travel
+	Notes     []string  `json:"notes,omitempty"`   // see Node.Notes
 }
 
 // MemberStatus is one member.
@@ -139,7 +140,7 @@ func (n *Node) nodeStatus() NodeStatus {
 	self := n.net.Self()
 	st := NodeStatus{
 		Name: self.Name, Instance: fmt.Sprintf("%016x", self.Instance), Address: self.Addr.String(),
-		Label: n.cfg.ClusterLabel, Encrypted: n.net.Encrypted(), Started: n.started, Codecs: n.store.Codecs(),
+		Label: n.cfg.ClusterLabel, Encrypted: n.net.Encrypted(), Started: n.started, Codecs: n.store.Codecs(), Notes: n.Notes(),
 	}
 	if err := n.health(); err != nil {
 		st.Problem = err.Error()

@@ -303,7 +303,7 @@ func (m *members) publish() []Peer {
 	case m.everJoined && !m.lonely.IsZero() && !health.FailedSince.IsZero():
 		health.IsolatedSince = m.lonely
 	case !m.everJoined && m.expected:
-		health.IsolatedSince = m.started
+		health.IsolatedSince, health.Unmet = m.started, true
 	}
 	digest := memberHash(m.self)
 	for i := range peers {

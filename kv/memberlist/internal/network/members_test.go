@@ -99,7 +99,7 @@ func TestHealthTellsIsolationAndFailures(t *testing.T) {
 		t.Errorf("a node that is to be alone: %+v", h)
 	}
 	m.expect(true)
-	if h := health(m); !h.IsolatedSince.Equal(m.started) {
+	if h := health(m); !h.IsolatedSince.Equal(m.started) || !h.Unmet {
 		t.Errorf("nobody of the list was found: %+v", h)
 	}
 	a, b := listNode("a", 1, testStart), listNode("b", 1, testStart)
@@ -113,7 +113,7 @@ func TestHealthTellsIsolationAndFailures(t *testing.T) {
 		t.Errorf("one failed, one is there: %+v", h)
 	}
 	m.NotifyLeave(b)
-	if h := health(m); h.IsolatedSince.IsZero() || h.FailedSince.IsZero() {
+	if h := health(m); h.IsolatedSince.IsZero() || h.FailedSince.IsZero() || h.Unmet {
 		t.Errorf("both failed: %+v", h)
 	}
 	m.NotifyJoin(listNode("a", 2, testStart.Add(time.Minute))) // the same node, started again

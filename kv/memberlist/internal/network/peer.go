@@ -60,6 +60,10 @@ type Health struct {
 	// there should be others and none is alive; zero otherwise.
 	IsolatedSince time.Time
 
+	// Unmet is set while a node is isolated that has had no peer since it was
+	// started: the first of a cluster, as far as it knows.
+	Unmet bool
+
 	// FailedSince is when the member failed that has been failed the longest
 	// without having left or been replaced by a newer instance of its name;
 	// zero if there is none.
