@@ -105,6 +105,7 @@ func (c *ClientConfig) options() kv.Options {
 		RememberEntries:   c.RememberEntries,
 		RememberBytes:     c.RememberBytes,
 		RememberFor:       c.RememberFor,
+		ShareBytes:        c.ShareBytes,
 		ScanPage:          c.ScanPage,
 		ListPage:          c.ListPage,
 	}
