@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/polykv/polykv/kv"
@@ -25,6 +26,10 @@ type heartbeat struct {
 const (
 	heartbeatTimeout = 3 * time.Second
 	farewellTimeout  = 300 * time.Millisecond
+
+	// heartbeatAgain is the pause after one that could not be written; then it
+	// doubles, up to the usual one.
+	heartbeatAgain = time.Second
 
 	// heartbeatSpread is the time in which a fleet tells of a change that all
 	// its clients saw at once.
@@ -68,8 +73,17 @@ func release() string {
 func (h heartbeat) run() {
 	ctx := h.lead.core.ctx
 	h.begin(ctx)
+	again := heartbeatAgain
 	for n := uint64(1); ctx.Err() == nil; n++ {
-		h.untilDue(ctx, h.beat(ctx, n))
+		told, wrote := h.beat(ctx, n)
+		due := side.HeartbeatEvery
+		if wrote {
+			again = heartbeatAgain
+		} else {
+			due = min(due, again)
+			again = 2 * due
+		}
+		h.untilDue(ctx, told, due)
 	}
 }
 
@@ -81,10 +95,10 @@ type standing struct {
 	versions        [2]kv.Version // of the records; 0: there is none
 }
 
-// untilDue waits until the next heartbeat is to be written: HeartbeatEvery after
-// the last one, or a moment after it was overtaken.
-func (h heartbeat) untilDue(ctx context.Context, told standing) {
-	timer := time.NewTimer(side.HeartbeatEvery)
+// untilDue waits until the next heartbeat is due, or a moment after the last one
+// was overtaken.
+func (h heartbeat) untilDue(ctx context.Context, told standing, due time.Duration) {
+	timer := time.NewTimer(due)
 	defer timer.Stop()
 	for overtaken := false; ; {
 		now, changed := h.lead.standing()
@@ -166,24 +180,30 @@ func (l *records) anyRecord() bool {
 	return l.seen[0].version != 0 || l.seen[1].version != 0
 }
 
-// beat writes a heartbeat to each store that has a record, and returns what it
-// tells.
-func (h heartbeat) beat(ctx context.Context, n uint64) standing {
-	told, _ := h.lead.standing()
+// beat writes a heartbeat to each store that has a record. It returns what it
+// tells, and whether it reached all of them.
+func (h heartbeat) beat(ctx context.Context, n uint64) (told standing, wrote bool) {
+	told, _ = h.lead.standing()
 	now := h.base
 	now.Beat, now.Seen = n, time.Now().UTC()
 	now.Primary, now.Epoch, now.Mirror = told.primary, told.epoch, told.mirror
 	t := h.lead.core.mirror.totals()
 	now.Backlog, now.Oldest, now.Mirrored, now.Failed, now.MirrorError = t.backlog, t.oldest, t.mirrored, t.failed, t.err
 	now.Waiting, now.Sees = h.lead.sees()
+	var failed atomic.Bool
 	h.each(ctx, heartbeatTimeout, func(ctx context.Context, i int) {
-		if told.versions[i] != 0 && h.lead.core.stores[i].side.WriteHeartbeat(ctx, now) == nil {
-			h.mu.Lock()
-			h.wrote[i] = true
-			h.mu.Unlock()
+		if told.versions[i] == 0 {
+			return
 		}
+		if h.lead.core.stores[i].side.WriteHeartbeat(ctx, now) != nil {
+			failed.Store(true)
+			return
+		}
+		h.mu.Lock()
+		h.wrote[i] = true
+		h.mu.Unlock()
 	})
-	return told
+	return told, !failed.Load()
 }
 
 // farewell takes this client off the list, if that is quickly done.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -165,6 +166,52 @@ func TestCutoverRefusesWithClientsThatWouldBeStopped(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A client whose word does not reach one of the stores at first says it again
+// before the cutover gives it up.
+func TestCutoverWaitsForAWordThatComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		put(t, r.plain[0], "k", "v")
+		put(t, r.plain[1], "k", "v")
+		var deaf atomic.Bool
+		put(t, r.clientOf(patientConfig(), func(at int, s driver.Store) driver.Store {
+			if at == 0 {
+				return s
+			}
+			return silenced{s, &deaf}
+		}), "k", "v")
+		time.Sleep(time.Second)
+		raw, err := kv.Raw(r.admins[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range r.heartbeats(1) { // as if its first word had been late
+			if err := raw.Delete(t.Context(), side.ClientsPrefix+h.Instance); err != nil {
+				t.Fatal(err)
+			}
+		}
+		deaf.Store(true)
+		time.AfterFunc(3*time.Second, func() { deaf.Store(false) })
+		result, err := r.careful(migrate.Options{ExpectClients: 1}).Cutover(t.Context())
+		if err != nil || result.Clients != 1 {
+			t.Errorf("%+v, %v", result, err)
+		}
+	})
+}
+
+// silenced is a store that takes no heartbeats for a while.
+type silenced struct {
+	driver.Store
+	now *atomic.Bool
+}
+
+func (s silenced) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) {
+	if s.now.Load() && strings.HasPrefix(w.Key, side.ClientsPrefix) {
+		return driver.Result{Outcome: driver.NotApplied}, errors.New("not now")
+	}
+	return s.Store.Swap(ctx, w)
 }
 
 // refusing is a store that doesn't allow its user something.

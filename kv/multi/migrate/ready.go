@@ -32,6 +32,9 @@ func (b Blocker) String() string {
 	return fmt.Sprintf("%s (%s goes on all the same)", text, b.Allow)
 }
 
+// checkReach is the check of a Blocker that may go away by itself.
+const checkReach = "reach"
+
 // The options of the command line that let a cutover go on in spite of
 // something.
 const (
@@ -159,9 +162,10 @@ func (r *run) tryUserKey(ctx context.Context, s *side.Side, guard *kv.Guard) err
 }
 
 const (
-	// rollCallPatience is how long clients have to answer: those that reach a
-	// store do within a second.
-	rollCallPatience = 5 * time.Second
+	// rollCallPatience is how long clients have to answer. Those that reach both
+	// stores do within a second; the first attempt of one whose store pauses may
+	// take three, and the next one a second more.
+	rollCallPatience = 8 * time.Second
 	rollCallEvery    = 100 * time.Millisecond
 )
 
@@ -187,6 +191,8 @@ func (r *run) rollCall(ctx context.Context, v *view, to role) ([]Blocker, error)
 			switch {
 			case sight.Version == uint64(v.versions[to]) || r.opts.DryRun && !c.Late:
 				answered = append(answered, c)
+				b := r.trouble(c, v)
+				waiting = waiting || b != nil && b.Check == checkReach // its word may be on its way to the other store
 			case c.Beat != first: // it lives, and doesn't see the record
 				answered = append(answered, c)
 				waiting = true
@@ -257,18 +263,18 @@ func (m *Migration) trouble(c ClientStatus, v *view) *Blocker {
 		case !known:
 			return because("config", allowMisconfigured, "it is configured for other stores, not for %q", s.Name())
 		case sight.Error != "":
-			return because("reach", allowUnreachable, "it can't read the record of store %q: %s", s.Name(), sight.Error)
+			return because(checkReach, allowUnreachable, "it can't read the record of store %q: %s", s.Name(), sight.Error)
 		case sight.Migration == "":
 			return because("config", allowMisconfigured, "it finds no record in store %q: it looks at another store, or below another prefix", s.Name())
 		case sight.Migration != v.records[r].Migration:
 			return because("config", allowMisconfigured, "it finds the record of another migration in store %q: it looks at another store, or below another prefix", s.Name())
 		case !slices.Contains(c.Stores, s.Name()):
-			return because("reach", allowUnreachable, "it can't write to store %q: what it tells of itself is missing there", s.Name())
+			return because(checkReach, allowUnreachable, "it can't write to store %q: what it tells of itself is missing there", s.Name())
 		}
 	}
 	switch {
 	case c.MirrorError != "":
-		return because("reach", allowUnreachable, "it can't mirror: %s", c.MirrorError)
+		return because(checkReach, allowUnreachable, "it can't mirror: %s", c.MirrorError)
 	case m.opts.MaxPause > c.FenceTimeout:
 		return because("config", allowMisconfigured, "its fence_timeout, %v, is shorter than the longest pause, %v: its calls would fail before the cutover is undone", c.FenceTimeout, m.opts.MaxPause)
 	}
