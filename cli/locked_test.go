@@ -1,7 +1,6 @@
 package cli_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -24,12 +23,9 @@ func TestRunbookThroughALockedDoor(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tls := func(c *testserver.Cluster) string {
-		return fmt.Sprintf("tls: {enabled: true, ca_file: %s, cert_file: %s, key_file: %s}", c.Authority().File(), c.ClientCert().CertFile, c.ClientCert().KeyFile)
-	}
-	primary := section("consul", consul, "locked/", ", token: "+token+", "+tls(consul))
+	primary := consul.Section("locked/", "token: "+token)
 	target := func(user string) string {
-		return section("etcd", etcd, "locked/", ", username: "+user+", password: pass-"+user+", "+tls(etcd))
+		return etcd.Section("locked/", "username: "+user, "password: pass-"+user)
 	}
 	s := newOnServers(t, primary, target("mover"))
 	s.seed(50, primary)

@@ -26,14 +26,6 @@ type onServers struct {
 	config string // of two stores
 }
 
-// section is the configuration of one store, in one line.
-func section(kind string, c *testserver.Cluster, prefix, more string) string {
-	if kind == "consul" {
-		return fmt.Sprintf("{backend: consul, prefix: %s, consul: {address: %s%s}}", prefix, c.URLs()[0], more)
-	}
-	return fmt.Sprintf("{backend: etcd, prefix: %s, etcd: {endpoints: [%s]%s}}", prefix, strings.Join(c.URLs(), ", "), more)
-}
-
 func newOnServers(t *testing.T, primary, secondary string) *onServers {
 	return &onServers{t, fmt.Sprintf("backend: multi\nmulti:\n  coordinated: true\n  primary: %s\n  secondary: %s\n", primary, secondary)}
 }
@@ -100,8 +92,8 @@ func putBytes(ctx context.Context, c kv.Client, key, value string) error {
 func TestCarelessOperator(t *testing.T) {
 	source, target := plain.Get(t), startOwn(t)
 	prefix := t.Name() + "/"
-	primary := section("etcd", source, prefix, "")
-	secondary := strings.Replace(section("etcd", target, prefix, ""), "{backend: etcd,", "{backend: etcd, name: new,", 1)
+	primary := source.Section(prefix)
+	secondary := strings.Replace(target.Section(prefix), "{backend: etcd,", "{backend: etcd, name: new,", 1)
 	s := newOnServers(t, primary, secondary)
 	s.seed(2_000, primary)
 	s.run("migrate", "start").ends(t, 0, "new: standby")
@@ -253,8 +245,8 @@ func (s *stopped) Write(p []byte) (int, error) {
 func TestBusyConsulIsWaitedFor(t *testing.T) {
 	busy := servertest.Consul(t, testserver.Options{Args: []string{"-hcl", "limits { http_max_conns_per_client = 2 }"}})
 	prefix := t.Name() + "/"
-	primary := section("consul", busy, prefix, "")
-	s := newOnServers(t, primary, section("etcd", plain.Get(t), prefix, ""))
+	primary := busy.Section(prefix)
+	s := newOnServers(t, primary, plain.Get(t).Section(prefix))
 	// Two watches hold what connections there are.
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -286,12 +278,39 @@ func TestBusyConsulIsWaitedFor(t *testing.T) {
 	}
 }
 
+// What the server of the target refuses is told by key before anything is
+// sealed, whatever the configuration says of its limits.
+func TestSizesAreTriedOnServers(t *testing.T) {
+	source, target := plain.Get(t), servertest.Etcd(t, testserver.Options{NoFsync: true, Args: []string{"--max-request-bytes=65536"}})
+	prefix := t.Name() + "/"
+	s := newOnServers(t, source.Section(prefix), strings.Replace(target.Section(prefix), "{backend: etcd,", "{backend: etcd, name: new,", 1))
+	s.seed(20, source.Section(prefix))
+	for key, size := range map[string]int{"most": 60_000, "more": 70_000} {
+		run(t, strings.Repeat("x", size), append(onEtcd(t), "put", key, "-")...).ends(t, 0, "")
+	}
+	r := s.run("migrate", "plan")
+	if r.code != 1 || !strings.Contains(r.stdout, `key "more": the value has 70000 bytes, the server of store "new" refuses more than 6`) || strings.Contains(r.stdout, `key "most"`) {
+		t.Errorf("plan: %+v", r)
+	}
+	s.run("migrate", "start").ends(t, 0, "new: standby")
+	if r := s.run("copy"); r.code != 3 || !strings.Contains(r.stdout, "failed     more  ") {
+		t.Errorf("copy: %+v", r)
+	}
+	r = s.run("migrate", "cutover", "--allow-no-clients", "--allow-differences")
+	if r.code != 1 || !strings.Contains(r.stderr, "before it sealed anything") || !strings.Contains(r.stdout, "failed     more  ") {
+		t.Errorf("cutover: %+v", r)
+	}
+	if r := s.run("migrate", "status"); !strings.Contains(r.stdout, `store "etcd" is primary`) {
+		t.Errorf("status: %+v", r)
+	}
+}
+
 // The wanted state in a file, on real servers, with a fleet that comes late.
 func TestConvergeOnServers(t *testing.T) {
 	prefix := t.Name() + "/"
 	consul := servertest.Consul(t, testserver.Options{})
-	primary := section("consul", consul, prefix, "")
-	s := newOnServers(t, primary, section("etcd", plain.Get(t), prefix, ""))
+	primary := consul.Section(prefix)
+	s := newOnServers(t, primary, plain.Get(t).Section(prefix))
 	s.seed(300, primary)
 	wanted := func(text string) string { return writeFile(t, "wanted.yaml", text) }
 	for text, say := range map[string]string{

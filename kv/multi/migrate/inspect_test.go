@@ -223,6 +223,45 @@ func TestPlanFindsWhatStandsInTheWay(t *testing.T) {
 	}
 }
 
+// A server may take less than anybody told the client: then each key that it
+// would refuse is named, by a plan, and by a cutover that may copy, before it
+// seals.
+func TestSizesAreTried(t *testing.T) {
+	r := newRig(t)
+	const most = 700
+	tooLarge := func(s driver.Swap) error {
+		if len(s.Value) > most {
+			return driver.ErrTooLarge
+		}
+		return nil
+	}
+	for key, size := range map[string]int{"a": most - 1, "b": most, "c": most + 1, "d": 5 * most} {
+		r.put(0, key, strings.Repeat("x", size))
+	}
+	r.hooks[1].onSwap = tooLarge
+	p, err := r.migration(Options{}).Plan(t.Context())
+	if err != nil || p.Ready || p.ProblemCount != 2 || p.Problems[0].Key != "c" || p.Problems[1].Key != "d" ||
+		p.Problems[0].Problem != `the value has 701 bytes, the server of store "new" refuses more than 700` {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if left := reserved(t, r); left != "" {
+		t.Errorf("the plan left %s behind", left)
+	}
+	r.do(r.migration(Options{}).Start)
+	_, err = r.migration(Options{}).Cutover(t.Context())
+	var undone *UndoneError
+	if !errors.As(err, &undone) || undone.Sealed || !strings.Contains(err.Error(), `2 keys could not be copied, "c" among them`) && !strings.Contains(err.Error(), `"d" among them`) {
+		t.Errorf("the cutover: %v", err)
+	}
+	r.want("primary standby")
+	results, err := r.migration(Options{}).Converge(t.Context(), StageMoved, ConvergeOptions{})
+	var failed *FailedError
+	if !errors.As(err, &failed) || failed.Count != 2 || len(results) != 0 {
+		t.Errorf("converge: %+v, %v", results, err)
+	}
+	r.want("primary standby")
+}
+
 func TestProblemsOfKeys(t *testing.T) {
 	limits := [2]kv.Limits{{Key: 50, Value: 100, GuardedValue: 60}, {Key: 40, Value: 90, GuardedValue: 70}}
 	for _, c := range []struct {

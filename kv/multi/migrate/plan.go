@@ -102,7 +102,7 @@ func (m *Migration) Plan(ctx context.Context) (Plan, error) {
 	p.Checks = append(p.Checks, m.checkContent(&v, &p)...)
 	if err == nil && !m.opts.DryRun && p.ProblemCount == 0 && slices.IndexFunc(p.Checks, isNo("guards", "permissions")) < 0 {
 		var tried Check
-		tried, err = m.checkLargest(ctx, &p)
+		tried, err = m.trySizes(ctx, &p)
 		p.Checks = append(p.Checks, tried)
 	}
 	p.Ready = err == nil && p.ProblemCount == 0 && !slices.ContainsFunc(p.Checks, func(c Check) bool { return !c.OK })
@@ -188,34 +188,6 @@ func (m *Migration) tryWrite(ctx context.Context, s *side.Side) error {
 
 func isNo(names ...string) func(Check) bool {
 	return func(c Check) bool { return !c.OK && slices.Contains(names, c.Name) }
-}
-
-// checkLargest writes as large a value as there is to the target, under a
-// guard: a server may take less than the configuration says.
-func (m *Migration) checkLargest(ctx context.Context, p *Plan) (Check, error) {
-	size := p.Source.LargestValue
-	c := Check{Store: p.Target.Name, Name: "largest", OK: true, Detail: fmt.Sprintf("a guarded write of %d bytes, as many as the largest value has, succeeds", size)}
-	err := m.tryLargest(ctx, m.sides[target], size)
-	switch {
-	case errors.Is(err, kv.ErrTooLarge), errors.Is(err, kv.ErrPermission):
-		c.OK, c.Detail = false, fmt.Sprintf("a guarded write of %d bytes, as many as the largest value has (%q), is refused: %v", size, p.Source.LargestAt, err)
-	case err != nil:
-		return c, err
-	}
-	return c, nil
-}
-
-// tryLargest writes and removes a key of that size, under the guard of another
-// of our own.
-func (m *Migration) tryLargest(ctx context.Context, s *side.Side, size int) error {
-	guard, large := side.ScratchPrefix+side.NewID(), side.ScratchPrefix+side.NewID()
-	version, err := s.Create(ctx, guard, []byte("probe"))
-	if err == nil {
-		err = s.CAS(ctx, large, &kv.Guard{Key: guard, Version: version}, func([]byte, bool) ([]byte, kv.Action, error) {
-			return make([]byte, size), kv.Put, nil
-		})
-	}
-	return errors.Join(err, s.Delete(ctx, large, nil), s.Delete(ctx, guard, nil))
 }
 
 // checkContent judges what the stores hold.
