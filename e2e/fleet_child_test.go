@@ -3,8 +3,10 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/factory"
 	"github.com/polykv/polykv/kv/multi/migrate"
 )
 
@@ -22,8 +25,8 @@ const fleetVariable = "POLYKV_FLEET"
 
 // A fleetStore is one of the two stores of a migration.
 type fleetStore struct {
-	Backend   string
-	Endpoints []string
+	Name    string
+	Section string // its configuration, in one line of YAML
 }
 
 // A fleetChild says what a process of a fleet is to do.
@@ -33,11 +36,15 @@ type fleetChild struct {
 	// Of a member.
 	Name        string
 	Seed        uint64
-	Coordinated bool // else it uses the source alone
+	Coordinated bool   // else it uses the source alone
+	Options     string // of multi, as YAML has them: "fence_timeout: 5m"
 
 	// Of the process that runs a command of the migration.
 	Command string
 	Die     fleetDeath
+
+	// Of the process that is the command line: its arguments.
+	Args []string
 }
 
 // A fleetDeath is the moment at which a command kills its own process.
@@ -107,9 +114,12 @@ func runFleetChild(config string) (exitCode int) {
 	var c fleetChild
 	err := json.Unmarshal([]byte(config), &c)
 	if err == nil {
-		if c.Command != "" {
+		switch {
+		case c.Args != nil:
+			return c.program()
+		case c.Command != "":
 			err = c.command()
-		} else {
+		default:
 			err = c.member()
 		}
 	}
@@ -120,17 +130,19 @@ func runFleetChild(config string) (exitCode int) {
 	return 0
 }
 
-func (s fleetStore) open() (kv.Client, error) {
-	for _, b := range []backend{etcdBackend, consulBackend} {
-		if b.name == s.Backend {
-			store, err := b.open(s.Endpoints)
-			if err != nil {
-				return nil, err
-			}
-			return kv.New(store, codec.String{}, &kv.Options{Backend: b.name, Logger: quiet}), nil
-		}
+func (s fleetStore) open() (kv.Client, error) { return openConfig(s.Section) }
+
+// fleetConfig is the configuration of the coordinated members.
+func fleetConfig(stores [2]fleetStore, options string) string {
+	return fmt.Sprintf("backend: multi\nmulti: {coordinated: true, primary: %s, secondary: %s, %s}\n", stores[0].Section, stores[1].Section, options)
+}
+
+func openConfig(text string) (kv.Client, error) {
+	cfg := factory.NewConfig()
+	if err := cfg.Load(strings.NewReader(text)); err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("no backend %q", s.Backend)
+	return factory.New(context.Background(), cfg, codec.String{}, factory.Deps{Logger: quiet})
 }
 
 // migration opens both stores for a command.
@@ -141,7 +153,7 @@ func (c *fleetChild) migration(o migrate.Options) (*migrate.Migration, func(), e
 		if err != nil {
 			return nil, nil, err
 		}
-		sides[i] = migrate.Backend{Name: s.Backend, Client: client}
+		sides[i] = migrate.Backend{Name: s.Name, Client: client}
 	}
 	m, err := migrate.New(sides[0], sides[1], o)
 	return m, func() { _, _ = sides[0].Client.Close(), sides[1].Client.Close() }, err
@@ -177,9 +189,9 @@ func (c *fleetChild) command() error {
 	case "copy":
 		_, err = m.Copy(ctx, migrate.CopyOptions{DeleteExtra: true})
 	case "cutover":
-		result, err = m.Cutover(ctx)
+		result, err = whenReady(ctx, m.Cutover)
 	case "rollback":
-		result, err = m.Rollback(ctx)
+		result, err = whenReady(ctx, m.Rollback)
 	case "finish":
 		result, err = m.Finish(ctx, "")
 	default:
@@ -192,11 +204,27 @@ func (c *fleetChild) command() error {
 	return nil
 }
 
+// whenReady runs a command again while a member that has just begun, or a busy
+// one, keeps it from beginning.
+func whenReady(ctx context.Context, command func(context.Context) (migrate.Result, error)) (migrate.Result, error) {
+	for {
+		result, err := command(ctx)
+		var no *migrate.NotReadyError
+		if !errors.As(err, &no) {
+			return result, err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return result, err
+		}
+	}
+}
+
 // fleetKeys are what the members of a fleet work on.
 const (
 	fleetCounters  = 50
 	fleetRegisters = 12
-	fleetOld       = 10_000 // keys that existed before and that nobody writes
 
 	fleetCounterPrefix  = "counters/"
 	fleetRegisterPrefix = "registers/"
@@ -212,3 +240,5 @@ const fleetPace = 30 * time.Millisecond
 // fleetPatience bounds one command, and how long a member waits for a store to
 // lead: copying takes its time where one machine has to run everything.
 const fleetPatience = 5 * time.Minute
+
+const fleetPatient = "fence_timeout: 5m"

@@ -11,9 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
-	"github.com/polykv/polykv/kv/multi"
 )
 
 // A fleetMember is a process of the fleet: its goroutines write, delete and
@@ -67,19 +65,10 @@ func (c *fleetChild) member() error {
 
 // client is coordinated, or that of the source alone.
 func (c *fleetChild) client() (kv.Client, error) {
-	source, err := c.Stores[0].open()
-	if err != nil || !c.Coordinated {
-		return source, err
+	if !c.Coordinated {
+		return c.Stores[0].open()
 	}
-	target, err := c.Stores[1].open()
-	if err != nil {
-		return nil, err
-	}
-	cfg := multi.DefaultConfig()
-	cfg.Coordinated, cfg.Mirror, cfg.FenceTimeout = true, true, fleetPatience
-	return multi.New(cfg, []multi.Backend{
-		{Name: c.Stores[0].Backend, Client: source}, {Name: c.Stores[1].Backend, Client: target},
-	}, multi.WithCodec(codec.String{}), multi.WithLogger(quiet))
+	return openConfig(fleetConfig(c.Stores, c.Options))
 }
 
 // follow tells what a watch is told.

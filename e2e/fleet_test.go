@@ -20,6 +20,7 @@ import (
 // while they write.
 type fleet struct {
 	t         *testing.T
+	options   fleetOptions
 	seed      uint64
 	begun     int64 // see monotonic
 	clusters  [2]*testserver.Cluster
@@ -42,8 +43,19 @@ type fleet struct {
 	problems            atomic.Int64
 }
 
-// fleetMembers is how many there are at any time.
-const fleetMembers = 4
+// fleetOptions say what fleet there is.
+type fleetOptions struct {
+	members int // at any time
+	old     int // keys that existed before and that nobody writes
+	oldSize int // bytes of their values, at least
+
+	// multi are options of the coordinated members, as YAML has them.
+	multi string
+
+	// sections are the configurations of the source and of the target; empty:
+	// clients of plain servers.
+	sections [2]string
+}
 
 // TestFleetMigration moves a fleet from one kind of server to the other, back,
 // and over again, while its processes are killed and started, the commands of
@@ -55,24 +67,24 @@ func TestFleetMigration(t *testing.T) {
 	for _, c := range []struct{ source, target backend }{{consulBackend, etcdBackend}, {etcdBackend, consulBackend}} {
 		t.Run(c.source.name+" to "+c.target.name, func(t *testing.T) {
 			seed, _ := firstSeed(t)
-			f := newFleet(t, seed, c.source, c.target)
+			f := newFleet(t, seed, fleetOptions{members: 4, old: 10_000, multi: fleetPatient}, c.source, c.target)
 			f.migrate()
 			f.judge()
 		})
 	}
 }
 
-func newFleet(t *testing.T, seed uint64, source, target backend) *fleet {
+func newFleet(t *testing.T, seed uint64, o fleetOptions, source, target backend) *fleet {
 	t.Helper()
 	f := &fleet{
-		t: t, seed: seed, begun: monotonic(), enough: make(chan struct{}),
+		t: t, options: o, seed: seed, begun: monotonic(), enough: make(chan struct{}),
 		histories: map[string]*history{}, counters: map[string]*counter{},
 	}
 	f.endMurders = sync.OnceFunc(func() { close(f.enough) })
 	t.Logf("seed %d", seed)
 	for i, b := range []backend{source, target} {
 		f.clusters[i] = b.start(t, testserver.Options{NoFsync: true})
-		f.stores[i] = fleetStore{Backend: b.name, Endpoints: f.clusters[i].Endpoints()}
+		f.stores[i] = fleetStore{Name: b.name, Section: f.clusters[i].Section("app/")}
 	}
 	for n := range fleetRegisters {
 		key := fleetKey(fleetRegisterPrefix, n)
@@ -108,6 +120,12 @@ func (f *fleet) must(err error) {
 	}
 }
 
+// before is the value of a key that existed before.
+func (f *fleet) before(key string) string {
+	text := "before " + key
+	return text + strings.Repeat(".", max(0, f.options.oldSize-len(text)))
+}
+
 // fill writes the keys that existed before.
 func (f *fleet) fill() {
 	f.t.Helper()
@@ -120,13 +138,13 @@ func (f *fleet) fill() {
 		writers.Go(func() {
 			for n := range keys {
 				key := fleetKey(fleetOldPrefix, n)
-				if err := c.CAS(f.t.Context(), key, set("before "+key)); err != nil {
+				if err := c.CAS(f.t.Context(), key, set(f.before(key))); err != nil {
 					f.fail("%v", err)
 				}
 			}
 		})
 	}
-	for n := range fleetOld {
+	for n := range f.options.old {
 		keys <- n
 	}
 	close(keys)
@@ -186,7 +204,7 @@ func (f *fleet) murder() {
 		case <-f.enough:
 			return
 		case <-time.After(time.Second + time.Duration(rnd.Int64N(int64(2*time.Second)))):
-			f.exchange(rnd.IntN(fleetMembers), true)
+			f.exchange(rnd.IntN(f.options.members), true)
 		}
 	}
 }
@@ -229,23 +247,35 @@ func (f *fleet) crash(i int) {
 	f.must(f.clusters[i].WaitReady(ctx))
 }
 
-// migrate is the whole migration, in the order of docs/migration.md.
-func (f *fleet) migrate() {
+// muster starts the members, which use the source alone.
+func (f *fleet) muster() {
 	f.t.Helper()
-	for range fleetMembers {
+	for range f.options.members {
 		p, err := f.launch(false)
 		f.must(err)
 		f.members = append(f.members, p)
 	}
-	f.phase("all use the source alone", 2*time.Second)
-	f.killed("start", fleetDeath{Changes: 1})
+}
 
+// coordinate rolls the coordinated configuration out; half of the members are
+// killed for it.
+func (f *fleet) coordinate() {
 	f.mu.Lock()
 	f.coordinated = true
 	f.mu.Unlock()
-	for i := range fleetMembers {
+	for i := range f.options.members {
 		f.exchange(i, i%2 == 0)
 	}
+}
+
+// migrate is the whole migration, in the order of docs/migration.md.
+func (f *fleet) migrate() {
+	f.t.Helper()
+	f.muster()
+	f.phase("all use the source alone", 2*time.Second)
+	f.killed("start", fleetDeath{Changes: 1})
+
+	f.coordinate()
 	f.murders.Go(f.murder)
 	f.phase("all are coordinated", time.Second)
 	f.killed("copy", fleetDeath{Work: migrate.Copying})
@@ -345,12 +375,12 @@ func (f *fleet) contents() map[string]string {
 			store[e.Key] = value
 			continue
 		}
-		if old++; value != "before "+e.Key {
-			f.fail("%q is %q", e.Key, value)
+		if old++; value != f.before(e.Key) {
+			f.fail("%q is not as it was, it has %d bytes", e.Key, len(value))
 		}
 	}
-	if old != fleetOld {
-		f.fail("%d keys of before are left of %d", old, fleetOld)
+	if old != f.options.old {
+		f.fail("%d keys of before are left of %d", old, f.options.old)
 	}
 	return store
 }
@@ -369,7 +399,7 @@ func (f *fleet) equal() {
 		return nil
 	}})
 	f.must(err)
-	if result.Keys < fleetOld {
+	if result.Keys < f.options.old {
 		f.fail("only %d keys were compared", result.Keys)
 	}
 }
