@@ -20,7 +20,9 @@ type Config struct {
 	NodeName string `yaml:"node_name"`
 
 	// ClusterLabel goes with all that nodes send each other; what has another
-	// one is refused, so that two clusters never become one by accident.
+	// one is refused, so that two clusters never become one by accident. Without
+	// it two clusters that have existed for some minutes are kept apart as well,
+	// which docs/gossip.md explains; joining others then warns once.
 	// AcceptClusterLabels are accepted as well, while a cluster is given
 	// another label: first all nodes accept the new one, then all use it and
 	// accept the old one, then they forget the old one.

@@ -301,6 +301,9 @@ func (n *Node) Notes() []string {
 	if h := n.net.Health(); h.Unmet {
 		notes = append(notes, fmt.Sprintf("no node of the join list has been met since %s", h.IsolatedSince.UTC().Format(time.RFC3339)))
 	}
+	if where := n.net.Health().Foreign; where != "" {
+		notes = append(notes, fmt.Sprintf("another cluster without a cluster_label was met at %s, and not joined: give each cluster one, or both the same if they are to be one", where))
+	}
 	return notes
 }
 

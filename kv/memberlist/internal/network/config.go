@@ -41,6 +41,7 @@ type Config struct {
 	MaxStreams      int           // open at once, opened by others
 	StreamTimeout   time.Duration // for each read and write of a stream that has no deadline
 	FailedRetention time.Duration // how long a failed member is remembered
+	Settle          time.Duration // how long after their start clusters without a label may become one
 
 	Resolver *net.Resolver // of the join list; nil: the system's
 	Fabric   *Fabric       // instead of sockets
@@ -66,6 +67,7 @@ func DefaultConfig() Config {
 		MaxStreams:       1024,
 		StreamTimeout:    10 * time.Second,
 		FailedRetention:  25 * time.Hour,
+		Settle:           5 * time.Minute,
 	}
 }
 
@@ -90,7 +92,7 @@ func (c *Config) check() error {
 		return errors.New("at least one member and one stream have to be allowed")
 	}
 	for _, d := range []time.Duration{
-		c.AloneInterval, c.JoinTimeout, c.ProbeInterval, c.ProbeTimeout, c.GossipInterval, c.StreamTimeout, c.FailedRetention,
+		c.AloneInterval, c.JoinTimeout, c.ProbeInterval, c.ProbeTimeout, c.GossipInterval, c.StreamTimeout, c.FailedRetention, c.Settle,
 	} {
 		if d <= 0 {
 			return errors.New("intervals and timeouts must be more than 0")

@@ -21,7 +21,7 @@ var (
 )
 
 // NodeMeta is told to all with this node's address.
-func (d *delegate) NodeMeta(int) []byte { return encodeMeta(d.n.self.Started) }
+func (d *delegate) NodeMeta(int) []byte { return d.n.members.meta() }
 
 // NotifyMsg isn't called: user messages don't pass the inspector.
 func (d *delegate) NotifyMsg([]byte) {}

@@ -35,20 +35,28 @@ const (
 // memberlist's callbacks, which run under memberlist's lock and hand out
 // memory that memberlist goes on writing to.
 type members struct {
-	self       string
-	cfg        *Config
-	rejects    *rejects
-	started    time.Time
-	newer      chan struct{} // has room for one: something changed
-	snapshot   atomic.Pointer[[]Peer]
-	digest     atomic.Uint64 // of who is alive, this node included
-	health     atomic.Pointer[Health]
-	mu         sync.Mutex
-	known      map[string]*member // by ID
-	alive      int
-	everJoined bool
-	expected   bool      // the join list names somebody else
-	lonely     time.Time // since when the last peer is gone by failure
+	self        string
+	cfg         *Config
+	rejects     *rejects
+	started     time.Time
+	newer       chan struct{} // has room for one: something changed
+	snapshot    atomic.Pointer[[]Peer]
+	digest      atomic.Uint64 // of who is alive, this node included
+	health      atomic.Pointer[Health]
+	mu          sync.Mutex
+	known       map[string]*member // by ID
+	alive       int
+	everJoined  bool
+	expected    bool        // the join list names somebody else
+	labelled    func() bool // whether this node has a label
+	founding    founding
+	founded     time.Time // when this node began to wait for it to settle
+	aloneSince  time.Time // zero: it isn't
+	told        bool      // others know it
+	warned      bool      // of clusters without a label
+	foreignAt   time.Time // when a node of another cluster was met; zero: never
+	foreignAddr string
+	lonely      time.Time // since when the last peer is gone by failure
 }
 
 type member struct {
@@ -60,17 +68,21 @@ type member struct {
 var (
 	_ memberlist.EventDelegate = (*members)(nil)
 	_ memberlist.AliveDelegate = (*members)(nil)
+	_ memberlist.MergeDelegate = (*members)(nil)
 )
 
-func newMembers(self string, cfg *Config, r *rejects, started time.Time) *members {
+func newMembers(self string, cfg *Config, r *rejects, started time.Time, labelled func() bool) (*members, error) {
 	m := &members{
-		self: self, cfg: cfg, rejects: r, started: started,
+		self: self, cfg: cfg, rejects: r, started: started, labelled: labelled, told: true,
 		newer: make(chan struct{}, 1), known: map[string]*member{},
+	}
+	if err := m.found(started); err != nil {
+		return nil, err
 	}
 	m.snapshot.Store(&[]Peer{})
 	m.digest.Store(memberHash(self))
 	m.health.Store(&Health{})
-	return m
+	return m, nil
 }
 
 // memberID is a node's name for memberlist: another one after each start, so
@@ -94,7 +106,8 @@ func parseID(id string) (name string, instance uint64, err error) {
 	return name, instance, nil
 }
 
-// Metadata of a node: 1 byte version, 8 bytes milliseconds of its start.
+// Metadata of a node: 1 byte version, 8 bytes milliseconds of its start; and its
+// founding, if it has no label.
 const (
 	metaVersion = 1
 	metaSize    = 1 + 8
@@ -128,7 +141,10 @@ func peerOf(node *memberlist.Node) (Peer, error) {
 // NotifyAlive refuses members that break the bounds. memberlist's lock is held.
 func (m *members) NotifyAlive(node *memberlist.Node) error {
 	err := m.check(node)
-	if err != nil {
+	switch {
+	case errors.Is(err, errForeign):
+		m.rejects.add(CauseCluster, addrOf(node), err.Error())
+	case err != nil:
 		m.rejects.add(CauseMember, "", err.Error())
 	}
 	return err
@@ -149,6 +165,10 @@ func (m *members) check(node *memberlist.Node) error {
 	}
 	if old := m.known[peer.ID]; old != nil && old.goodbye {
 		return errors.New("a message about a node that has left since")
+	}
+	if known := m.known[peer.ID]; (known == nil || !live(known.State)) && m.foreign(decodeFounding(node.Meta[metaSize:])) {
+		m.stranger(node)
+		return fmt.Errorf("node %q: %w", peer.Name, errForeign)
 	}
 	if m.known[peer.ID] == nil && m.alive >= m.cfg.MaxMembers {
 		return fmt.Errorf("node %q would be more than %d members", peer.Name, m.cfg.MaxMembers)
@@ -189,6 +209,7 @@ func (m *members) seen(node *memberlist.Node, joined bool) {
 		peer.Joined, peer.Away = old.Joined, old.Away
 	}
 	old.Peer = peer
+	m.adopt(decodeFounding(node.Meta[metaSize:]))
 	m.changed()
 }
 
@@ -304,6 +325,9 @@ func (m *members) publish() []Peer {
 		health.IsolatedSince = m.lonely
 	case !m.everJoined && m.expected:
 		health.IsolatedSince, health.Unmet = m.started, true
+	}
+	if !m.foreignAt.IsZero() && time.Since(m.foreignAt) < foreignFor {
+		health.Foreign = m.foreignAddr
 	}
 	digest := memberHash(m.self)
 	for i := range peers {

@@ -21,7 +21,11 @@ func testMembers(configure func(*Config)) *members {
 	if configure != nil {
 		configure(&cfg)
 	}
-	return newMembers("self/0000000000000001", &cfg, newRejects(discard()), time.Now())
+	m, err := newMembers("self/0000000000000001", &cfg, newRejects(discard()), time.Now(), func() bool { return cfg.Label != "" })
+	if err != nil {
+		panic(err)
+	}
+	return m
 }
 
 func listNode(name string, instance uint64, started time.Time) *memberlist.Node {

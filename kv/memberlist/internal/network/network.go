@@ -80,7 +80,11 @@ func Start(ctx context.Context, cfg Config, handler Handler) (*Network, error) {
 	if err := n.bind(ctx); err != nil {
 		return nil, err
 	}
-	n.members = newMembers(n.self.ID, &n.cfg, n.rejects, n.self.Started)
+	n.members, err = newMembers(n.self.ID, &n.cfg, n.rejects, n.self.Started, func() bool { return n.ring.Load().Label != "" })
+	if err != nil {
+		n.wire.close()
+		return nil, err
+	}
 	n.transport = newTransport(n)
 	n.admission = newAdmission(cfg.MaxStreams)
 	n.joiner = newJoiner(n)
@@ -163,6 +167,7 @@ func (n *Network) memberlistConfig() *memberlist.Config {
 	c.Ping = &delegate{n}
 	c.Events = n.members
 	c.Alive = n.members
+	c.Merge = n.members
 	c.Logger = bridge(n.logger, n.logGate)
 	return c
 }
@@ -184,17 +189,22 @@ func (n *Network) run() {
 
 // announce tells the handler of changes, one call at a time.
 func (n *Network) announce() {
-	// Members that are gone are forgotten by time alone.
-	tick := time.NewTicker(time.Minute)
+	// Members that are gone are forgotten by time alone, and foundings settle.
+	tick := time.NewTicker(min(time.Minute, n.cfg.Settle))
 	defer tick.Stop()
 	for {
 		select {
 		case <-n.ctx.Done():
 			return
-		case <-tick.C:
+		case now := <-tick.C:
+			n.members.settle(now)
 			n.members.publish()
 		case <-n.members.newer:
 			n.handler.PeersChanged(n.members.publish())
+			n.tell()
+			if n.members.warnUnlabelled() {
+				n.logger.Warn("gossip: joined other nodes without a cluster_label, which keeps clusters apart that reach each other by accident: give every cluster one")
+			}
 		}
 	}
 }

@@ -64,6 +64,10 @@ type Health struct {
 	// started: the first of a cluster, as far as it knows.
 	Unmet bool
 
+	// Foreign is where another cluster without a label, as this one is, was met
+	// in the last minutes, and was not joined; "" if none was.
+	Foreign string
+
 	// FailedSince is when the member failed that has been failed the longest
 	// without having left or been replaced by a newer instance of its name;
 	// zero if there is none.

@@ -25,6 +25,7 @@ const (
 	CauseSource      Cause = "source"               // from an address that isn't allowed
 	CauseMembership  Cause = "membership"           // membership messages that memberlist must not see
 	CauseMember      Cause = "member"               // a member that breaks the bounds of members
+	CauseCluster     Cause = "cluster"              // of another cluster that has no label either
 	CauseHello       Cause = "hello"                // a connection that didn't introduce itself in time
 	CauseConnections Cause = "too_many_connections" // more at once than allowed
 	CauseRecord      Cause = "record"               // a stream that was damaged or forged later
@@ -34,7 +35,7 @@ const (
 
 var causes = []Cause{
 	CauseShort, CauseForeign, CauseLabel, CausePlaintext, CauseKey, CauseChecksum, CauseOversized, CauseSource,
-	CauseMembership, CauseMember, CauseHello, CauseConnections, CauseRecord, CauseUnsent, CauseQueue,
+	CauseMembership, CauseMember, CauseCluster, CauseHello, CauseConnections, CauseRecord, CauseUnsent, CauseQueue,
 }
 
 // Causes returns all causes.
