@@ -21,7 +21,8 @@ var (
 	// Consul whose disk is full, and nothing was written, unless the error is
 	// ErrIndeterminate too. It is not retried: room is for its operator to make.
 	// With etcd, reads and Delete work. A Consul server without room for its log
-	// can't lead: without one that has room, calls end with ErrUnavailable.
+	// resigns: calls work again once one that has room leads, and end with
+	// ErrUnavailable before.
 	ErrFull = driver.ErrFull
 
 	// ErrClosed: the client was closed, before the call or during it.

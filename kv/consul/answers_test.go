@@ -69,11 +69,11 @@ func TestWhatAnswersProve(t *testing.T) {
 		{500, "rpc error making call: leadership lost while committing log", driver.Unknown, nil},
 		{500, "raft apply failed: snapshot restored while committing log", driver.Unknown, nil},
 		{500, "raft apply failed: raft is already shutdown", driver.Unknown, nil},
-		{500, `raft apply failed: unable to store logs within log store, err: "write /data/raft/raft.db: no space left on device"`, driver.NotApplied, nil},
-		{500, `rpc error making call: raft apply failed: unable to store logs within log store, err: "file resize error: truncate /data/raft/raft.db: disk quota exceeded"`, driver.NotApplied, nil},
-		{500, `raft apply failed: unable to store logs within log store, err: "no space left on device"`, driver.Unknown, nil},
+		{500, `raft apply failed: unable to store logs within log store, err: "write /data/raft/raft.db: no space left on device"`, driver.NotApplied, driver.ErrFull},
+		{500, `rpc error making call: raft apply failed: unable to store logs within log store, err: "file resize error: truncate /data/raft/raft.db: disk quota exceeded"`, driver.NotApplied, driver.ErrFull},
+		{500, `raft apply failed: unable to store logs within log store, err: "no space left on device"`, driver.Unknown, driver.ErrFull},
 		{500, `raft apply failed: unable to store logs within log store, err: "write /data/raft/raft.db: input/output error"`, driver.Unknown, nil},
-		{500, "no space left on device", driver.Unknown, nil},
+		{500, "no space left on device", driver.Unknown, driver.ErrFull},
 		{500, "rpc error making call: EOF", driver.Unknown, nil},
 		{500, "rpc error making call: i/o deadline reached", driver.Unknown, nil},
 		{500, "somebody says No cluster leader", driver.Unknown, nil},
@@ -113,32 +113,5 @@ func TestWhatAnswersProve(t *testing.T) {
 		if _, err := s.Scan(drivertest.WithTimeout(t, 5*time.Second), driver.ScanRequest{Prefix: "k"}); err == nil {
 			t.Errorf("%d %s: a scan succeeds", test.code, test.body)
 		}
-	}
-}
-
-// One server without room resigns, so that another can lead.
-func TestFullTwiceInARow(t *testing.T) {
-	var room atomic.Bool
-	s := serving(t, func(w http.ResponseWriter, r *http.Request) {
-		if room.Load() {
-			_, _ = io.WriteString(w, `{"Results":[]}`)
-			return
-		}
-		w.WriteHeader(http.StatusInternalServerError)
-		_, _ = io.WriteString(w, `raft apply failed: unable to store logs within log store, err: "write /raft.db: no space left on device"`)
-	}, func(*Config) {})
-	swap := func(want driver.Outcome, full bool) {
-		t.Helper()
-		res, err := s.Swap(drivertest.WithTimeout(t, 5*time.Second), driver.Swap{Key: "k", Value: []byte("v"), ID: 1})
-		if res.Outcome != want || errors.Is(err, driver.ErrFull) != full {
-			t.Errorf("%v, %v; want %v, ErrFull: %v", res.Outcome, err, want, full)
-		}
-	}
-	for range 2 {
-		room.Store(false)
-		swap(driver.NotApplied, false)
-		swap(driver.NotApplied, true)
-		room.Store(true)
-		swap(driver.Applied, false)
 	}
 }

@@ -160,7 +160,7 @@ func (s *store) wrap(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", driver.ErrPermission, err)
 	case errors.Is(err, errNoTransactions), errors.As(err, &txn) && txn.unknownVerb():
 		return fmt.Errorf("%w: %w", driver.ErrNotSupported, err)
-	case status != nil && status.full() && s.fullBefore.Swap(true):
+	case status != nil && status.full():
 		return fmt.Errorf("%w: %w", driver.ErrFull, err)
 	case status != nil:
 		return status.classified()

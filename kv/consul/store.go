@@ -25,11 +25,6 @@ type store struct {
 	tenancy atomic.Bool // namespace and partition, if set, were accepted
 	proxied bool        // a request may be sent again on its way
 
-	// fullBefore: the last write that was answered found the leader's disk full. The
-	// leader resigns then, so that a server with room can take its place: only
-	// when that is said twice in a row the store is full.
-	fullBefore atomic.Bool
-
 	base  context.Context // done once the store is closed
 	close context.CancelFunc
 	end   func() // closes idle connections

@@ -23,7 +23,6 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 	m := s.history.Mark()
 	res, sent, err := do(ctx, s, func(ctx context.Context) (driver.Result, error) { return send(ctx, w, m) })
 	if err == nil {
-		s.fullBefore.Store(false)
 		return s.believe(ctx, w, res)
 	}
 	res = driver.Result{Outcome: driver.Unknown}
