@@ -34,9 +34,9 @@ func NewConfig() *Config {
 
 // RegisterFlags implements factory.Section of package kv/factory.
 func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
-	fs.StringVar(&c.Path, prefix+"path", c.Path, "the `file`; created if it does not exist")
-	fs.DurationVar(&c.Timeout, prefix+"timeout", c.Timeout, "how long to wait for another process that has the file open")
-	fs.BoolVar(&c.NoSync, prefix+"no-sync", c.NoSync, "don't wait for the disk; the last writes may be lost with the machine")
+	fs.StringVar(&c.Path, prefix+"path", c.Path, "the `file`, created if it does not exist; must not be empty")
+	fs.DurationVar(&c.Timeout, prefix+"timeout", c.Timeout, "how long to wait for another process that has the file open; more than 0")
+	fs.BoolVar(&c.NoSync, prefix+"no-sync", c.NoSync, "have writes not wait for the disk, so that the last ones may be lost, or the file damaged, if the machine stops")
 	fs.IntVar(&c.MaxValueSize, prefix+"max-value-size", c.MaxValueSize, "largest value in `bytes`")
 }
 

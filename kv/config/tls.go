@@ -46,13 +46,13 @@ type TLS struct {
 // "etcd.". The defaults are t's present values.
 func (t *TLS) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	prefix += "tls."
-	fs.BoolVar(&t.Enabled, prefix+"enabled", t.Enabled, "connect with TLS")
-	fs.StringVar(&t.CAFile, prefix+"ca-file", t.CAFile, "PEM file with the authorities that certify the server; empty: the system's")
-	fs.StringVar(&t.CertFile, prefix+"cert-file", t.CertFile, "PEM file with the client's certificate; needs key-file")
-	fs.StringVar(&t.KeyFile, prefix+"key-file", t.KeyFile, "PEM file with the private key of the client's certificate")
-	fs.StringVar(&t.ServerName, prefix+"server-name", t.ServerName, "name in the server's certificate; empty: the host connected to")
-	fs.BoolVar(&t.InsecureSkipVerify, prefix+"insecure-skip-verify", t.InsecureSkipVerify, "accept any certificate of the server (insecure)")
-	fs.StringVar(&t.MinVersion, prefix+"min-version", t.MinVersion, "lowest version of TLS: 1.2 (the default) or 1.3")
+	fs.BoolVar(&t.Enabled, prefix+"enabled", t.Enabled, "connect with TLS, as an address that begins with https:// does anyway")
+	fs.StringVar(&t.CAFile, prefix+"ca-file", t.CAFile, "PEM file with the authorities that certify the server, read again for each connection; empty: those of the system")
+	fs.StringVar(&t.CertFile, prefix+"cert-file", t.CertFile, "PEM file with the client's certificate, read again for each connection; takes key-file too; empty: none")
+	fs.StringVar(&t.KeyFile, prefix+"key-file", t.KeyFile, "PEM file with the private key, not encrypted, of the certificate in cert-file; empty: none")
+	fs.StringVar(&t.ServerName, prefix+"server-name", t.ServerName, "name that the server's certificate must be for; empty: that of the host connected to")
+	fs.BoolVar(&t.InsecureSkipVerify, prefix+"insecure-skip-verify", t.InsecureSkipVerify, "accept any certificate, and so anybody who poses as the server; for tests only")
+	fs.StringVar(&t.MinVersion, prefix+"min-version", t.MinVersion, "lowest version of TLS to accept: 1.2 or 1.3; empty: 1.2")
 }
 
 // Validate reports the first wrong field with what is allowed, on one line. It

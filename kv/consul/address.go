@@ -3,10 +3,9 @@ package consul
 import (
 	"cmp"
 	"errors"
+	"net/http"
 	"net/url"
 	"strings"
-
-	"golang.org/x/net/http/httpproxy"
 
 	"github.com/polykv/polykv/kv/driver/kit"
 )
@@ -19,7 +18,7 @@ type endpoint struct {
 	scheme, host string // of URLs
 	path         string // in front of the paths of URLs
 	secure       bool
-	proxy        func(*url.URL) (*url.URL, error) // nil: none
+	proxy        func(*http.Request) (*url.URL, error) // nil: none
 }
 
 // parseAddresses returns where the servers of Config.Address are.
@@ -74,21 +73,21 @@ func (c Config) endpoint() (endpoint, error) {
 	return e, err
 }
 
-// proxy returns how the proxy of a request's URL is found, nil for none at all.
-func (c Config) proxy() (func(*url.URL) (*url.URL, error), error) {
+// proxy returns how the proxy of a request is found, nil for none at all.
+func (c Config) proxy() (func(*http.Request) (*url.URL, error), error) {
 	text := c.Proxy.Reveal()
 	switch text {
 	case "":
 		return nil, nil
 	case proxyFromEnvironment:
-		return httpproxy.FromEnvironment().ProxyFunc(), nil
+		return http.ProxyFromEnvironment, nil
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
 		// Not echoed: it may hold a password.
 		return nil, errors.New("proxy: is not an URL of a proxy; write http://host:port, https://host:port, socks5://host:port or " + proxyFromEnvironment)
 	}
-	return func(*url.URL) (*url.URL, error) { return u, nil }, nil
+	return http.ProxyURL(u), nil
 }
 
 // proxied reports whether requests to e pass a proxy.
@@ -96,7 +95,7 @@ func (e endpoint) proxied() bool {
 	if e.proxy == nil {
 		return false
 	}
-	u, err := e.proxy(&url.URL{Scheme: e.scheme, Host: e.host})
+	u, err := e.proxy(&http.Request{URL: &url.URL{Scheme: e.scheme, Host: e.host}})
 	return err == nil && u != nil
 }
 

@@ -92,7 +92,8 @@ type Config struct {
 	MaxConns int `yaml:"max_conns"`
 
 	// Proxy is the URL of an HTTP or SOCKS5 proxy to pass, or "environment" for
-	// what HTTP_PROXY, HTTPS_PROXY and NO_PROXY say. Empty: none, whatever the
+	// what HTTP_PROXY, HTTPS_PROXY and NO_PROXY say, which net/http reads once in
+	// a process (http.ProxyFromEnvironment). Empty: none, whatever the
 	// environment says, since a proxy may send a write a second time. A
 	// conflict behind one is therefore believed only after a look at whose
 	// write the key holds, which costs a read.
@@ -132,20 +133,20 @@ func DefaultConfig() Config {
 // RegisterFlags adds a flag for every field to flags, named prefix plus the
 // field's name in YAML with dashes. The defaults are c's present values.
 func (c *Config) RegisterFlags(flags *pflag.FlagSet, prefix string) {
-	flags.StringVar(&c.Address, prefix+"address", c.Address, "Consul agents, with commas between them: "+addressForms.String()+"; empty: $CONSUL_HTTP_ADDR or "+defaultAddress)
-	flags.Var(&c.Token, prefix+"token", "ACL token")
-	flags.StringVar(&c.TokenFile, prefix+"token-file", c.TokenFile, "file with the ACL token; read again when it changes")
+	flags.StringVar(&c.Address, prefix+"address", c.Address, "Consul agents, with commas between them: "+addressForms.String()+"; the first that can be reached is used; empty: $CONSUL_HTTP_ADDR or "+defaultAddress)
+	flags.Var(&c.Token, prefix+"token", "ACL token; empty: that of token-file, $CONSUL_HTTP_TOKEN_FILE or $CONSUL_HTTP_TOKEN, or none")
+	flags.StringVar(&c.TokenFile, prefix+"token-file", c.TokenFile, "file that holds the ACL token, read again when it changes; empty: $CONSUL_HTTP_TOKEN_FILE, or none")
 	flags.StringVar(&c.Datacenter, prefix+"datacenter", c.Datacenter, "datacenter of the keys; empty: the agent's own")
-	flags.StringVar(&c.Namespace, prefix+"namespace", c.Namespace, "namespace of the keys (Consul Enterprise)")
-	flags.StringVar(&c.Partition, prefix+"partition", c.Partition, "admin partition of the keys (Consul Enterprise)")
+	flags.StringVar(&c.Namespace, prefix+"namespace", c.Namespace, "namespace of the keys, which takes Consul Enterprise; empty: $CONSUL_NAMESPACE, or the token's own")
+	flags.StringVar(&c.Partition, prefix+"partition", c.Partition, "admin partition of the keys, which takes Consul Enterprise; empty: $CONSUL_PARTITION, or the agent's own")
 	c.TLS.RegisterFlags(flags, prefix)
-	flags.StringVar(&c.Consistency, prefix+"consistency", c.Consistency, "consistency of reads that may be stale: consistent, default or stale")
-	flags.DurationVar(&c.WaitTime, prefix+"wait-time", c.WaitTime, "how long one query of a watch waits for a change; 1s to 60s")
-	flags.DurationVar(&c.DialTimeout, prefix+"dial-timeout", c.DialTimeout, "limit for one attempt to connect")
-	flags.IntVar(&c.MaxValueSize, prefix+"max-value-size", c.MaxValueSize, "the servers' kv_max_value_size in `bytes`")
-	flags.IntVar(&c.MaxConns, prefix+"max-conns", c.MaxConns, "most connections at a time, beside one for each watch")
-	flags.Var(&c.Proxy, prefix+"proxy", "URL of a proxy, or environment for what HTTP_PROXY and the like say; empty: none")
-	flags.StringVar((*string)(&c.Root), prefix+"root", string(c.Root), "bytes before every key in the store, which clients don't see")
+	flags.StringVar(&c.Consistency, prefix+"consistency", c.Consistency, "how reads are served that may be stale: consistent (as all others), default (by the leader, without asking the others) or stale (by any server)")
+	flags.DurationVar(&c.WaitTime, prefix+"wait-time", c.WaitTime, "how long one query of a watch waits for a change before it is made again; 1s to 60s")
+	flags.DurationVar(&c.DialTimeout, prefix+"dial-timeout", c.DialTimeout, "limit for one attempt to connect, and again for the TLS handshake; more than 0")
+	flags.IntVar(&c.MaxValueSize, prefix+"max-value-size", c.MaxValueSize, "the servers' kv_max_value_size in `bytes`, from which the largest allowed value follows; 16384 to 1073741824")
+	flags.IntVar(&c.MaxConns, prefix+"max-conns", c.MaxConns, "most `connections` at a time, beside one for each watch; more than 0")
+	flags.Var(&c.Proxy, prefix+"proxy", "URL of an HTTP or SOCKS5 proxy to pass, or environment for the one that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name; empty: none")
+	flags.StringVar((*string)(&c.Root), prefix+"root", string(c.Root), "what stands in the store before every key, such as app/, hidden from clients; at most 256 bytes; empty: nothing")
 }
 
 // Validate reports the first wrong field, by its name in YAML, and what is

@@ -6,6 +6,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -136,11 +139,17 @@ func TestTLSThroughAProxy(t *testing.T) {
 	}
 }
 
-// The environment says who passes a proxy only if it is asked.
+// The environment says who passes a proxy only if it is asked. It is read once
+// in a process, so the test has one of its own.
 func TestProxyOfTheEnvironment(t *testing.T) {
-	t.Setenv("HTTP_PROXY", "http://proxy.example:3128")
-	t.Setenv("HTTPS_PROXY", "http://proxy.example:3128")
-	t.Setenv("NO_PROXY", "inside.example")
+	if os.Getenv("NO_PROXY") != "inside.example" {
+		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProxyOfTheEnvironment$", "-test.v")
+		child.Env = append(os.Environ(), "HTTP_PROXY=http://proxy.example:3128", "HTTPS_PROXY=http://proxy.example:3128", "NO_PROXY=inside.example")
+		if out, err := child.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestProxyOfTheEnvironment") {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
 	for name, test := range map[string]struct {
 		address, proxy string
 		want           bool
@@ -159,7 +168,7 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, at.proxied(), err)
 		}
 		if at.proxied() && test.proxy != "environment" {
-			if u, err := at.proxy(&url.URL{Scheme: "http", Host: at.host}); err != nil || u.String() != test.proxy {
+			if u, err := at.proxy(&http.Request{URL: &url.URL{Scheme: "http", Host: at.host}}); err != nil || u.String() != test.proxy {
 				t.Errorf("%s: %v, %v", name, u, err)
 			}
 		}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -105,9 +104,7 @@ func newTransport(closed context.Context, cfg Config, at endpoint, tls *config.R
 			return kit.Handshake(ctx, raw, tls.For(raw.Host()), cfg.DialTimeout)
 		}
 	}
-	if at.proxy != nil {
-		calls.Proxy = func(r *http.Request) (*url.URL, error) { return at.proxy(r.URL) }
-	}
+	calls.Proxy = at.proxy
 	waits := calls.Clone()
 	waits.MaxConnsPerHost = 0
 	end := func() { calls.CloseIdleConnections(); waits.CloseIdleConnections() }

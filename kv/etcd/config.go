@@ -108,19 +108,19 @@ func DefaultConfig() Config {
 // RegisterFlags adds a flag for every field to fs, named prefix plus the
 // field's name in YAML with dashes. The defaults are c's present values.
 func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
-	fs.StringSliceVar(&c.Endpoints, prefix+"endpoints", c.Endpoints, "client endpoints of the etcd members: "+endpointForms.String())
+	fs.StringSliceVar(&c.Endpoints, prefix+"endpoints", c.Endpoints, "client endpoints of the etcd members, with commas between them: "+endpointForms.String()+"; all or none use TLS")
 	fs.DurationVar(&c.SyncInterval, prefix+"sync-interval", c.SyncInterval, "how often the cluster is asked for its members, which then are the endpoints; 0: never")
-	fs.StringVar((*string)(&c.Root), prefix+"root", string(c.Root), "bytes before every key in the store, such as /app/, which clients don't see")
-	fs.StringVar(&c.Username, prefix+"username", c.Username, "user to log in as; empty: no authentication")
-	fs.Var(&c.Password, prefix+"password", "password of the user")
-	fs.StringVar(&c.PasswordFile, prefix+"password-file", c.PasswordFile, "file with the password of the user; read again when it changes")
+	fs.StringVar((*string)(&c.Root), prefix+"root", string(c.Root), "what stands in the store before every key, such as /app/, hidden from clients; at most 256 bytes; empty: nothing")
+	fs.StringVar(&c.Username, prefix+"username", c.Username, "user to log in as, with password or password-file; empty: no authentication")
+	fs.Var(&c.Password, prefix+"password", "password of the user that username names; empty: that of password-file, or no authentication")
+	fs.StringVar(&c.PasswordFile, prefix+"password-file", c.PasswordFile, "file that holds the password of the user that username names, read again when it changes; empty: none")
 	c.TLS.RegisterFlags(fs, prefix)
-	fs.DurationVar(&c.DialTimeout, prefix+"dial-timeout", c.DialTimeout, "limit for one attempt to connect")
-	fs.DurationVar(&c.KeepAliveTime, prefix+"keepalive-time", c.KeepAliveTime, "silence on a busy connection before the server is pinged; at least 10s")
-	fs.DurationVar(&c.KeepAliveTimeout, prefix+"keepalive-timeout", c.KeepAliveTimeout, "wait for the answer to a ping before the connection is given up")
-	fs.BoolVar(&c.SerializableReads, prefix+"serializable-reads", c.SerializableReads, "let reads that may be stale be served by any member")
-	fs.IntVar(&c.MaxRequestBytes, prefix+"max-request-bytes", c.MaxRequestBytes, "the servers' --max-request-bytes, which limits the size of values")
-	fs.IntVar(&c.ScanPageSize, prefix+"scan-page-size", c.ScanPageSize, "most keys in one page of a listing")
+	fs.DurationVar(&c.DialTimeout, prefix+"dial-timeout", c.DialTimeout, "limit for one attempt to connect to one endpoint, the TLS handshake included; more than 0")
+	fs.DurationVar(&c.KeepAliveTime, prefix+"keepalive-time", c.KeepAliveTime, "how long a connection with calls or watches may be silent before the server is pinged; at least 10s")
+	fs.DurationVar(&c.KeepAliveTimeout, prefix+"keepalive-timeout", c.KeepAliveTimeout, "how long a ping's answer may take before the connection is given up; more than 0")
+	fs.BoolVar(&c.SerializableReads, prefix+"serializable-reads", c.SerializableReads, "have reads that may be stale served by the member that gets them, without asking the leader")
+	fs.IntVar(&c.MaxRequestBytes, prefix+"max-request-bytes", c.MaxRequestBytes, "the servers' --max-request-bytes in `bytes`, from which the largest allowed value follows; 8192 to 1073741824")
+	fs.IntVar(&c.ScanPageSize, prefix+"scan-page-size", c.ScanPageSize, "most `keys` in one page of a listing, which also ends at about 8 MiB; more than 0")
 }
 
 // Validate reports the first wrong field, by its name in YAML, and what is

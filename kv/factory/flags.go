@@ -49,9 +49,9 @@ func (c *Config) RegisterFlagsStd(fs *flag.FlagSet, prefix string) {
 func (c *Config) bind(fs *pflag.FlagSet, prefix string) {
 	set := c.set()
 	if c.side {
-		fs.StringVar(&c.Name, prefix+"name", c.Name, "what this one of the two stores is told from the other one by; empty: its backend")
+		fs.StringVar(&c.Name, prefix+"name", c.Name, "what this one of the two stores is told from the other one by; empty: the name of its backend")
 	}
-	usage := fmt.Sprintf("the `store` to use: %s", set)
+	usage := fmt.Sprintf("the `store` to use, never empty: %s", set)
 	if c.hasMulti() {
 		usage += "; or multi, for two of them"
 		defer c.Multi.RegisterFlags(fs, prefix+multiBackend+".")
@@ -60,9 +60,9 @@ func (c *Config) bind(fs *pflag.FlagSet, prefix string) {
 	if !c.side {
 		fs.StringVar((*string)(&c.RecordCheck), prefix+"record-check", string(c.RecordCheck),
 			"what to do about writes to a store that a migration has left: refuse, warn or ignore")
-		fs.StringVar(&c.Require, prefix+"require", c.Require, `what the store must be: "linearizable", which refuses gossip; or empty for any store`)
+		fs.StringVar(&c.Require, prefix+"require", c.Require, `what the store must be: linearizable, which refuses gossip; empty: any store`)
 	}
-	fs.StringVar(&c.Prefix, prefix+"prefix", c.Prefix, `put before every key, so that the client sees only keys that begin with it; empty or ending in "/"`)
+	fs.StringVar(&c.Prefix, prefix+"prefix", c.Prefix, `what is put before every key, so that the client sees only keys that begin with it; ends in "/"; empty: nothing`)
 	c.Client.RegisterFlags(fs, prefix+"client.")
 	for _, d := range set.list {
 		c.section(d).RegisterFlags(fs, prefix+d.Name+".")

@@ -29,8 +29,8 @@ func DefaultInMemoryConfig() InMemoryConfig {
 
 // RegisterFlags implements Section.
 func (c *InMemoryConfig) RegisterFlags(fs *pflag.FlagSet, prefix string) {
-	fs.StringVar(&c.Name, prefix+"name", c.Name, "name of the store; clients in this process that use the same one share its data, which ends with the last of them")
-	fs.IntVar(&c.MaxValueSize, prefix+"max-value-size", c.MaxValueSize, "largest value in `bytes`, encoded; 0: 524288, negative: no limit; the same for all who share the store")
+	fs.StringVar(&c.Name, prefix+"name", c.Name, "name of the store, whose data the clients in this process share that use the same name, until the last of them is closed; empty is a name like others")
+	fs.IntVar(&c.MaxValueSize, prefix+"max-value-size", c.MaxValueSize, "largest value in `bytes`, encoded, alike for all who share the store; 0: 524288; negative: no limit")
 }
 
 // Validate implements Section: every value has a meaning.

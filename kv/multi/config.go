@@ -81,18 +81,18 @@ func DefaultConfig() Config {
 // plus the field's name in YAML with dashes. The defaults are c's present
 // values.
 func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
-	fs.BoolVar(&c.Mirror, prefix+"mirror", c.Mirror, "keep the secondary equal to the primary")
-	fs.DurationVar(&c.MirrorTimeout, prefix+"mirror-timeout", c.MirrorTimeout, "how long a write waits for its mirror")
-	fs.BoolVar(&c.MirrorAsync, prefix+"mirror-async", c.MirrorAsync, "let no write wait for its mirror")
-	fs.IntVar(&c.MirrorWorkers, prefix+"mirror-workers", c.MirrorWorkers, "keys mirrored at once")
-	fs.DurationVar(&c.DrainTimeout, prefix+"drain-timeout", c.DrainTimeout, "how long closing waits for what is left to mirror")
-	fs.DurationVar(&c.MirrorMinBackoff, prefix+"mirror-min-backoff", c.MirrorMinBackoff, "shortest pause before a failed mirror is tried again")
-	fs.DurationVar(&c.MirrorMaxBackoff, prefix+"mirror-max-backoff", c.MirrorMaxBackoff, "longest pause before a failed mirror is tried again")
-	fs.DurationVar(&c.RepairInterval, prefix+"repair-interval", c.RepairInterval, "time between comparisons of the whole stores; 0: none")
-	fs.BoolVar(&c.Coordinated, prefix+"coordinated", c.Coordinated, `obey the records that "polykv migrate" writes, and guard every call by them`)
-	fs.DurationVar(&c.FenceTimeout, prefix+"fence-timeout", c.FenceTimeout, "how long a call waits for a store to be primary")
-	fs.StringVar(&c.ClientName, prefix+"client-name", c.ClientName, `what "polykv migrate status" calls this client`)
-	fs.DurationVar(&c.RefreshInterval, prefix+"refresh-interval", c.RefreshInterval, "time between reads of the records")
+	fs.BoolVar(&c.Mirror, prefix+"mirror", c.Mirror, "keep the secondary store equal to the primary one")
+	fs.DurationVar(&c.MirrorTimeout, prefix+"mirror-timeout", c.MirrorTimeout, "how long a write waits for its copy in the secondary store, which is made later if it takes longer; more than 0")
+	fs.BoolVar(&c.MirrorAsync, prefix+"mirror-async", c.MirrorAsync, "have no write wait for its copy in the secondary store")
+	fs.IntVar(&c.MirrorWorkers, prefix+"mirror-workers", c.MirrorWorkers, "how many `keys` are copied to the secondary store at once, each over a connection; more than 0")
+	fs.DurationVar(&c.DrainTimeout, prefix+"drain-timeout", c.DrainTimeout, "how long closing waits for copies to the secondary store that are not made yet; 0: not at all")
+	fs.DurationVar(&c.MirrorMinBackoff, prefix+"mirror-min-backoff", c.MirrorMinBackoff, "shortest pause before a copy to the secondary store that failed is tried again; more than 0, at most mirror-max-backoff")
+	fs.DurationVar(&c.MirrorMaxBackoff, prefix+"mirror-max-backoff", c.MirrorMaxBackoff, "longest pause before a copy to the secondary store that failed is tried again; more than 0")
+	fs.DurationVar(&c.RepairInterval, prefix+"repair-interval", c.RepairInterval, "time between comparisons of the whole stores, give or take a half, which copy what differs; 0: none")
+	fs.BoolVar(&c.Coordinated, prefix+"coordinated", c.Coordinated, "obey the records that \"polykv migrate\" writes into the stores, and guard every call by them")
+	fs.DurationVar(&c.FenceTimeout, prefix+"fence-timeout", c.FenceTimeout, "how long a call waits, during a cutover say, for a store to be primary before it fails as fenced; more than 0")
+	fs.StringVar(&c.ClientName, prefix+"client-name", c.ClientName, "what \"polykv migrate status\" calls this client, beside its host and process; empty: nothing")
+	fs.DurationVar(&c.RefreshInterval, prefix+"refresh-interval", c.RefreshInterval, "time between reads of the stores' records, whose changes a watch tells at once otherwise; more than 0")
 }
 
 // Validate reports the first wrong field, by its name in YAML, and what is
