@@ -60,20 +60,20 @@ func (c *ClientConfig) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	number := func(field *int, name, usage string) {
 		fs.IntVar(field, prefix+name, *field, usage)
 	}
-	duration(&c.RetryTimeout, "retry-timeout", "how long a call is retried while the store can't be reached; then it fails as unavailable, or as indeterminate if a write may have arrived")
+	duration(&c.RetryTimeout, "retry-timeout", "how long a call is retried while the store can't be reached, before it fails as unavailable, or as indeterminate if a write may have arrived; 0: 10s")
 	duration(&c.AttemptTimeout, "attempt-timeout", "how long one request may take before its answer counts as lost; 0: 3s, on Consul 8s")
-	duration(&c.ContentionTimeout, "contention-timeout", "how long a compare-and-swap goes on against other writers of its key before it fails as a conflict, time in its callback left out")
-	duration(&c.SlowCallback, "slow-callback", "how long a compare-and-swap callback may hold up others of its key in this process; they go on without it, and it runs again")
-	number(&c.MaxAttempts, "max-attempts", "how often at most a compare-and-swap callback is called that fails and asks for a retry")
-	duration(&c.MinBackoff, "min-backoff", "shortest pause before a request is tried again; pauses grow from it to max-backoff, and are random in part")
-	duration(&c.MaxBackoff, "max-backoff", "longest pause before a request is tried again, of calls and of watches")
+	duration(&c.ContentionTimeout, "contention-timeout", "how long a compare-and-swap goes on against other writers of its key, the time in its callback left out, before it fails as a conflict; 0: 30s")
+	duration(&c.SlowCallback, "slow-callback", "how long a compare-and-swap callback may hold up others of its key in this process, before they go on without it and it runs again; 0: 100ms")
+	number(&c.MaxAttempts, "max-attempts", "how many `calls` of its callback a compare-and-swap makes at most while the callback fails and asks for a retry; 0: 10")
+	duration(&c.MinBackoff, "min-backoff", "shortest pause before a request is tried again, from which pauses grow to max-backoff, in part at random; 0: 10ms")
+	duration(&c.MaxBackoff, "max-backoff", "longest pause before a request is tried again, of calls and of watches; 0: 1s")
 	number(&c.MaxValueSize, "max-value-size", "largest value in `bytes`, encoded, if lower than the store's limit; 0: the store's limit")
-	number(&c.RememberEntries, "remember-entries", "how many entries are remembered so that a compare-and-swap needs no read before it; negative: none")
-	number(&c.RememberBytes, "remember-bytes", "limit in `bytes` of the values of the entries that are remembered")
-	duration(&c.RememberFor, "remember-for", "how long an entry is remembered so that a compare-and-swap needs no read before it")
-	number(&c.ShareBytes, "share-bytes", "limit in `bytes` of the keys and values that are kept so that watches of the same keys share one session of the store; negative: none share")
-	number(&c.ScanPage, "scan-page", "how many entries are asked for at once when a prefix is read with its values")
-	number(&c.ListPage, "list-page", "how many keys are asked for at once when a prefix is listed; 0: scan-page")
+	number(&c.RememberEntries, "remember-entries", "how many `entries` are remembered so that a compare-and-swap needs no read before it; 0: 4096; negative: none")
+	number(&c.RememberBytes, "remember-bytes", "limit in `bytes` of the values that are remembered so that a compare-and-swap needs no read before it; 0: 16777216")
+	duration(&c.RememberFor, "remember-for", "how long an entry is remembered so that a compare-and-swap needs no read before it; 0: 5m")
+	number(&c.ShareBytes, "share-bytes", "limit in `bytes` of the keys and values that are kept so that watches of the same keys share one session of the store; 0: 67108864; negative: none share")
+	number(&c.ScanPage, "scan-page", "how many `entries` are asked for at once when a prefix is read with its values; 0: 1000")
+	number(&c.ListPage, "list-page", "how many `keys` are asked for at once when a prefix is listed; 0: as many as scan-page says")
 }
 
 // Validate reports the first field that has no meaning, as a [*FieldError].
