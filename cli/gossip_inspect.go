@@ -143,7 +143,11 @@ func printStatus(w io.Writer, st memberlist.Status) error {
 	row()
 	row("MEMBER", "ADDRESS", "STATE", "SINCE", "ROUND TRIP")
 	for _, m := range st.Members {
-		row(m.Name, m.Address, m.State, at(m.Since), m.RTT.Round(time.Microsecond))
+		state := m.State
+		if m.ByTCP {
+			state += " by TCP"
+		}
+		row(m.Name, m.Address, state, at(m.Since), m.RTT.Round(time.Microsecond))
 	}
 	row()
 	row(fmt.Sprintf("KEY (%d in all)", st.Keys.Total), "CODEC", "BYTES", "WRITTEN", "VALUE")

@@ -69,6 +69,10 @@ func (n *Node) networkFigures(gauge gaugeFunc, count countFunc) {
 	count("streams", "Connections, by who opened them.", s.StreamsAccepted, "by", "others")
 	count("stream_bytes", "Bytes on connections, both ways.", s.StreamBytes)
 	gauge("open_streams", "Connections that are open.", float64(s.OpenStreams))
+	const byTCP = "Packets that went by TCP, since datagrams get no answer, by direction."
+	count("packets_by_tcp", byTCP, s.ByStreamSent, "direction", "sent")
+	count("packets_by_tcp", byTCP, s.ByStreamReceived, "direction", "received")
+	gauge("members_by_tcp", "Peers that answer no datagrams, so that packets go to them by TCP.", float64(s.ByStreamPeers))
 	for _, cause := range network.Causes() {
 		count("refused", "What was refused, or could not be sent, by cause.", s.Rejected[cause], "cause", string(cause))
 	}

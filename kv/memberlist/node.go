@@ -272,7 +272,8 @@ func (n *Node) MissingCodecs() []string { return n.spread.MissingCodecs() }
 // wrong. Reads and writes still work then, on this node alone; what was written
 // spreads as soon as it can. A node that has met nobody yet is well, since it
 // may be the first: [Node.Notes] tells of it, and Config.RequirePeers is for
-// nodes that must not begin alone.
+// nodes that must not begin alone. Nor does it fail where datagrams get no answer
+// and changes travel by TCP; Notes tells that too.
 func (n *Node) Ping(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("memberlist: %w", err)
@@ -300,6 +301,9 @@ func (n *Node) Notes() []string {
 	var notes []string
 	if h := n.net.Health(); h.Unmet {
 		notes = append(notes, fmt.Sprintf("no node of the join list has been met since %s", h.IsolatedSince.UTC().Format(time.RFC3339)))
+	}
+	if s := n.net.Stats(); s.ByStreamPeers > 0 {
+		notes = append(notes, fmt.Sprintf("datagrams (UDP) get no answer from %d of %d peers, so changes and probes go to them by TCP", s.ByStreamPeers, len(n.net.Peers())))
 	}
 	if where := n.net.Health().Foreign; where != "" {
 		notes = append(notes, fmt.Sprintf("another cluster without a cluster_label was met at %s, and not joined: give each cluster one, or both the same if they are to be one", where))

@@ -49,6 +49,7 @@ type MemberStatus struct {
 	RTT     time.Duration `json:"rtt,omitempty"` // of the last answer to a probe of this node
 	Acked   *time.Time    `json:"acked,omitempty"`
 	Self    bool          `json:"self,omitempty"`
+	ByTCP   bool          `json:"by_tcp,omitempty"` // it answers no datagrams, so changes and probes go to it by TCP
 }
 
 // KeysStatus is a page of the keys.
@@ -154,7 +155,7 @@ func (n *Node) memberStatus() []MemberStatus {
 	for _, m := range members {
 		st := MemberStatus{
 			Name: m.Name, Address: m.Addr.String(), State: string(m.State), Since: m.Since, Started: m.Started,
-			RTT: m.RTT, Self: m.ID == n.net.Self().ID,
+			RTT: m.RTT, Self: m.ID == n.net.Self().ID, ByTCP: m.ByStream,
 		}
 		if !m.Acked.IsZero() {
 			acked := m.Acked
@@ -183,6 +184,8 @@ func (n *Node) counters(s spread.Stats) []Counter {
 		Counter{"datagrams_received", traffic.FramesReceived + traffic.MembershipReceived},
 		Counter{"datagram_bytes_received", traffic.FrameBytesReceived + traffic.MembershipBytesReceived},
 		Counter{"stream_bytes", traffic.StreamBytes},
+		Counter{"packets_sent_by_tcp", traffic.ByStreamSent},
+		Counter{"packets_received_by_tcp", traffic.ByStreamReceived},
 	)
 	for _, cause := range network.Causes() {
 		all = append(all, Counter{"refused_" + string(cause), traffic.Rejected[cause]})

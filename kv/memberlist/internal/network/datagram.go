@@ -5,8 +5,9 @@ import "net/netip"
 // MaxFrame returns how many bytes fit a frame.
 func (n *Network) MaxFrame() int { return n.cfg.MaxPacket - maxOverhead }
 
-// Send sends one datagram with frame to each of the peers. It doesn't wait:
-// datagrams get lost, those that the operating system has no room for included.
+// Send sends one datagram with frame to each of the peers, or by a stream to
+// those that answer none. It doesn't wait: datagrams get lost, those that the
+// operating system has no room for included.
 // The only errors are ErrFrameTooLarge and ErrClosed.
 func (n *Network) Send(frame []byte, to ...Peer) error {
 	if len(frame) > n.MaxFrame() {
@@ -20,7 +21,7 @@ func (n *Network) Send(frame []byte, to ...Peer) error {
 }
 
 func (n *Network) sendAll(kind byte, payload []byte, to []Peer) {
-	if len(to) == 0 {
+	if to = n.paths.split(kind, payload, to); len(to) == 0 {
 		return
 	}
 	buf := n.bufs.Get().(*cryptBuf)
@@ -39,6 +40,14 @@ func (n *Network) sendPacket(kind byte, payload []byte, to netip.AddrPort) error
 		n.rejects.add(CauseSource, to, "as a destination")
 		return nil
 	}
+	if s := n.paths.stream(to); s != nil {
+		n.enqueue(s, kind, payload)
+		return nil
+	}
+	return n.sendDatagram(kind, payload, to)
+}
+
+func (n *Network) sendDatagram(kind byte, payload []byte, to netip.AddrPort) error {
 	buf := n.bufs.Get().(*cryptBuf)
 	defer n.bufs.Put(buf)
 	packet := n.ring.Load().sealPacket(buf, kind, payload)
@@ -74,10 +83,13 @@ func (n *Network) receive(buf *cryptBuf, from netip.AddrPort, packet []byte) {
 	if kind == kindData {
 		n.traffic.framesReceived.Add(1)
 		n.traffic.frameBytesReceived.Add(uint64(len(packet)))
-		n.handler.HandleFrame(from, payload)
+	} else {
+		n.traffic.memberReceived.Add(1)
+		n.traffic.memberBytesRcvd.Add(uint64(len(packet)))
+	}
+	if kind == kindPath {
+		n.paths.receive(from, payload)
 		return
 	}
-	n.traffic.memberReceived.Add(1)
-	n.traffic.memberBytesRcvd.Add(uint64(len(packet)))
-	n.transport.receive(from, payload)
+	n.deliver(from, kind, payload)
 }

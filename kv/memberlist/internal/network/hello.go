@@ -205,7 +205,7 @@ func readHello(conn io.Reader) (hello, Cause, error) {
 		return hello{}, CauseHello, err
 	}
 	kind := buf[1] & kindMask
-	if buf[0] != helloMagic || buf[1]&^(kindMask|flagSealed) != 0 || (kind != kindData && kind != kindMembership) {
+	if buf[0] != helloMagic || buf[1]&^(kindMask|flagSealed) != 0 || (kind != kindData && kind != kindMembership && kind != kindPackets) {
 		return hello{}, CauseForeign, errors.New("a stream of another protocol")
 	}
 	n := int(buf[helloHead-1])

@@ -40,6 +40,7 @@ type Network struct {
 	admission *admission
 	joiner    *joiner
 	repairer  *repairer
+	paths     *paths
 	traffic   traffic
 	gate      *gate     // of the handler's calls
 	logGate   *gate     // of memberlist's log
@@ -89,6 +90,7 @@ func Start(ctx context.Context, cfg Config, handler Handler) (*Network, error) {
 	n.admission = newAdmission(cfg.MaxStreams)
 	n.joiner = newJoiner(n)
 	n.repairer = &repairer{n: n}
+	n.paths = newPaths(n)
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	n.list, err = memberlist.Create(n.memberlistConfig())
 	if err != nil {
@@ -202,6 +204,9 @@ func (n *Network) announce() {
 		case <-n.members.newer:
 			n.handler.PeersChanged(n.members.publish())
 			n.tell()
+			if n.paths.byStream() > 0 { // then it is probably the same with those who came
+				n.paths.doubtAll()
+			}
 			if n.members.warnUnlabelled() {
 				n.logger.Warn("gossip: joined other nodes without a cluster_label, which keeps clusters apart that reach each other by accident: give every cluster one")
 			}
@@ -229,6 +234,9 @@ func (n *Network) Health() Health { return *n.members.health.Load() }
 func (n *Network) Members() []Member {
 	all := append(n.members.list(), Member{Peer: n.self, State: Alive, Since: n.self.Started})
 	order := map[State]int{Alive: 0, Suspect: 1, Failed: 2, Left: 3}
+	for i := range all {
+		all[i].ByStream = n.paths.stream(all[i].Addr) != nil
+	}
 	slices.SortFunc(all, func(a, b Member) int {
 		return cmp.Or(cmp.Compare(order[a.State], order[b.State]), cmp.Compare(a.ID, b.ID))
 	})
@@ -255,6 +263,7 @@ func (n *Network) Stats() Stats {
 	s := n.traffic.stats()
 	s.Rejected = n.rejects.counts()
 	s.OpenStreams = n.admission.open()
+	s.ByStreamPeers = n.paths.byStream()
 	return s
 }
 
@@ -324,6 +333,8 @@ type Stats struct {
 	StreamsOpened, StreamsAccepted     uint64
 	StreamBytes                        uint64 // both ways
 	OpenStreams                        int
+	ByStreamSent, ByStreamReceived     uint64 // packets that went by streams in place of datagrams
+	ByStreamPeers                      int    // whose packets do
 	Rejected                           map[Cause]uint64
 }
 
@@ -332,6 +343,7 @@ type traffic struct {
 	framesSent, framesReceived, frameBytesSent, frameBytesReceived atomic.Uint64
 	memberSent, memberReceived, memberBytesSent, memberBytesRcvd   atomic.Uint64
 	opened, accepted, streamBytes                                  atomic.Uint64
+	byStreamSent, byStreamReceived                                 atomic.Uint64
 }
 
 func (t *traffic) stats() Stats {
@@ -341,5 +353,6 @@ func (t *traffic) stats() Stats {
 		MembershipSent: t.memberSent.Load(), MembershipReceived: t.memberReceived.Load(),
 		MembershipBytesSent: t.memberBytesSent.Load(), MembershipBytesReceived: t.memberBytesRcvd.Load(),
 		StreamsOpened: t.opened.Load(), StreamsAccepted: t.accepted.Load(), StreamBytes: t.streamBytes.Load(),
+		ByStreamSent: t.byStreamSent.Load(), ByStreamReceived: t.byStreamReceived.Load(),
 	}
 }

@@ -20,6 +20,8 @@ const (
 
 	kindData       = 1
 	kindMembership = 2
+	kindPath       = 3 // whether datagrams are answered
+	kindPackets    = 4 // of streams only: packets in place of datagrams
 	kindMask       = 0x0f
 	flagSealed     = 0x80
 
@@ -76,7 +78,7 @@ func (r *ring) openPacket(buf *cryptBuf, packet []byte) (kind byte, payload []by
 		return 0, nil, CauseForeign
 	}
 	kind = packet[1] & kindMask
-	if packet[1]&^(kindMask|flagSealed) != 0 || (kind != kindData && kind != kindMembership) {
+	if packet[1]&^(kindMask|flagSealed) != 0 || kind < kindData || kind > kindPath {
 		return 0, nil, CauseForeign
 	}
 	id := labelID(packet[2:headSize])

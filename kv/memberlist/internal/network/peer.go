@@ -52,6 +52,9 @@ type Member struct {
 	Since time.Time // in State
 	RTT   time.Duration
 	Acked time.Time // when it last answered one of our probes; zero: not yet
+
+	// ByStream says that it answers no datagrams, so packets go by a stream.
+	ByStream bool
 }
 
 // Health is what a node knows about its connection to the rest.

@@ -143,6 +143,10 @@ func (n *Network) serve(conn *trackedConn) {
 		return
 	}
 	defer func() { _ = rc.Close() }()
+	if s.kind == kindPackets {
+		n.servePackets(rc)
+		return
+	}
 	n.handler.HandleStream(n.ctx, rc)
 }
 

@@ -159,7 +159,7 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: err}
 	}
 	conn.limit = limit
-	return &memberConn{recordConn: conn, t: t}, nil
+	return &memberConn{recordConn: conn, t: t, to: to}, nil
 }
 
 // accept reads the message that a stream for memberlist begins with, and hands
@@ -197,8 +197,18 @@ func (t *transport) fillFirst(mc *memberConn) bool {
 type memberConn struct {
 	*recordConn
 	t       *transport
+	to      netip.AddrPort // zero: the other opened it
 	message []byte
 	filled  bool
+}
+
+// Write sends memberlist's message. It probes by a stream when a datagram had
+// no answer.
+func (c *memberConn) Write(b []byte) (int, error) {
+	if len(b) > 0 && b[0] == msgPing && c.to.IsValid() {
+		c.t.n.paths.doubt(c.to)
+	}
+	return c.recordConn.Write(b)
 }
 
 // fill reads the other's message and looks at it.

@@ -1,0 +1,402 @@
+package network
+
+import (
+	"context"
+	"encoding/binary"
+	"maps"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// paths knows which peers answer no datagrams although they take connections,
+// as behind a firewall or in a mesh that carries TCP alone. Packets to those go
+// by a stream instead, those of memberlist included, so that all else works as
+// ever: probes are answered, changes are numbered, gaps are asked for.
+//
+// A path is looked at when memberlist's probe had no answer by datagram, and
+// that of all others as soon as one turned out to be bad.
+type paths struct {
+	n       *Network
+	streams atomic.Pointer[map[netip.AddrPort]*packetStream] // doesn't change; nil: all take datagrams
+
+	mu      sync.Mutex
+	looking map[netip.AddrPort]bool
+	next    map[netip.AddrPort]time.Time // when to look again, at the soonest
+	asked   map[uint64]chan struct{}     // by number: closed when the echo comes
+}
+
+const (
+	pathTries = 3
+	pathPause = 5 * time.Second // between two looks at one path
+)
+
+// The payload of a packet of kindPath: 1 byte, 8 bytes number. An echo goes by
+// datagram whatever is known of the path.
+const (
+	pathAsk = iota
+	pathEcho
+	pathSize = 1 + 8
+)
+
+func newPaths(n *Network) *paths {
+	return &paths{n: n, looking: map[netip.AddrPort]bool{}, next: map[netip.AddrPort]time.Time{}, asked: map[uint64]chan struct{}{}}
+}
+
+// stream returns by what packets reach an address; nil: by datagrams.
+func (p *paths) stream(addr netip.AddrPort) *packetStream {
+	if streams := p.streams.Load(); streams != nil {
+		return (*streams)[addr]
+	}
+	return nil
+}
+
+// split sends to those that take no datagrams, and returns the others.
+func (p *paths) split(kind byte, payload []byte, to []Peer) []Peer {
+	streams := p.streams.Load()
+	if streams == nil {
+		return to
+	}
+	rest := make([]Peer, 0, len(to))
+	for i := range to {
+		if s := (*streams)[to[i].Addr]; s != nil {
+			p.n.enqueue(s, kind, payload)
+		} else {
+			rest = append(rest, to[i])
+		}
+	}
+	return rest
+}
+
+// set notes the stream of an address; nil: it takes datagrams.
+func (p *paths) set(addr netip.AddrPort, s *packetStream) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := map[netip.AddrPort]*packetStream{}
+	if old := p.streams.Load(); old != nil {
+		all = maps.Clone(*old)
+	}
+	if s == nil {
+		delete(all, addr)
+	} else {
+		all[addr] = s
+	}
+	if len(all) == 0 {
+		p.streams.Store(nil)
+		return
+	}
+	p.streams.Store(&all)
+}
+
+// byStream returns how many peers are reached by streams.
+func (p *paths) byStream() int {
+	if streams := p.streams.Load(); streams != nil {
+		return len(*streams)
+	}
+	return 0
+}
+
+// doubt looks at the path to a peer in the background.
+func (p *paths) doubt(addr netip.AddrPort) {
+	p.mu.Lock()
+	now := time.Now()
+	if p.looking[addr] || now.Before(p.next[addr]) {
+		p.mu.Unlock()
+		return
+	}
+	if len(p.next) > 2*p.n.cfg.MaxMembers {
+		clear(p.next)
+	}
+	p.looking[addr] = true
+	p.mu.Unlock()
+	started := false
+	p.n.gate.run(func() { // not once Close waits
+		started = true
+		p.n.wg.Go(func() {
+			defer p.looked(addr)
+			p.look(addr)
+		})
+	})
+	if !started {
+		p.looked(addr)
+	}
+}
+
+func (p *paths) looked(addr netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.looking, addr)
+	p.next[addr] = time.Now().Add(pathPause)
+}
+
+// doubtAll looks at the paths to all peers.
+func (p *paths) doubtAll() {
+	for _, peer := range p.n.Peers() {
+		p.doubt(peer.Addr)
+	}
+}
+
+// look asks by datagrams, and without an answer by a connection; that stays
+// open for packets until datagrams are answered again.
+func (p *paths) look(addr netip.AddrPort) {
+	for {
+		for range pathTries {
+			if p.ask(addr) {
+				return
+			}
+		}
+		if s := p.open(addr); s == nil || !p.use(addr, s) {
+			return
+		}
+	}
+}
+
+// open opens a stream for packets; nil: the peer can't be reached at all, which
+// is for probes to tell.
+func (p *paths) open(addr netip.AddrPort) *packetStream {
+	n := p.n
+	ctx, cancel := n.withTimeout(n.cfg.JoinTimeout)
+	defer cancel()
+	conn, err := n.dial(ctx, addr, kindPackets)
+	if err != nil {
+		return nil
+	}
+	s := newPacketStream(conn)
+	s.add(kindPath, []byte(n.self.Addr.String()))
+	if s.flush() != nil {
+		_ = conn.Close()
+		return nil
+	}
+	return s
+}
+
+// use sends the packets of a peer by a stream until datagrams are answered or
+// the peer is gone. It reports whether the stream broke instead.
+func (p *paths) use(addr netip.AddrPort, s *packetStream) (broken bool) {
+	n := p.n
+	p.set(addr, s)
+	n.logger.Warn("gossip: datagrams get no answer, connections do: packets go by TCP", "address", addr)
+	p.doubtAll()
+	ctx, stop := context.WithCancel(n.ctx)
+	defer stop()
+	interval := n.cfg.StreamTimeout / 3
+	over := make(chan bool, 1)
+	n.wg.Go(func() {
+		defer stop()
+		over <- p.awaitDatagrams(ctx, addr, interval)
+	})
+	s.run(ctx, interval)
+	stop()
+	answered := <-over
+	p.set(addr, nil)
+	_ = s.flush() // what was queued before
+	_ = s.conn.Close()
+	if answered {
+		n.logger.Info("gossip: packets go by datagrams again", "address", addr)
+	}
+	return !answered && n.ctx.Err() == nil && n.isPeer(addr)
+}
+
+// awaitDatagrams asks every interval and returns true once there is an answer,
+// false if the peer is gone.
+func (p *paths) awaitDatagrams(ctx context.Context, addr netip.AddrPort, interval time.Duration) bool {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+			if !p.n.isPeer(addr) {
+				return false
+			}
+			if p.ask(addr) {
+				return true
+			}
+		}
+	}
+}
+
+// ask asks for an echo and waits for as long as a probe does.
+func (p *paths) ask(addr netip.AddrPort) bool {
+	number, err := RandomInstance()
+	if err != nil {
+		return false
+	}
+	echo := make(chan struct{})
+	p.mu.Lock()
+	p.asked[number] = echo
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.asked, number)
+	}()
+	p.send(pathAsk, number, addr)
+	timer := time.NewTimer(p.n.cfg.ProbeTimeout)
+	defer timer.Stop()
+	select {
+	case <-echo:
+		return true
+	case <-timer.C:
+	case <-p.n.ctx.Done():
+	}
+	return false
+}
+
+func (p *paths) send(what byte, number uint64, to netip.AddrPort) {
+	_ = p.n.sendDatagram(kindPath, binary.BigEndian.AppendUint64([]byte{what}, number), to) // never fails
+}
+
+// receive handles a datagram of kindPath.
+func (p *paths) receive(from netip.AddrPort, payload []byte) {
+	if len(payload) != pathSize {
+		p.n.rejects.add(CauseShort, from, "path")
+		return
+	}
+	number := binary.BigEndian.Uint64(payload[1:])
+	if payload[0] == pathAsk {
+		p.send(pathEcho, number, from)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if echo := p.asked[number]; echo != nil {
+		close(echo)
+		delete(p.asked, number)
+	}
+}
+
+// isPeer reports whether a live member has that address.
+func (n *Network) isPeer(addr netip.AddrPort) bool {
+	for _, peer := range n.Peers() {
+		if peer.Addr == addr {
+			return true
+		}
+	}
+	return false
+}
+
+// enqueue sends a packet by a stream, without waiting.
+func (n *Network) enqueue(s *packetStream, kind byte, payload []byte) {
+	if !s.add(kind, payload) {
+		n.rejects.add(CauseUnsent, s.conn.RemoteAddr(), "the stream for packets is full")
+		return
+	}
+	n.traffic.byStreamSent.Add(1)
+}
+
+// servePackets takes packets from a peer that this node doesn't answer by
+// datagrams, as far as the peer can tell. The first message says where it is.
+func (n *Network) servePackets(conn *recordConn) {
+	first, err := conn.readMessage(256)
+	if err != nil || len(first) < 1 {
+		return
+	}
+	from, err := netip.ParseAddrPort(string(first[1:]))
+	if err != nil || !allowed(n.cfg.AllowedCIDRs, from.Addr()) {
+		n.rejects.add(CauseSource, conn.RemoteAddr(), "the address of a stream for packets")
+		return
+	}
+	n.paths.doubt(from) // what doesn't go one way may not go the other
+	for {
+		packet, err := conn.readMessage(MaxPacketSize + 1)
+		if err != nil || len(packet) < 1 {
+			return
+		}
+		n.traffic.byStreamReceived.Add(1)
+		n.deliver(from, packet[0], packet[1:])
+	}
+}
+
+// deliver hands on what is in a packet.
+func (n *Network) deliver(from netip.AddrPort, kind byte, payload []byte) {
+	switch kind {
+	case kindData:
+		n.handler.HandleFrame(from, payload)
+	case kindMembership:
+		n.transport.receive(from, payload)
+	}
+}
+
+// packetStream is a stream that carries packets to one peer.
+type packetStream struct {
+	conn *recordConn
+	wake chan struct{} // has room for one
+
+	mu    sync.Mutex
+	queue [][]byte
+	bytes int
+}
+
+// Limits of what waits in a packetStream; more is lost, as by a socket whose
+// buffer is full.
+const (
+	maxStreamPackets = 4096
+	maxStreamBytes   = 4 << 20
+)
+
+func newPacketStream(conn *recordConn) *packetStream {
+	_ = conn.SetReadDeadline(time.Now().Add(100 * 365 * 24 * time.Hour)) // nothing is read but its end
+	return &packetStream{conn: conn, wake: make(chan struct{}, 1)}
+}
+
+func (s *packetStream) add(kind byte, payload []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) >= maxStreamPackets || s.bytes >= maxStreamBytes {
+		return false
+	}
+	s.queue = append(s.queue, append([]byte{kind}, payload...))
+	s.bytes += len(payload)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// flush writes what waits.
+func (s *packetStream) flush() error {
+	s.mu.Lock()
+	queue := s.queue
+	s.queue, s.bytes = nil, 0
+	s.mu.Unlock()
+	for _, packet := range queue {
+		if _, err := s.conn.Write(packet); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run writes packets until the stream or ctx ends. The other side hears
+// something every interval.
+func (s *packetStream) run(ctx context.Context, interval time.Duration) {
+	gone := make(chan struct{}) // the other side closed it: it never says anything
+	go func() {
+		defer close(gone)
+		_, _ = s.conn.Read(make([]byte, 1))
+	}()
+	defer func() {
+		_ = s.conn.SetReadDeadline(time.Unix(1, 0))
+		<-gone
+	}()
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-gone:
+			return
+		case <-tick.C:
+			s.add(kindPath, nil)
+		case <-s.wake:
+			if s.flush() != nil {
+				return
+			}
+		}
+	}
+}
