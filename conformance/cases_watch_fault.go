@@ -71,11 +71,11 @@ func changedDuringCut(t *trial) {
 	w.untilIs("p/created", "new")
 	t.put(other, "p/zz", "marker")
 	w.untilIs("p/zz", "marker")
-	w.wantExactly("p/changed", "old", "new")
+	w.wantConflated("p/changed", "old", "between", "new") // a session that goes on tells more than a snapshot
 	w.wantExactly("p/same", "old")
-	w.wantExactly("p/rewritten", "old")
+	w.wantConflated("p/rewritten", "old", "other", "old")
 	w.wantExactly("p/created", "new")
-	w.wantExactly("p/passing")
+	w.wantConflated("p/passing", "new", nil)
 }
 
 func watchStartsCut(t *trial) {

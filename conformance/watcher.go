@@ -158,6 +158,21 @@ func (w *watcher) wantExactly(key string, want ...any) {
 	}
 }
 
+// wantConflated wants these values of key to have been delivered, and nothing
+// else of it so far. All but the last may be left out (W2); none comes twice in a
+// row (W4).
+func (w *watcher) wantConflated(key string, states ...any) {
+	w.t.Helper()
+	got, left := w.of(key), states
+	for i, v := range got {
+		at := slices.IndexFunc(left, func(s any) bool { return reflect.DeepEqual(s, v) })
+		if at < 0 || i > 0 && reflect.DeepEqual(got[i-1], v) || i == len(got)-1 && !reflect.DeepEqual(v, states[len(states)-1]) {
+			w.t.Fatalf("the watch delivered %s of %q, want %s, of which all but the last may be left out", showAll(got), key, showAll(states))
+		}
+		left = left[at+1:]
+	}
+}
+
 // stop ends the watch by its ctx and waits until it has returned.
 func (w *watcher) stop() {
 	w.t.Helper()

@@ -10,6 +10,13 @@ import (
 	"github.com/polykv/polykv/kv/driver"
 )
 
+// errUnfinished ends the part of a call that it could do by itself.
+var errUnfinished = errors.New("unfinished")
+
+// errEvicted ends a membership of a call whose callback held the others up for
+// too long and whose decision was overtaken.
+var errEvicted = errors.New("evicted")
+
 type casFunc = func(in any) (out any, retry bool, err error)
 
 // CAS implements Client.
@@ -40,10 +47,10 @@ func (c *client) cas(ctx context.Context, op, key string, f casFunc, guards []Gu
 		return c.fail(op, key, err)
 	}
 	e := c.engine
-	quick := casCall{client: c, ctx: ctx, id: cellID{key: key}, guards: guards, f: f, patience: e.opts.SlowCallback}
-	err := errDemoted
-	if e.local && len(guards) == 0 {
-		err = e.dash(&quick)
+	quick := casCall{client: c, ctx: ctx, id: groupID{key: key}, guards: guards, f: f, patience: e.opts.SlowCallback}
+	err := errUnfinished
+	if e.local {
+		err = e.casLocal(&quick)
 	}
 	callbacks := quick.callbacks
 	if err != nil && unfinished(err) {
@@ -63,7 +70,7 @@ func (c *client) cas(ctx context.Context, op, key string, f casFunc, guards []Gu
 type casCall struct {
 	client *client
 	ctx    context.Context
-	id     cellID
+	id     groupID
 	guards []Guard
 	f      casFunc // nil: a Delete
 
@@ -79,22 +86,22 @@ type casCall struct {
 	working       time.Duration // time in callbacks since then that held nobody up
 	failingSince  time.Time     // the first of the latest failures in a row
 
-	*membership // while the call is in a cell's queue or group
+	*membership // while the call is in a group
 }
 
 // unfinished reports whether a call that ended a try with err goes on.
 func unfinished(err error) bool {
-	return err == errDemoted || errors.As(err, new(errAgain)) //nolint:errorlint // errDemoted is never wrapped
+	return err == errUnfinished || errors.As(err, new(errAgain)) //nolint:errorlint // errUnfinished is never wrapped
 }
 
 // run takes a call through as many tries as its callback asks for. err is how
-// its first one ended, errDemoted if there was none.
+// its first one ended, errUnfinished if there was none.
 func (e *engine) run(c *casCall, err error) error {
 	var pause *pauses
 	for {
-		if err == errDemoted { //nolint:errorlint // never wrapped
+		if err == errUnfinished { //nolint:errorlint // never wrapped
 			c.begun = time.Now()
-			err = e.try(c)
+			err = e.share(c)
 		}
 		var asked errAgain
 		if !errors.As(err, &asked) {
@@ -113,7 +120,28 @@ func (e *engine) run(c *casCall, err error) error {
 		// The next try begins now: a refusal of a remembered value doesn't
 		// count without a look at the store, so the callback gets to see what
 		// it may be waiting for.
-		err = errDemoted
+		err = errUnfinished
+	}
+}
+
+// share has c lead a group or take part in one, or in one after another while
+// its callback holds up the others.
+func (e *engine) share(c *casCall) error {
+	for {
+		g, leads := e.groups.join(e, c)
+		err := errUnfinished
+		if leads {
+			err = g.lead(c)
+		}
+		if err == errUnfinished { //nolint:errorlint // never wrapped, on the hot path
+			err = g.attend(c)
+		}
+		switch {
+		case err != errEvicted: //nolint:errorlint // as above
+			return err
+		case e.overdue(c):
+			return ErrConflict
+		}
 	}
 }
 
@@ -175,7 +203,7 @@ func (e *engine) unavailable(c *casCall) bool {
 
 // base returns what to run callbacks on: what is remembered of the key, or
 // else a linearizable read, which begins no earlier than now.
-func (e *engine) base(ctx context.Context, key string, guards []Guard, now time.Time) (recollection, error) {
+func (e *engine) base(ctx context.Context, key string, guards []Guard, now time.Time) (cached, error) {
 	if seen, ok := e.recall(key); ok {
 		return seen, nil
 	}
@@ -185,7 +213,7 @@ func (e *engine) base(ctx context.Context, key string, guards []Guard, now time.
 // confirm reports whether a decision not to write, made on base, counts for
 // calls that began at or before since (C2): base was read after that, or
 // the key still is at the same version.
-func (e *engine) confirm(ctx context.Context, key string, guards []Guard, base *recollection, since time.Time) (bool, error) {
+func (e *engine) confirm(ctx context.Context, key string, guards []Guard, base *cached, since time.Time) (bool, error) {
 	if !base.asOf.Before(since) && (len(guards) == 0 || base.guarded) {
 		return true, nil
 	}

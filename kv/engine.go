@@ -29,7 +29,7 @@ type engine struct {
 
 	generation atomic.Uint64
 	memory     *memory
-	cells      cells
+	groups     groups
 	hub        hub
 	outages    outages
 
@@ -50,7 +50,7 @@ func newEngine(store driver.Store, opts Options) *engine {
 	if nb, ok := store.(driver.NonBlocking); ok {
 		e.local = nb.NonBlocking()
 	}
-	e.cells.init()
+	e.groups.init()
 	lower(&e.limits.Key, MaxKeyLen)
 	lower(&e.limits.Value, opts.MaxValueSize)
 	lower(&e.limits.GuardedValue, opts.MaxValueSize)
@@ -110,9 +110,9 @@ func (e *engine) remember(entry *driver.Entry, asOf time.Time, epoch uint64) {
 	}
 }
 
-func (e *engine) recall(key string) (recollection, bool) {
+func (e *engine) recall(key string) (cached, bool) {
 	if e.memory == nil {
-		return recollection{}, false
+		return cached{}, false
 	}
 	return e.memory.get(key, e.epoch())
 }

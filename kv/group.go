@@ -9,14 +9,30 @@ import (
 	"github.com/polykv/polykv/kv/driver"
 )
 
-// group runs the calls that meet in one cell: round after round it lets every
+// group runs the calls that meet on one key: round after round it lets every
 // waiting call's callback decide on the result of the one before, and carries
-// the outcome to the store in one swap (group commit).
+// the outcome to the store in one swap (group commit). The first caller leads it,
+// on its own goroutine, for one try. When others wait then, or it has to try
+// again, a goroutine goes on, since each of them may end at any time.
 type group struct {
 	e     *engine
-	cl    *cell
-	timer *time.Timer // rings by the time that the turn under way is overdue
-	rings time.Time   // when it does; zero: it isn't set
+	shard *shard
+	id    groupID
+
+	// The shard's lock guards these; see membership.go for what changes them.
+	leader  *casCall // nil: there is none any more
+	inside  bool     // the leader's callback is running
+	queue   []*casCall
+	present int                // how many members of the round have not left
+	cancel  context.CancelFunc // ends the round's context
+
+	responded chan struct{} // wakes the group when the member whose turn it is has answered
+	emptied   chan struct{} // wakes the group from a pause when nobody waits any more
+
+	// The rest is the goroutine's own.
+	ctx   context.Context // of the round, see take
+	timer *time.Timer     // rings by the time that the turn under way is overdue
+	rings time.Time       // when it does; zero: it isn't set
 
 	trip    time.Duration // how long the last round waited for the store
 	awaited int           // how many callers the next round may find, see gather
@@ -26,45 +42,20 @@ type group struct {
 	failures  *pauses // between failures in a row
 }
 
-func newGroup(e *engine, cl *cell) *group {
-	timer := time.NewTimer(time.Hour)
-	timer.Stop()
-	return &group{e: e, cl: cl, timer: timer}
-}
-
 func (g *group) run() {
-	defer g.timer.Stop()
-	if !g.takeOver() {
-		return
-	}
+	g.timer = time.NewTimer(time.Hour)
+	g.timer.Stop()
 	for g.e.ctx.Err() == nil {
 		g.gather()
-		members := g.cl.take()
+		ctx, members := g.take()
 		if members == nil {
 			return
 		}
+		g.ctx = ctx
 		g.round(members)
+		g.cancel()
 	}
 	// Closed: every member sees that by itself and leaves.
-}
-
-// takeOver waits until the call that was alone lets go of the cell, or takes
-// it away when its callback is too slow.
-func (g *group) takeOver() bool {
-	tick := time.NewTicker(g.e.opts.SlowCallback)
-	defer tick.Stop()
-	for {
-		select {
-		case <-g.cl.handover:
-			return true
-		case <-tick.C:
-			if g.cl.evict(g.e.opts.SlowCallback) {
-				return true
-			}
-		case <-g.e.ctx.Done():
-			return false
-		}
-	}
 }
 
 // gather lets callers that have just got their results come back, as those do
@@ -84,10 +75,10 @@ func (g *group) gather() {
 		return
 	}
 	began := time.Now()
-	have := g.cl.waiting()
+	have := g.waiting()
 	for left := turns; have < awaited && left > 0 && time.Since(began) < g.trip/share; left-- {
 		runtime.Gosched()
-		if now := g.cl.waiting(); now > have {
+		if now := g.waiting(); now > have {
 			have, left = now, turns
 		}
 	}
@@ -96,7 +87,7 @@ func (g *group) gather() {
 // round lets members decide and settles their results; those that have to
 // decide again are back in the queue afterwards.
 func (g *group) round(members []*casCall) {
-	base, err := g.e.base(g.e.ctx, g.cl.id.key, members[0].guards, time.Now())
+	base, err := g.e.base(g.ctx, g.id.key, members[0].guards, time.Now())
 	if err != nil {
 		g.failed(members, err)
 		return
@@ -110,8 +101,8 @@ func (g *group) round(members []*casCall) {
 		writes = writes || d.writes()
 	}
 	switch {
-	case writes && !g.cl.seal(present, decisions):
-		g.cl.putBack(present)
+	case writes && !g.seal(present, decisions):
+		g.putBack(present)
 	case writes && (final.exists || base.entry.Exists()):
 		g.commit(present, decisions, base, final)
 	default: // also writes that cancel each other out
@@ -120,7 +111,7 @@ func (g *group) round(members []*casCall) {
 }
 
 // consult gives each member its turn, one after another.
-func (g *group) consult(members []*casCall, base recollection) (present []*casCall, decisions []decision, final state) {
+func (g *group) consult(members []*casCall, base cached) (present []*casCall, decisions []decision, final state) {
 	final = stateOf(base.entry)
 	pure := true
 	for _, c := range members {
@@ -138,16 +129,15 @@ func (g *group) consult(members []*casCall, base recollection) (present []*casCa
 // turn runs one member's callback, on that member's goroutine. ok is false if
 // it left or took too long.
 func (g *group) turn(c *casCall, t turn) (d decision, ok bool) {
-	if !g.cl.beginTurn(c) {
+	if !g.beginTurn(c) {
 		return decision{}, false
 	}
-	began := time.Now()
+	began, late := time.Now(), false
 	c.turns <- t
 	g.ringBy(began.Add(c.patience), c.patience)
-	late := false
 	for {
 		select {
-		case <-g.cl.responded:
+		case <-g.responded:
 		case <-g.timer.C:
 			g.rings = time.Time{}
 			if left := c.patience - time.Since(began); left > 0 { // it was set for an earlier turn
@@ -158,7 +148,7 @@ func (g *group) turn(c *casCall, t turn) (d decision, ok bool) {
 		case <-g.e.ctx.Done():
 			return decision{}, false
 		}
-		d, ok, waiting := g.cl.collect(c, late)
+		d, ok, waiting := g.collect(c, late)
 		if !waiting {
 			return d, ok
 		}
@@ -175,7 +165,7 @@ func (g *group) ringBy(at time.Time, away time.Duration) {
 }
 
 // decline ends a round that needs no write.
-func (g *group) decline(members []*casCall, decisions []decision, base recollection) {
+func (g *group) decline(members []*casCall, decisions []decision, base cached) {
 	since := members[0].begun
 	for _, c := range members {
 		if c.begun.After(since) {
@@ -183,7 +173,7 @@ func (g *group) decline(members []*casCall, decisions []decision, base recollect
 		}
 	}
 	asked := time.Now()
-	same, err := g.e.confirm(g.e.ctx, g.cl.id.key, members[0].guards, &base, since)
+	same, err := g.e.confirm(g.ctx, g.id.key, members[0].guards, &base, since)
 	g.trip = time.Since(asked)
 	switch {
 	case err != nil:
@@ -196,10 +186,10 @@ func (g *group) decline(members []*casCall, decisions []decision, base recollect
 }
 
 // commit carries a round to the store.
-func (g *group) commit(members []*casCall, decisions []decision, base recollection, final state) {
+func (g *group) commit(members []*casCall, decisions []decision, base cached, final state) {
 	s := members[0].swap(&base.entry, final)
 	sent := time.Now()
-	result, err := g.e.settle(g.e.ctx, &s, len(members))
+	result, err := g.e.settle(g.ctx, &s, len(members))
 	g.trip = time.Since(sent)
 	switch {
 	case err == nil && result.Outcome == driver.Applied:
@@ -215,9 +205,9 @@ func (g *group) commit(members []*casCall, decisions []decision, base recollecti
 
 func (g *group) succeeded(members []*casCall, decisions []decision) {
 	g.lost, g.conflicts, g.failures = 0, nil, nil
-	g.awaited = g.cl.waiting() + len(members)
+	g.awaited = g.waiting() + len(members)
 	for i, c := range members {
-		g.cl.settle(c, decisions[i].result())
+		g.settle(c, decisions[i].result())
 	}
 }
 
@@ -228,13 +218,13 @@ func (g *group) conflicted(members []*casCall) {
 	for _, c := range members {
 		c.conflicted()
 		if g.e.overdue(c) {
-			g.cl.settle(c, ErrConflict)
+			g.settle(c, ErrConflict)
 			continue
 		}
 		rest = append(rest, c)
 	}
 	g.failures = nil
-	g.cl.putBack(rest)
+	g.putBack(rest)
 	if g.lost++; g.lost <= swiftRetries {
 		return
 	}
@@ -242,7 +232,7 @@ func (g *group) conflicted(members []*casCall) {
 		g.conflicts = newPauses(max(g.e.opts.MinBackoff/10, time.Microsecond), max(g.e.opts.MaxBackoff/200, time.Microsecond))
 	}
 	g.pause(g.conflicts)
-	g.e.forget(g.cl.id.key) // what the conflict showed is old by now and would lose again
+	g.e.forget(g.id.key) // what the conflict showed is old by now and would lose again
 }
 
 // swiftRetries is how many conflicts in a row are retried without a pause. One
@@ -260,31 +250,31 @@ func (g *group) unknown(members []*casCall, decisions []decision, err error) {
 		case !decisions[i].writes():
 			rest = append(rest, c)
 		case c.f == nil && gone(err):
-			g.cl.settle(c, nil)
+			g.settle(c, nil)
 		default:
-			g.cl.settle(c, err)
+			g.settle(c, err)
 		}
 	}
-	g.cl.putBack(rest)
+	g.putBack(rest)
 }
 
 // failed ends a round that wrote nothing for the reason err.
 func (g *group) failed(members []*casCall, err error) {
 	if final, err := g.e.final(context.Background(), err); final {
 		for _, c := range members {
-			g.cl.settle(c, err)
+			g.settle(c, err)
 		}
 		return
 	}
 	var rest []*casCall
 	for _, c := range members {
 		if g.e.unavailable(c) {
-			g.cl.settle(c, because(ErrUnavailable, err))
+			g.settle(c, because(ErrUnavailable, err))
 			continue
 		}
 		rest = append(rest, c)
 	}
-	if !g.cl.putBack(rest) {
+	if !g.putBack(rest) {
 		return // all have left, and who is in the queue came afterwards
 	}
 	if g.failures == nil {
@@ -296,5 +286,5 @@ func (g *group) failed(members []*casCall, err error) {
 // pause waits before the next round, unless everybody leaves: who comes
 // afterwards shall not wait for a failure of others.
 func (g *group) pause(p *pauses) {
-	p.sleepUnless(g.e.ctx, g.e.ctx, g.cl.emptied)
+	p.sleepUnless(g.e.ctx, g.e.ctx, g.emptied)
 }

@@ -59,7 +59,7 @@ func TestFailureOfThoseWhoLeftHoldsNobodyUp(t *testing.T) {
 	inGroup, goOn := make(chan struct{}), make(chan struct{})
 	gets := 0
 	r.store.onGet = func(context.Context, driver.GetRequest) error {
-		if gets++; gets == 2 { // the first is of the call that is alone
+		if gets++; gets == 2 { // the first is the leader's
 			close(inGroup)
 			<-goOn
 		}

@@ -9,8 +9,8 @@ import (
 	"github.com/polykv/polykv/kv/driver"
 )
 
-// recollection is an entry and the moment at or after which it was current.
-type recollection struct {
+// cached is an entry and the moment at or after which it was current.
+type cached struct {
 	entry   driver.Entry
 	asOf    time.Time
 	epoch   uint64 // of the store, when the request began that showed it
@@ -21,7 +21,7 @@ type recollection struct {
 // and age. It only ever serves as the first guess of a swap.
 type memory struct {
 	mu       sync.Mutex
-	lru      *simplelru.LRU[string, recollection]
+	lru      *simplelru.LRU[string, cached]
 	bytes    int // of all keys and values
 	maxBytes int
 	maxAge   time.Duration
@@ -29,22 +29,22 @@ type memory struct {
 
 func newMemory(opts Options) *memory {
 	m := &memory{maxBytes: opts.RememberBytes, maxAge: opts.RememberFor}
-	m.lru, _ = simplelru.NewLRU(max(1, opts.RememberEntries), func(key string, r recollection) { // it refuses sizes below 1 only
+	m.lru, _ = simplelru.NewLRU(max(1, opts.RememberEntries), func(key string, r cached) { // it refuses sizes below 1 only
 		m.bytes -= weight(key, r)
 	})
 	return m
 }
 
-func weight(key string, r recollection) int { return len(key) + len(r.entry.Value) }
+func weight(key string, r cached) int { return len(key) + len(r.entry.Value) }
 
 // get returns what is remembered of a key, unless it is too old or of another epoch.
-func (m *memory) get(key string, epoch uint64) (recollection, bool) {
+func (m *memory) get(key string, epoch uint64) (cached, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r, ok := m.lru.Get(key)
 	if ok && (r.epoch != epoch || time.Since(r.asOf) > m.maxAge) {
 		m.lru.Remove(key)
-		return recollection{}, false
+		return cached{}, false
 	}
 	return r, ok
 }
@@ -53,7 +53,7 @@ func (m *memory) put(entry driver.Entry, asOf time.Time, epoch uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.lru.Remove(entry.Key) // an overwritten value would not be counted off
-	r := recollection{entry: entry, asOf: asOf, epoch: epoch}
+	r := cached{entry: entry, asOf: asOf, epoch: epoch}
 	m.bytes += weight(entry.Key, r)
 	m.lru.Add(entry.Key, r)
 	for m.bytes > m.maxBytes {

@@ -29,7 +29,7 @@ func (c *client) swapVersion(ctx context.Context, key string, prev Version, valu
 		s.Prev = seen.entry // with what the driver may need to resolve it
 	}
 	if c.values != nil { // whose objects are made from what they replace
-		var seen recollection
+		var seen cached
 		err := c.engine.retry(ctx, func(time.Duration) (err error) {
 			seen, err = c.engine.look(ctx, key, guards, time.Now())
 			return err
@@ -78,7 +78,7 @@ func notAt(prev Version) error {
 // stores whose answer doesn't tell it. That the key is still as s left it, only
 // a resolver can say.
 func (e *engine) versionOf(ctx context.Context, s *driver.Swap) (Version, error) {
-	var seen recollection
+	var seen cached
 	err := e.retry(ctx, func(time.Duration) (err error) {
 		seen, err = e.look(ctx, s.Key, nil, time.Now())
 		return err
@@ -259,8 +259,8 @@ func (e *engine) judge(s *driver.Swap, now driver.Entry, fenced bool) (verdict d
 
 // look makes one linearizable read, which begins no earlier than now, and
 // remembers what it found.
-func (e *engine) look(ctx context.Context, key string, guards []Guard, now time.Time) (recollection, error) {
-	seen := recollection{asOf: now, epoch: e.epoch(), guarded: len(guards) > 0}
+func (e *engine) look(ctx context.Context, key string, guards []Guard, now time.Time) (cached, error) {
+	seen := cached{asOf: now, epoch: e.epoch(), guarded: len(guards) > 0}
 	err := e.attempt(ctx, "get", e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
 		seen.entry, err = e.store.Get(ctx, driver.GetRequest{Key: key, Guards: guards})
 		return err

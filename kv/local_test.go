@@ -26,7 +26,7 @@ func newLineRig(t *testing.T, opts kv.Options) *lineRig {
 	r := newRig(t, kv.Options{})
 	c := kv.New(r.data.Open(), stringCodec, &opts)
 	t.Cleanup(func() {
-		if n := kv.LineLen(c, "n"); n != -1 {
+		if n := kv.TurnsLen(c, "n"); n != -1 {
 			t.Errorf("a line of %d calls is left", n)
 		}
 		if err := c.Close(); err != nil {
@@ -73,7 +73,7 @@ func TestLosersTakeTurns(t *testing.T) {
 	for range losers {
 		go func() { results <- r.loser(t.Context(), func() { turns <- struct{}{} }) }()
 	}
-	eventually(t, "all are in the line", func() bool { return kv.LineLen(r.client, "n") == losers+1 })
+	eventually(t, "all are in the line", func() bool { return kv.TurnsLen(r.client, "n") == losers+1 })
 	if n := len(turns); n != 0 {
 		t.Errorf("%d calls tried again while it was another's turn", n)
 	}
@@ -103,7 +103,7 @@ func TestLineEndsWithTheCallerOrTheClient(t *testing.T) {
 			defer cancel()
 			waiting := make(chan error, 1)
 			go func() { waiting <- r.loser(ctx, func() { t.Error("it had a turn") }) }()
-			eventually(t, "it is in the line", func() bool { return kv.LineLen(r.client, "n") == 2 })
+			eventually(t, "it is in the line", func() bool { return kv.TurnsLen(r.client, "n") == 2 })
 			end, want := cancel, context.Canceled
 			if name == "Close" {
 				end, want = func() { _ = r.client.Close() }, kv.ErrClosed
