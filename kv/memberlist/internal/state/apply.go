@@ -129,46 +129,91 @@ func (s *Store) take(u Update, in *Record, peer *Context) Applied {
 	sh := s.shard(u.Key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	cur := sh.records[u.Key]
-	kept := cur
-	if cur != nil {
-		take, hand := s.supersedes(KeyDigest{E: cur.e, V: cur.v}, KeyDigest{E: in.e, V: in.v}, peer)
-		switch {
-		case hand:
-			return Applied{Outcome: Older}
-		case take && !u.Partial:
-			kept = nil
-		}
+	old := sh.records[u.Key]
+	cur, kept := old, old
+	take, hand := s.supersedes(cur, in, peer)
+	switch {
+	case hand:
+		return Applied{Outcome: Older}
+	case take && !u.Partial:
+		kept = nil
+	default:
+		cur, in = s.level(cur, in, peer)
+		kept = cur
 	}
 	if kept.live() && in.merge != nil && !u.Partial && !s.breaks(RuleParts) { // in is all that the peer has of the key
 		kept = cur.without(in, peer)
 	}
 	if in = s.unseen(cur, in); in == nil {
-		return s.keep(sh, cur, kept, Expired)
+		return s.keep(sh, old, kept, Expired)
 	}
 	next, change, err := s.join(kept, in)
 	switch {
 	case err != nil:
 		return Applied{Outcome: Malformed, Err: fmt.Errorf("key %q: %w", u.Key, err)}
 	case next != nil:
-		s.publish(sh, cur, next)
+		s.publish(sh, old, next)
 		return Applied{Outcome: Changed, update: u, change: change, reg: in.codec}
 	case isOlder(cur, in):
-		return s.keep(sh, cur, kept, Older)
+		return s.keep(sh, old, kept, Older)
 	}
-	return s.keep(sh, cur, kept, Unchanged)
+	return s.keep(sh, old, kept, Unchanged)
 }
 
 // supersedes decides between two states of a key, one of them deleted or both
 // written after different deletions, of which one node has seen the other's:
 // then its own came later, even if it doesn't look so, since it has forgotten
-// the deletion in between.
-func (s *Store) supersedes(ours, theirs KeyDigest, peer *Context) (take, hand bool) {
+// the deletion in between. Cur may be nil.
+func (s *Store) supersedes(cur, in *Record, peer *Context) (take, hand bool) {
+	if cur == nil {
+		return false, false
+	}
+	return s.overtakes(cur.stand(), in.stand(), peer)
+}
+
+func (s *Store) overtakes(ours, theirs KeyDigest, peer *Context) (take, hand bool) {
 	if ours.E == theirs.E || ours.V == theirs.V || s.breaks(RuleSupersede) {
 		return false, false
 	}
 	here, there := s.context.covers(theirs.latest()), peer.Covers(ours.latest())
 	return there && !here, here && !there
+}
+
+// level gives a state the other one's deletion if its node has seen that one, and
+// has merely forgotten it: then the state was written afterwards, and the deletion
+// is no reason to take the other state for the later one. Cur may be nil.
+func (s *Store) level(cur, in *Record, peer *Context) (ours, theirs *Record) {
+	if !cur.live() || !in.live() {
+		return cur, in
+	}
+	a, b := s.deletions(cur.stand(), in.stand(), peer)
+	return cur.after(a), in.after(b)
+}
+
+// deletions are those that two states of a key were written after, as far as
+// their nodes know.
+func (s *Store) deletions(ours, theirs KeyDigest, peer *Context) (a, b Version) {
+	switch order := ours.E.Compare(theirs.E); {
+	case s.breaks(RuleLevel):
+	case order < 0 && s.context.covers(theirs.E) && ours.V.After(theirs.E):
+		return theirs.E, theirs.E
+	case order > 0 && peer.Covers(ours.E) && theirs.V.After(ours.E):
+		return ours.E, ours.E
+	}
+	return ours.E, theirs.E
+}
+
+// stand is what is compared of r if it doesn't merge.
+func (r *Record) stand() KeyDigest { return KeyDigest{E: r.e, V: r.v} }
+
+// after is r as the state after another deletion.
+func (r *Record) after(e Version) *Record {
+	if r.e == e {
+		return r
+	}
+	next := r.again()
+	next.e = e
+	return next
 }
 
 // latest is the version that made the state, a deletion's included.

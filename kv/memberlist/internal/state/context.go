@@ -39,6 +39,7 @@ const (
 	RuleDrop      Rule = "what a peer has seen and lacks is dropped"
 	RuleParts     Rule = "the same of the parts of a value that merges"
 	RuleSupersede Rule = "of two states the one wins whose node has seen the other"
+	RuleLevel     Rule = "a deletion that was seen and is forgotten doesn't count against what was written after it"
 	RuleHold      Rule = "tombstones are held while a writer is away"
 	RuleDots      Rule = "what a tombstone removed stays known when it is forgotten"
 	RuleClaim     Rule = "nothing is claimed that others can't have"

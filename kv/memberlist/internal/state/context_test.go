@@ -145,3 +145,83 @@ func TestContextIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// Who has seen a deletion, has forgotten it and then writes has written after it,
+// as has a node that still remembers it: the later of the two writes stays, and of
+// values that merge both.
+func TestWrittenAfterAForgottenDeletion(t *testing.T) {
+	for _, begins := range []string{"remembers", "forgot"} {
+		t.Run(begins, func(t *testing.T) {
+			remembers, forgot := newNode(t, 1), newNode(t, 2)
+			for key, c := range map[string]codec.Codec{"k": codec.String{}, "m": stampsCodec} {
+				first, again, later := any("first"), any("again"), any("later")
+				if key == "m" {
+					first, again, later = stamps{"first": {}}, stamps{"again": {}}, stamps{"later": {}}
+				}
+				remembers.now, forgot.now = epoch, epoch
+				forgot.apply(remembers.write(c, key, first), Changed)
+				forgot.apply(remembers.remove(key), Changed)
+				remembers.now = epoch.Add(time.Minute)
+				u := remembers.write(c, key, again)
+				forgot.now = epoch.Add(48 * time.Hour)
+				forgot.Expire()
+				forgot.write(c, key, later)
+				if begins == "forgot" { // a datagram that is late
+					forgot.Apply(u)
+				}
+			}
+			remembers.now = forgot.now
+			n, peer := remembers, forgot
+			if begins == "forgot" {
+				n, peer = forgot, remembers
+			}
+			for range 2 { // the second time for the deletion itself
+				exchange(t, n, peer)
+				n.want("k", "later")
+				n.want("m", `{"again":true,"later":true}`)
+			}
+			peer.want("k", "later")
+			peer.want("m", `{"again":true,"later":true}`)
+			for i, root := range n.Roots() {
+				if peer.Roots()[i] != root {
+					t.Errorf("digests of %s differ", root.Codec)
+				}
+			}
+		})
+	}
+}
+
+// exchange compares n with peer, as spread does.
+func exchange(t *testing.T, n, peer *node) {
+	t.Helper()
+	ours, theirs := n.Context(), peer.Context()
+	for _, codec := range n.Codecs() {
+		for bucket := range Buckets {
+			want, give, drop := n.Compare(codec, bucket, peer.Keys(codec, bucket), &theirs)
+			peer.Drop(codec, drop, &ours)
+			hand(peer, n, codec, want, &theirs)
+			hand(n, peer, codec, give, &ours)
+		}
+	}
+}
+
+// hand has one node take what another one reads of keys.
+func hand(from, to *node, codec string, keys []KeyDigest, seen *Context) {
+	for _, k := range keys {
+		if u, ok := from.Read(codec, k); ok {
+			to.ApplyFrom(u, seen)
+		}
+	}
+}
+
+// What a peer has of a value comes here even while this node's state of it is left
+// out, since a peer has refused that: afterwards the peer's context is taken over.
+func TestRefusedStateTakesInWhatAPeerHas(t *testing.T) {
+	n, peer := newNode(t, 1), newNode(t, 2)
+	n.now = epoch.Add(time.Hour)
+	u := n.write(stampsCodec, "m", stamps{"ahead": {}})
+	n.Refused("m", u.E, u.V)
+	peer.write(stampsCodec, "m", stamps{"theirs": {}})
+	exchange(t, n, peer)
+	n.want("m", `{"ahead":true,"theirs":true}`)
+}

@@ -2,6 +2,7 @@ package state
 
 // unweigh takes what r adds out of the digests; its shard is locked.
 func (s *Store) unweigh(sh *shard, r *Record) {
+	s.weighed.Add(1)
 	if r.pending {
 		delete(sh.lazy, r)
 		r.pending = false
@@ -17,6 +18,7 @@ func (s *Store) unweigh(sh *shard, r *Record) {
 // weighIn adds r to the digests, at once or when they are next asked for; its
 // shard is locked.
 func (s *Store) weighIn(sh *shard, r *Record) {
+	s.weighed.Add(1)
 	if r.lazy() {
 		if sh.lazy == nil {
 			sh.lazy = map[*Record]struct{}{}
@@ -46,8 +48,20 @@ func (sh *shard) digest(reg *registered) Digest {
 	return sh.digests[reg]
 }
 
-// Roots implements Replica.
+// rooted are the digests of all keys as they were after so many changes.
+type rooted struct {
+	weighed uint64
+	roots   []CodecDigest
+}
+
+// Roots implements Replica. They are asked for far more often than keys change.
 func (s *Store) Roots() []CodecDigest {
+	// Whoever changes a shard counts that while it is locked, and before. So what
+	// is summed up here after the count was read has all that was counted.
+	weighed := s.weighed.Load()
+	if known := s.rooted.Load(); known != nil && known.weighed == weighed {
+		return known.roots
+	}
 	roots := make([]CodecDigest, len(s.ids))
 	for i, id := range s.ids {
 		roots[i].Codec = id
@@ -62,6 +76,7 @@ func (s *Store) Roots() []CodecDigest {
 		}
 		sh.mu.Unlock()
 	}
+	s.rooted.Store(&rooted{weighed, roots})
 	return roots
 }
 
@@ -132,14 +147,14 @@ func (s *Store) Compare(codec string, bucket int, theirs []KeyDigest, peer *Cont
 				want = append(want, KeyDigest{Key: their.Key})
 			}
 			continue
+		case r.hidden && r.merge != nil: // what the peer has of it has to come here all the same
+			want = append(want, KeyDigest{Key: their.Key})
+			continue
 		case r.hidden:
 			continue
 		}
 		ours := r.keyDigest()
-		take, hand := compare(ours, their, r.codec == reg && r.merge != nil)
-		if t, h := s.supersedes(ours, their, peer); t || h {
-			take, hand = t, h
-		}
+		take, hand := s.decide(ours, their, r.codec == reg && r.merge != nil, peer)
 		if take {
 			want = append(want, ours)
 		}
@@ -156,6 +171,22 @@ func (s *Store) Compare(codec string, bucket int, theirs []KeyDigest, peer *Cont
 		}
 	}
 	return want, give, drop
+}
+
+// decide tells whether a peer that has a key as their says may have something
+// that this node lacks, and the other way round.
+func (s *Store) decide(ours, their KeyDigest, merges bool, peer *Context) (take, hand bool) {
+	if take, hand = s.overtakes(ours, their, peer); take || hand {
+		return take, hand
+	}
+	a, b := ours, their
+	if !ours.V.IsZero() && !their.V.IsZero() {
+		a.E, b.E = s.deletions(ours, their, peer)
+	}
+	if take, hand = compare(a, b, merges); take || hand {
+		return take, hand
+	}
+	return compare(ours, their, merges) // for one of the two to learn of the deletion
 }
 
 // removed tells of a key that is not here whether all or some of what a peer
@@ -196,8 +227,7 @@ func (s *Store) Drop(codec string, keys []KeyDigest, peer *Context) {
 	}
 }
 
-// compare tells whether a peer that has a key as their says may have something
-// that this node lacks, and the other way round.
+// compare is decide by the versions alone.
 func compare(ours, their KeyDigest, merges bool) (take, hand bool) {
 	if c := ours.E.Compare(their.E); c != 0 {
 		return c < 0, c > 0

@@ -40,7 +40,7 @@ type Replica interface {
 
 	// Roots returns the digest of all keys of each registered codec, in the
 	// order of Codecs. Keys that a peer refused (see Refused) are left out
-	// here and below.
+	// here and below. The slice must not be modified.
 	Roots() []CodecDigest
 
 	// Buckets returns the digests of the parts of a codec's keys. The sum of

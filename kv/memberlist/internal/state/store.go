@@ -51,7 +51,9 @@ type Store struct {
 	onLocal func(Update)
 	tombs   tombstones
 	context *contexts
-	hidden  atomic.Int64 // records that a peer refused
+	hidden  atomic.Int64  // records that a peer refused
+	weighed atomic.Uint64 // changes of what the digests stand for
+	rooted  atomic.Pointer[rooted]
 }
 
 // shard is one bucket of the keys, deleted ones included.
