@@ -13,7 +13,8 @@ var errNobody = errors.New("no member confirmed that it has this node's changes"
 
 // Flush returns once this node's changes have been sent and one member was
 // seen to hold everything that this node holds. With no members, there is
-// nothing to wait for, nor if all refuse connections. It fails when ctx ends.
+// nothing to wait for, nor if all refuse connections. It fails when ctx ends, and
+// if members refuse what this node wrote, since its clock is wrong.
 func (s *Spread) Flush(ctx context.Context) error {
 	select {
 	case <-s.queue.drained():
@@ -40,6 +41,9 @@ func (s *Spread) Flush(ctx context.Context) error {
 				return nil
 			}
 			if _, last = s.compare(ctx, peers[i]); last == nil {
+				if err := s.store.Health(); err != nil { // it was given, and refused
+					return fmt.Errorf("%w: %w", errNobody, err)
+				}
 				return nil
 			}
 			if errors.Is(last, syscall.ECONNREFUSED) {

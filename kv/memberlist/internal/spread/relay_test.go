@@ -1,6 +1,7 @@
 package spread
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -67,6 +68,9 @@ func TestRefusedChange(t *testing.T) {
 		}
 		return counted
 	})
+	if err := wrong.spread.Flush(t.Context()); !errors.Is(err, errNobody) {
+		t.Errorf("Flush of what everybody refuses: %v", err)
+	}
 	nodes[1].put(t, "other", "from now")
 	c.eventually("it hears the others all the same", func() bool { return wrong.get("other") == "from now" })
 
