@@ -15,9 +15,9 @@ TOOL = go run ./internal/testserver/pinned/build
 
 # The steps of test are in an order that fails early and ends with the tests.
 .NOTPARALLEL:
-.PHONY: test browser lint tidy tidy-fix fmt build servers unit race-build floors fuzz soak busy mutants bench microbench clean-servers
+.PHONY: test browser lint tidy tidy-fix fmt build servers unit weeks race-build floors fuzz soak busy mutants bench microbench clean-servers
 
-test: tidy lint unit floors browser
+test: tidy lint unit weeks floors browser
 
 # Tests of pages skip where there is no browser, which go test doesn't show.
 browser:
@@ -51,6 +51,12 @@ race-build:
 
 unit: servers race-build
 	go test -race -vet=off -p $(TESTP) -timeout $(TIMEOUT) $(PACKAGES)
+
+# Simulated weeks of gossip, many: without -race, which makes them ten times as slow. One processor at a time costs a
+# third less than several, since the goroutines of a week take turns.
+WEEKS ?= 200
+weeks:
+	POLYKV_SIM_SEEDS=$(WEEKS) GOGC=400 go test -vet=off -cpu 1 -timeout $(TIMEOUT) -run '^TestLightWeeks$$' ./kv/memberlist
 
 # The library by itself, with the lowest versions that it asks for, and then every program that it has to fit into,
 # with the versions that those choose.

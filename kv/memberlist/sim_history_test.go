@@ -17,10 +17,11 @@ type operation struct {
 	key     string
 	value   string // "": a deletion
 	version Version
-	saw     Version // what it replaced
-	knew    Version // of a write: the newest deletion that its node knew of
+	saw     Version             // what it replaced
+	past    map[*operation]bool // what its node had, or had had, of the key
 	holders map[uint64]bool
 	made    time.Time
+	apart   time.Time // since when its process and some other one hadn't been equal when it was made
 	settled time.Time // when all processes had it; zero: not yet
 	wild    bool      // made while the node's clock was wrong: it may be refused, and get another version
 }
@@ -38,13 +39,15 @@ func (o *operation) lost() bool { return len(o.holders) == 0 }
 
 // history is everything that a plan did.
 type history struct {
-	ops []*operation
+	ops   []*operation
+	equal map[[2]uint64]time.Time // when two processes were last seen to hold the same
+	wrong []string
 }
 
 // look notes who holds what: who has that state or a later one, and who is
 // equal to one that holds it.
 func (h *history) look(c *simCluster) {
-	groups := map[string][]*Node{}
+	groups := map[string][]*simProcess{}
 	for _, s := range c.slots {
 		if s.node != nil {
 			roots := fmt.Sprint(s.node.store.Roots())
@@ -54,7 +57,10 @@ func (h *history) look(c *simCluster) {
 	for _, nodes := range groups {
 		var ids []uint64
 		for _, n := range nodes {
-			ids = append(ids, n.net.Self().Instance)
+			for _, other := range ids {
+				h.equal[pair(n.instance, other)] = time.Now()
+			}
+			ids = append(ids, n.instance)
 		}
 		for _, o := range h.ops {
 			held := slices.ContainsFunc(ids, func(id uint64) bool { return o.holders[id] })
@@ -70,25 +76,59 @@ func (h *history) look(c *simCluster) {
 		}
 	}
 	for _, o := range h.ops {
-		all := !slices.ContainsFunc(c.slots, func(s *simSlot) bool { return s.node != nil && !o.holders[s.node.net.Self().Instance] })
+		all := !slices.ContainsFunc(c.slots, func(s *simSlot) bool { return s.node != nil && !o.holders[s.node.instance] })
 		if all && o.settled.IsZero() {
 			o.settled = time.Now()
 		}
 	}
 }
 
+func pair(a, b uint64) [2]uint64 { return [2]uint64{min(a, b), max(a, b)} }
+
+// apart is since when a process and some other one haven't been equal; zero: they
+// never were.
+func (h *history) apart(c *simCluster, instance uint64) time.Time {
+	since := time.Now()
+	for _, s := range c.slots {
+		if s.node == nil || s.node.instance == instance {
+			continue
+		}
+		if at := h.equal[pair(instance, s.node.instance)]; at.Before(since) {
+			since = at
+		}
+	}
+	return since
+}
+
 // isIn reports whether a node whose newest deletion and state of a key are e and
 // v has, or had, what o wrote.
 func (h *history) isIn(o *operation, e, v Version) bool {
-	switch {
-	case !v.IsZero() && !o.version.After(v):
-		return true
-	case o.value == "":
-		return !o.version.After(e)
-	}
-	return slices.ContainsFunc(h.ops, func(d *operation) bool {
-		return d.key == o.key && d.value == "" && d.version == e && !o.version.After(d.saw)
+	return slices.ContainsFunc(h.ops, func(p *operation) bool {
+		return p.key == o.key && (p.version == e || p.version == v) && (p == o || p.past[o])
 	})
+}
+
+// before returns what a process has, or had, of a key.
+func (h *history) before(n *simProcess, key string) map[*operation]bool {
+	past := map[*operation]bool{}
+	e, v := simState(n, key)
+	for _, o := range h.ops {
+		if o.key == key && (o.holders[n.instance] || h.isIn(o, e, v)) {
+			past[o] = true
+		}
+	}
+	return past
+}
+
+// handedOn notes what a process that has left had, and nobody else has, although
+// its Close said that it was handed on.
+func (h *history) handedOn(n *simProcess) {
+	for _, o := range h.ops {
+		e, v := simState(n, o.key)
+		if len(o.holders) == 1 && o.holders[n.instance] && (o.version == e || o.version == v) {
+			h.wrong = append(h.wrong, "nobody has what left with its process: "+o.String())
+		}
+	}
 }
 
 // crashed notes that a process is gone with what only it had.
@@ -100,7 +140,7 @@ func (h *history) crashed(instance uint64) {
 
 // simState returns the versions of the newest deletion and of the state of a
 // key, or of an entry of the map.
-func simState(n *Node, key string) (e, v Version) {
+func simState(n *simProcess, key string) (e, v Version) {
 	entry, ok := strings.CutPrefix(key, simMap+"/")
 	if !ok {
 		if r := n.store.Get(key); r != nil {
@@ -139,24 +179,19 @@ func (c *simCluster) write(i int, key, value string) error {
 	if value == "" && saw.IsZero() {
 		return nil // there is nothing to delete
 	}
+	past := c.history.before(s.node, key)
 	if err := c.carryOut(s, key, value); err != nil {
 		return fmt.Errorf("%s: write %s: %w", s.name, key, err)
 	}
 	e, v := simState(s.node, key)
 	o := &operation{
-		key: key, value: value, version: v, saw: saw,
-		holders: map[uint64]bool{s.node.net.Self().Instance: true}, made: time.Now(),
+		key: key, value: value, version: v, saw: saw, past: past,
+		holders: map[uint64]bool{s.node.instance: true}, made: time.Now(), apart: c.history.apart(c, s.node.instance),
 	}
 	if value == "" {
 		o.version = e
 	}
 	o.wild = o.version.Time().After(time.Now().Add(time.Minute)) // because of a clock that is wrong, or was
-	o.knew = e
-	for _, d := range c.history.ops {
-		if d.key == key && d.value == "" && d.holders[s.node.net.Self().Instance] && d.version.After(o.knew) {
-			o.knew = d.version
-		}
-	}
 	c.history.ops = append(c.history.ops, o)
 	return nil
 }
@@ -185,7 +220,8 @@ func (c *simCluster) carryOut(s *simSlot, key, value string) error {
 }
 
 // check says what is wrong with what the nodes hold at last. The nodes agree.
-func (h *history) check(n *Node, stepped bool) (wrong []string) {
+func (h *history) check(n *simProcess, stepped bool) []string {
+	wrong := slices.Clone(h.wrong)
 	byKey := map[string][]*operation{}
 	for _, o := range h.ops {
 		byKey[o.key] = append(byKey[o.key], o)
@@ -207,18 +243,22 @@ func (h *history) check(n *Node, stepped bool) (wrong []string) {
 	return wrong
 }
 
-// judge says what is wrong if a key ends as v, zero: absent. A write that took
-// longer than deletions are remembered to reach everybody may survive a deletion
-// that had not seen it; so may any if a clock made a node forget.
+// judge says what is wrong if a key ends as v, zero: absent. A write of a process
+// that wasn't equal with another one for longer than deletions are remembered may
+// survive a deletion that had not seen it, and so may that of a process that began
+// apart; so may any if a clock made a node forget.
 func judge(ops []*operation, v Version, stepped bool) string {
-	late := stepped || slices.ContainsFunc(ops, func(o *operation) bool {
-		return o.version == v && (o.settled.IsZero() || o.settled.Sub(o.made) > simTolerance*9/10)
-	})
+	late := stepped
+	var last *operation // whose state it has
+	if i := slices.IndexFunc(ops, func(o *operation) bool { return o.value != "" && o.version == v }); i >= 0 {
+		last = ops[i]
+		late = late || last.settled.IsZero() || last.settled.Sub(last.apart) > simTolerance*9/10
+	}
 	for _, o := range ops {
 		if o.lost() {
 			continue
 		}
-		if o.value == "" && !v.IsZero() && o.version.After(v) && (!late || !v.After(o.saw)) {
+		if o.value == "" && !v.IsZero() && o.version.After(v) && (!late || o.past[last]) {
 			return "what was deleted is back"
 		}
 		if o.value != "" && o.version.After(v) && !deletedUnseen(ops, o) {
@@ -231,5 +271,5 @@ func judge(ops []*operation, v Version, stepped bool) string {
 // deletedUnseen reports whether there is a deletion that a write doesn't know of,
 // and which therefore wins over it, be it earlier or later.
 func deletedUnseen(ops []*operation, write *operation) bool {
-	return slices.ContainsFunc(ops, func(o *operation) bool { return o.value == "" && o.version.After(write.knew) })
+	return slices.ContainsFunc(ops, func(o *operation) bool { return o.value == "" && !write.past[o] })
 }

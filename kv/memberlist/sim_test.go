@@ -27,6 +27,8 @@ const (
 	simTimeout   = time.Hour // tombstone_timeout
 	simTolerance = 24 * time.Hour
 	simPort      = 7946
+
+	simHousekeeping = 10 * time.Minute
 )
 
 // simClock is a node's wall clock, which can be stepped, and which stands while
@@ -71,10 +73,21 @@ type simSlot struct {
 	name   string
 	addr   netip.AddrPort
 	clock  *simClock
-	node   *Node // nil: none runs
+	node   *simProcess // nil: none runs
 	texts  kv.Client
 	maps   kv.Client
 	frozen bool
+}
+
+// simProcess is a node, whatever its network is.
+type simProcess struct {
+	instance uint64
+	store    *state.Store
+	open     func(codec.Codec, kv.Options) (kv.Client, error)
+	peers    func() int // live ones
+	health   func() error
+	close    func() error
+	crash    func() (rest func()) // ends it without a word; rest waits until all has ended
 }
 
 // simCluster is what a plan plays with.
@@ -88,12 +101,17 @@ type simCluster struct {
 	most    int        // bytes of tombstones that a node may keep
 	broken  state.Rule // on purpose
 	stepped bool       // a clock was set far ahead
+
+	light     bool // nodes have a lightNet
+	directory lightDirectory
 }
 
 func newSimCluster(slots int, seed uint64, log io.Writer) *simCluster {
 	c := &simCluster{
 		fabric: network.NewFabric(seed), began: time.Now(), most: 64 << 20,
-		log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		history:   history{equal: map[[2]uint64]time.Time{}},
+		directory: lightDirectory{peers: map[uint64]network.Peer{}},
+		log:       slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	c.fabric.SetDelay(time.Millisecond, 20*time.Millisecond)
 	for i := range slots {
@@ -124,18 +142,40 @@ func (c *simCluster) start(i int) error {
 	if s.node != nil {
 		return nil
 	}
-	node, err := StartWith(context.Background(), c.config(s), Options{
-		Logger: c.log.With("node", s.name), fabric: c.fabric, clock: s.clock.now, housekeeping: 10 * time.Minute, broken: c.broken,
-	}, codec.String{}, counts)
+	begin := c.startFull
+	if c.light {
+		begin = c.startLight
+	}
+	node, err := begin(s)
 	if err != nil {
 		return err
 	}
 	s.node = node
-	if s.texts, err = node.Client(codec.String{}, nil); err != nil {
+	opts := kv.DefaultOptions()
+	opts.Logger = c.log
+	if s.texts, err = node.open(codec.String{}, opts); err != nil {
 		return err
 	}
-	s.maps, err = node.Client(counts, nil)
+	s.maps, err = node.open(counts, opts)
 	return err
+}
+
+// startFull starts a whole Node.
+func (c *simCluster) startFull(s *simSlot) (*simProcess, error) {
+	node, err := StartWith(context.Background(), c.config(s), Options{
+		Logger: c.log.With("node", s.name), fabric: c.fabric, clock: s.clock.now, housekeeping: simHousekeeping, broken: c.broken,
+	}, codec.String{}, counts)
+	if err != nil {
+		return nil, err
+	}
+	return &simProcess{
+		instance: node.net.Self().Instance, store: node.store, open: node.clients.new,
+		peers: func() int { return len(node.Peers()) }, health: node.health, close: node.Close,
+		crash: func() (rest func()) {
+			_ = node.net.Close()
+			return func() { _ = node.Close() }
+		},
+	}, nil
 }
 
 // crash ends a process without a word.
@@ -146,11 +186,10 @@ func (c *simCluster) crash(i int) {
 	}
 	c.thaw(i)
 	c.history.look(c)
-	c.history.crashed(s.node.net.Self().Instance)
-	node := s.node
+	c.history.crashed(s.node.instance)
+	rest := s.node.crash()
 	s.node = nil
-	_ = node.net.Close()
-	c.ending.Go(func() { _ = node.Close() })
+	c.ending.Go(rest)
 }
 
 // leave ends a process as Close does.
@@ -160,13 +199,15 @@ func (c *simCluster) leave(i int) {
 		return
 	}
 	node := s.node
+	alone := node.peers() == 0
 	c.history.look(c)
-	err := node.Close()
+	err := node.close()
 	c.history.look(c)
 	s.node = nil
-	if err != nil { // nobody has taken over what it had
-		c.history.crashed(node.net.Self().Instance)
+	if err == nil && !alone {
+		c.history.handedOn(node)
 	}
+	c.history.crashed(node.instance)
 }
 
 func (c *simCluster) freeze(i int) {
@@ -232,11 +273,8 @@ func (c *simCluster) close() {
 	c.heal()
 	for _, s := range c.slots {
 		if s.node != nil {
-			node := s.node
-			c.ending.Go(func() {
-				_ = node.net.Close()
-				_ = node.Close()
-			})
+			crash := s.node.crash
+			c.ending.Go(func() { crash()() })
 		}
 	}
 	c.ending.Wait()
@@ -254,26 +292,27 @@ func (c *simCluster) sleep(d time.Duration) {
 	c.history.look(c)
 }
 
-// running returns the nodes that aren't frozen.
-func (c *simCluster) running() (nodes []*Node) {
+// running returns the slots of nodes that aren't frozen.
+func (c *simCluster) running() (slots []*simSlot) {
 	for _, s := range c.slots {
 		if s.node != nil && !s.frozen {
-			nodes = append(nodes, s.node)
+			slots = append(slots, s)
 		}
 	}
-	return nodes
+	return slots
 }
 
 // agree waits until all nodes hold the same, and returns what differs if they
 // don't in time.
 func (c *simCluster) agree(within time.Duration) error {
 	for deadline := time.Now().Add(within); ; c.sleep(5 * time.Minute) {
-		nodes := c.running()
+		running := c.running()
 		var differ []string
-		first := fmt.Sprint(nodes[0].store.Roots())
-		for _, n := range nodes {
-			if len(n.Peers()) != len(nodes)-1 || fmt.Sprint(n.store.Roots()) != first || n.Ping(context.Background()) != nil {
-				differ = append(differ, fmt.Sprintf("%s: %d peers, ping %v", n.Name(), len(n.Peers()), n.Ping(context.Background())))
+		first := fmt.Sprint(running[0].node.store.Roots())
+		for _, s := range running {
+			peers, health := s.node.peers(), s.node.health()
+			if peers != len(running)-1 || fmt.Sprint(s.node.store.Roots()) != first || health != nil {
+				differ = append(differ, fmt.Sprintf("%s: %d peers, health %v", s.name, peers, health))
 			}
 		}
 		if len(differ) == 0 {
