@@ -272,7 +272,7 @@ func driverLocates(t *trial) {
 	for round := range 20 {
 		switch round % 4 {
 		case 0:
-			t.set(writer, "r/always", fmt.Append(nil, round))
+			t.set(writer, "r/always", fmt.Append(nil, "located ", round)) // a value that it hasn't yet: some stores take the same for no write
 		case 1:
 			t.swap(writer, driver.Swap{Key: "r/always", Prev: t.entry(writer, "r/always"), Remove: true}, driver.Applied)
 		case 2:

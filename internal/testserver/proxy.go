@@ -24,6 +24,8 @@ type Proxy struct {
 
 	mu       sync.Mutex
 	mode     proxyMode
+	rate     int           // of responses, in bytes per second; 0: no limit
+	free     time.Time     // when the line has carried what it was given
 	changed  chan struct{} // closed, and replaced, when mode changes
 	listener net.Listener  // nil while connections are refused
 	conns    map[*proxyConn]struct{}
@@ -89,6 +91,33 @@ func (p *Proxy) HalfOpen() {
 	defer p.mu.Unlock()
 	for c := range p.conns {
 		c.forget()
+	}
+}
+
+// Throttle has the responses on all connections together take their time, as on a line of so many bytes per second. 0 ends
+// that.
+func (p *Proxy) Throttle(rate int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rate, p.free = rate, time.Time{}
+}
+
+// carry waits until the line has carried n more bytes, or c is closed.
+func (p *Proxy) carry(c *proxyConn, n int) {
+	p.mu.Lock()
+	if p.rate == 0 {
+		p.mu.Unlock()
+		return
+	}
+	if now := time.Now(); p.free.Before(now) {
+		p.free = now
+	}
+	p.free = p.free.Add(time.Duration(n) * time.Second / time.Duration(p.rate))
+	pause := time.Until(p.free)
+	p.mu.Unlock()
+	select {
+	case <-time.After(pause):
+	case <-c.done:
 	}
 }
 
@@ -324,6 +353,7 @@ func (p *Proxy) responses(c *proxyConn) {
 	for {
 		n, err := c.server.Read(buf)
 		if n > 0 {
+			p.carry(c, n)
 			if p.await(c, proxyPass, proxySwallow) != nil {
 				return
 			}

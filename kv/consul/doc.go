@@ -16,13 +16,20 @@
 //
 // # Watches
 //
+// Listings with values are read in transactions of at most 64 keys, or 8 MiB,
+// once the names are known: an agent puts each answer together in its memory.
+// Each of these is of one moment, all of them together are not.
+//
 // Watches are blocking queries and follow the rules of
 // https://developer.hashicorp.com/consul/api-docs/features/blocking. Consul
 // answers a blocking query with all keys of the watched range, however small
 // the change, so a session pauses in proportion to what one answer cost; it
-// does not pause while the range is quiet. Every watch holds a connection,
-// and a Consul agent by default allows 200 of one client address
-// (limits.http_max_conns_per_client).
+// does not pause while the range is quiet. An answer may take its time as long as
+// it doesn't stand still for 10 s. Every session holds a connection, and a
+// Consul agent by default allows 200 of one client address
+// (limits.http_max_conns_per_client); watches of one client and range share a
+// session. After an outage a session reads the range once more and tells what
+// changed, since Consul has no answer that says that nothing did.
 //
 // # Failures
 //

@@ -2,6 +2,7 @@ package consul
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/consul/api"
@@ -92,10 +93,24 @@ func whyNotRead(errs api.TxnErrors, req driver.GetRequest) error {
 	if guardBroken(errs, len(req.Guards)) {
 		return driver.ErrFenced
 	}
-	if len(errs) == 1 && strings.HasPrefix(errs[0].What, "key ") && strings.HasSuffix(errs[0].What, " doesn't exist") {
-		return nil
+	_, err := absent(errs)
+	return err
+}
+
+// absent returns which operations found that their key doesn't exist, in
+// ascending order, or an error if there are other reasons, or none.
+func absent(errs api.TxnErrors) (ops []int, err error) {
+	for _, e := range errs {
+		if !strings.HasPrefix(e.What, "key ") || !strings.HasSuffix(e.What, " doesn't exist") {
+			return nil, &txnError{errs}
+		}
+		ops = append(ops, e.OpIndex)
 	}
-	return &txnError{errs}
+	if len(ops) == 0 {
+		return nil, &txnError{}
+	}
+	slices.Sort(ops)
+	return slices.Compact(ops), nil
 }
 
 // checkTenancy makes sure that the server knows namespaces and partitions if

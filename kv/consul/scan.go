@@ -3,6 +3,7 @@ package consul
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -20,15 +21,101 @@ type listing struct {
 	cost    time.Duration // of getting the answer, once the server had begun it
 }
 
-// Scan implements driver.Store. Consul can't page, so the first page has all.
-// With req.KeysOnly it tells no versions.
+const (
+	// What Consul answers to a question for values is as large as they are. So
+	// they are read in transactions, of as many keys as Consul takes in one
+	// (agent/txn_endpoint.go), or as make about so many bytes.
+	maxTxnOps = 64
+	pageBytes = 8 << 20
+)
+
+// snapshot is what driver.Page.Snapshot holds: what is left of a listing.
+type snapshot struct {
+	names []driver.Entry // the keys that there were, all of them
+	gen   uint64
+	limit int // a good size for the next page
+}
+
+// Scan implements driver.Store. The keys come all at once, of one moment, and
+// without versions. Values come in pages, of a moment each.
 func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
-	l, err := s.list(ctx, s.query(req.AllowStale), driver.Range{Key: req.Prefix, IsPrefix: true}, req.KeysOnly)
-	if err != nil {
-		return driver.Page{}, s.wrap(ctx, err)
+	q := s.query(req.AllowStale)
+	snap, later := req.Snapshot.(*snapshot)
+	if !later {
+		l, err := s.list(ctx, q, driver.Range{Key: req.Prefix, IsPrefix: true}, true)
+		if err != nil {
+			return driver.Page{}, s.wrap(ctx, err)
+		}
+		snap = &snapshot{l.entries, l.gen, maxTxnOps}
 	}
-	first, _ := slices.BinarySearchFunc(l.entries, req.After+"\x00", func(e driver.Entry, key string) int { return cmp.Compare(e.Key, key) })
-	return driver.Page{Entries: l.entries[first:], Generation: l.gen}, nil
+	first, _ := slices.BinarySearchFunc(snap.names, req.After+"\x00", func(e driver.Entry, key string) int { return cmp.Compare(e.Key, key) })
+	rest := snap.names[first:]
+	if req.KeysOnly {
+		return driver.Page{Entries: rest, Generation: snap.gen}, nil
+	}
+	for len(rest) > 0 {
+		n := min(snap.limit, len(rest), maxTxnOps)
+		if req.Limit > 0 {
+			n = min(n, req.Limit)
+		}
+		entries, size, err := s.values(ctx, rest[:n], q, snap.gen)
+		if err != nil {
+			return driver.Page{}, s.wrap(ctx, err)
+		}
+		rest = rest[n:]
+		if len(entries) > 0 {
+			next := &snapshot{snap.names, snap.gen, kit.PageSize(pageBytes, len(entries), size)}
+			return driver.Page{Entries: entries, More: len(rest) > 0, Snapshot: next, Generation: snap.gen}, nil
+		}
+	}
+	return driver.Page{Generation: snap.gen}, nil
+}
+
+// values reads those of names that are still there, in one moment.
+func (s *store) values(ctx context.Context, names []driver.Entry, q *api.QueryOptions, gen uint64) (entries []driver.Entry, size int, err error) {
+	m := s.history.Mark()
+	for len(names) > 0 {
+		ops := make(api.TxnOps, len(names))
+		for i, e := range names {
+			ops[i] = s.cfg.op(api.KVGet, e.Key, 0)
+		}
+		var gone []int
+		resp, _, err := do(ctx, s, func(ctx context.Context) (resp *api.TxnResponse, err error) {
+			ok, resp, err := s.transact(ctx, ops, *q)
+			if err == nil && !ok {
+				gone, err = absent(resp.Errors)
+			}
+			return resp, err
+		})
+		if err != nil {
+			return nil, 0, err
+		}
+		if len(gone) > 0 {
+			names = slices.Clone(names)
+			for _, i := range slices.Backward(gone) {
+				names = slices.Delete(names, i, i+1)
+			}
+			continue
+		}
+		if len(resp.Results) != len(ops) {
+			return nil, 0, errFiltered
+		}
+		highest := uint64(0)
+		for i, r := range resp.Results {
+			entries = append(entries, entryOf(names[i].Key, r.KV, gen))
+			size += len(r.KV.Key) + len(r.KV.Value)
+			highest = max(highest, r.KV.ModifyIndex)
+		}
+		now, err := s.history.Observe(m, kit.Answer{Index: highest})
+		if err == nil && now != gen {
+			err = kit.ErrHistoryChanged
+		}
+		if err != nil {
+			return nil, 0, fmt.Errorf("%w: %w", driver.ErrSnapshotLost, err)
+		}
+		return entries, size, nil
+	}
+	return nil, 0, nil
 }
 
 // list reads all keys of a range.

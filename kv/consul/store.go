@@ -25,6 +25,8 @@ type store struct {
 	tenancy atomic.Bool // namespace and partition, if set, were accepted
 	proxied bool        // a request may be sent again on its way
 
+	sessions sessions
+
 	base  context.Context // done once the store is closed
 	close context.CancelFunc
 	end   func() // closes idle connections
@@ -34,6 +36,7 @@ var (
 	_ driver.Store    = (*store)(nil)
 	_ driver.Resolver = (*store)(nil)
 	_ driver.Epocher  = (*store)(nil)
+	_ driver.Locator  = (*store)(nil)
 
 	_ driver.Deliberate = (*store)(nil)
 )

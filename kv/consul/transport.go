@@ -52,6 +52,9 @@ func (a *attempt) trace() *httptrace.ClientTrace {
 	}
 }
 
+// longestSilence is how long an answer may stand still once it has begun.
+const longestSilence = 10 * time.Second
+
 // idleTime is how long an unused connection is kept.
 const idleTime = 90 * time.Second
 
@@ -135,10 +138,13 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Method == http.MethodGet && req.URL.Query().Has("index") {
 		over = t.waits
 	}
-	resp, err := over.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), a.trace())))
+	ctx, cancel := context.WithCancel(httptrace.WithClientTrace(req.Context(), a.trace()))
+	resp, err := over.RoundTrip(req.WithContext(ctx))
 	if err != nil {
+		cancel()
 		return nil, err
 	}
+	resp.Body = kit.UntilSilent(resp.Body, longestSilence, cancel)
 	a.answered = time.Now()
 	if !expected(req, resp) {
 		if resp.StatusCode >= http.StatusInternalServerError {

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,9 +13,9 @@ import (
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver"
-	"github.com/polykv/polykv/internal/testserver/certs"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/config"
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/driver/kit"
 )
@@ -120,43 +118,18 @@ func TestTooManyConnections(t *testing.T) {
 	}
 }
 
-// A certificate authority that is replaced in place is used from the next
-// connection on.
-func TestAuthorityIsReplaced(t *testing.T) {
+// Through a proxy, too.
+func TestCertificatesAreReplaced(t *testing.T) {
 	c := mutual.Get(t)
-	stranger, err := certs.NewAuthority(t.TempDir(), "stranger")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := mutualConfig(c, c.ClientCert())
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	cfg.TLS.CAFile = file
-	replaceFile(t, file, stranger.File())
-	s, f := openStore(t, cfg), newForwarder(t)
-	through := cfg
-	if err := through.Proxy.Set(f.url); err != nil {
-		t.Fatal(err)
-	}
-	proxied := openStore(t, through)
-	for _, s := range []*store{s, proxied} {
-		if _, err := s.Get(t.Context(), driver.GetRequest{Key: "k"}); !driver.IsPermanent(err) {
-			t.Errorf("another authority: %v", err)
+	drivertest.CertificatesAreReplaced(t, c, func(tls config.TLS) []driver.Store {
+		cfg := mutualConfig(c, c.ClientCert())
+		cfg.TLS = tls
+		through := cfg
+		if err := through.Proxy.Set(newForwarder(t).url); err != nil {
+			t.Fatal(err)
 		}
-	}
-	replaceFile(t, file, c.Authority().File())
-	drivertest.Get(t, s, "k")
-	drivertest.Get(t, proxied, "k")
-}
-
-func replaceFile(t *testing.T, file, by string) {
-	t.Helper()
-	text, err := os.ReadFile(by)
-	if err == nil {
-		err = os.WriteFile(file, text, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+		return []driver.Store{openStore(t, cfg), openStore(t, through)}
+	})
 }
 
 // A root is before every key, and nobody sees it or what is outside.
@@ -235,15 +208,5 @@ func TestProbeDoesNotWait(t *testing.T) {
 		if <-waited {
 			t.Fatal("the probe waits like a watch")
 		}
-	}
-}
-
-// What changed is told in the order in which it was written.
-func TestChangesInTheOrderOfTheStore(t *testing.T) {
-	var got []string
-	w := session{emit: func(ev driver.Event) { got = append(got, ev.Entry.Key) }}
-	w.diff(listing{entries: []driver.Entry{{Key: "a", Version: 9}, {Key: "b", Version: 3}, {Key: "c", Version: 6}}})
-	if strings.Join(got, "") != "bca" {
-		t.Errorf("told in the order %q", got)
 	}
 }

@@ -7,12 +7,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hashicorp/consul/api"
+
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/driver/kit"
 )
-
-// bodyTime is how long an answer may be under way once it has begun.
-const bodyTime = time.Minute
 
 // Watch implements driver.Store with blocking queries. The first read is
 // consistent. Of the others, each answer is a state of the store that is at
@@ -21,6 +20,16 @@ const bodyTime = time.Minute
 // index differs only if Consul has forgotten about deletions since.
 func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
 	w := session{store: s, of: req.Range, emit: emit}
+	w.from, _ = req.Position.(position)
+	if req.BeforeSnapshot != nil {
+		_, err := s.Locate(ctx, req.Range, nil) // only a server that answers is worth waiting for
+		if err == nil {
+			err = req.BeforeSnapshot(ctx)
+		}
+		if err != nil {
+			return s.wrap(ctx, err)
+		}
+	}
 	return s.wrap(ctx, w.run(ctx))
 }
 
@@ -29,28 +38,40 @@ type session struct {
 	store *store
 	of    driver.Range
 	emit  func(driver.Event)
-	last  listing // what was emitted
+	from  position // from which it goes on, if it can
+	last  listing  // what was emitted
 	pace  pace
+
+	awake context.Context    // done when w is to look at the store once more
+	wake  context.CancelFunc // both under the lock of store.sessions
 }
 
 func (w *session) run(ctx context.Context) error {
+	defer w.store.sessions.add(w)()
 	first, err := w.read(ctx, 0)
 	if err != nil {
 		return err
 	}
-	w.snapshot(first)
+	if w.from.told != nil && first.gen == w.from.gen && first.index >= w.from.index {
+		w.last = *w.from.told
+		w.emit(driver.Event{Type: driver.Resumed})
+		w.diff(first)
+		w.synced(first)
+	} else {
+		w.snapshot(first)
+	}
 	for {
 		if err := w.pace.wait(ctx); err != nil {
 			return err
 		}
 		began := time.Now()
-		next, err := w.read(ctx, w.last.index)
-		if err != nil {
+		next, woken, err := w.wait(ctx)
+		if err != nil && (!woken || ctx.Err() != nil) {
 			return err
 		}
 		took, same := time.Since(began), next.index == w.last.index
 		var news bool
-		if next.index < w.last.index || same && took < w.store.cfg.WaitTime {
+		if woken || next.index < w.last.index || same && took < w.store.cfg.WaitTime {
 			// The index went back, or the server gave up waiting because its
 			// whole state was replaced.
 			if news, err = w.reset(ctx); err != nil {
@@ -83,8 +104,19 @@ func (w *session) snapshot(l listing) {
 	for _, e := range l.entries {
 		w.emit(driver.Event{Type: driver.Put, Entry: e})
 	}
-	w.emit(driver.Event{Type: driver.Synced, Entry: driver.Entry{Generation: l.gen}})
+	w.synced(l)
+}
+
+// synced says that l is what the store had.
+func (w *session) synced(l listing) {
 	w.remember(l)
+	w.emit(driver.Event{Type: driver.Synced, Entry: driver.Entry{Generation: l.gen}, Position: w.at()})
+}
+
+// at is the position once all of w.last is emitted.
+func (w *session) at() position {
+	told := w.last
+	return position{told.gen, told.index, &told}
 }
 
 // diff emits how l differs from what was emitted before: values in the order
@@ -107,14 +139,22 @@ func (w *session) diff(l listing) (news bool) {
 	}
 	gone = append(gone, old...)
 	slices.SortStableFunc(changed, func(a, b driver.Entry) int { return cmp.Compare(a.Version, b.Version) })
+	events := make([]driver.Event, 0, len(changed)+len(gone))
 	for _, e := range changed {
-		w.emit(driver.Event{Type: driver.Put, Entry: e})
+		events = append(events, driver.Event{Type: driver.Put, Entry: e})
 	}
 	for _, e := range gone {
-		w.emit(driver.Event{Type: driver.Delete, Entry: driver.Entry{Key: e.Key, Generation: l.gen}})
+		events = append(events, driver.Event{Type: driver.Delete, Entry: driver.Entry{Key: e.Key, Generation: l.gen}})
+	}
+	if news = len(events) > 0; !news {
+		events = []driver.Event{{Type: driver.Progress}}
 	}
 	w.remember(l)
-	return len(changed)+len(gone) > 0
+	events[len(events)-1].Position = w.at()
+	for _, ev := range events {
+		w.emit(ev)
+	}
+	return news
 }
 
 // remember keeps l to compare with, without its values.
@@ -127,16 +167,27 @@ func (w *session) remember(l listing) {
 
 // read makes one query: a consistent one that doesn't wait if index is 0.
 func (w *session) read(ctx context.Context, index uint64) (listing, error) {
-	s := w.store
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.answerTime()+bodyTime)
-	defer cancel()
-	q := s.query(false)
+	q := w.store.query(false)
 	if index > 0 {
-		q.RequireConsistent, q.WaitIndex, q.WaitTime = false, index, s.cfg.WaitTime
+		q.RequireConsistent, q.WaitIndex, q.WaitTime = false, index, w.store.cfg.WaitTime
 	}
-	ask := func() (listing, error) { return s.list(ctx, q, w.of, false) }
-	if !w.of.IsPrefix && s.inPath(w.of.Key) {
-		ask = func() (listing, error) { return s.single(ctx, q, w.of.Key) }
+	return w.store.read(ctx, q, w.of, false)
+}
+
+// wait is read for what is newer than what was emitted, until somebody wakes w.
+func (w *session) wait(ctx context.Context) (l listing, woken bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(w.awake, cancel)()
+	l, err = w.read(ctx, w.last.index)
+	return l, w.store.sessions.woken(w), err
+}
+
+// read reads a range.
+func (s *store) read(ctx context.Context, q *api.QueryOptions, r driver.Range, keysOnly bool) (listing, error) {
+	ask := func() (listing, error) { return s.list(ctx, q, r, keysOnly) }
+	if !r.IsPrefix && s.inPath(r.Key) {
+		ask = func() (listing, error) { return s.single(ctx, q, r.Key) }
 	}
 	l, err := ask()
 	if errors.Is(err, kit.ErrHistoryChanged) { // as somebody else noticed meanwhile

@@ -1,207 +1,23 @@
 package etcd_test
 
 import (
-	"context"
-	"fmt"
 	"log/slog"
-	"strings"
-	"sync"
 	"testing"
-	"time"
 
-	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
-	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/etcd"
 )
-
-// requests counts what a client asks of its store, by operation.
-type requests struct {
-	kv.NopObserver
-	mu sync.Mutex
-	n  map[string]int
-}
-
-func (r *requests) Request(op string, _ time.Duration, _ error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.n == nil {
-		r.n = map[string]int{}
-	}
-	r.n[op]++
-}
-
-func (r *requests) of(op string) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.n[op]
-}
-
-// lines counts the lines of a log, by level.
-type lines struct {
-	slog.Handler
-	mu sync.Mutex
-	at map[slog.Level][]string
-}
-
-func (l *lines) Enabled(context.Context, slog.Level) bool { return true }
-
-func (l *lines) Handle(_ context.Context, r slog.Record) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.at == nil {
-		l.at = map[slog.Level][]string{}
-	}
-	l.at[r.Level] = append(l.at[r.Level], r.Message)
-	return nil
-}
-
-func (l *lines) above(level slog.Level) (all []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for at, messages := range l.at {
-		if at > level {
-			all = append(all, messages...)
-		}
-	}
-	return all
-}
-
-// followed is a watch and what it has seen.
-type followed struct {
-	mu          sync.Mutex
-	now         map[string]any
-	synced      int
-	interrupted int
-}
-
-func (f *followed) take(ev kv.Event) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch ev.Type {
-	case kv.Put:
-		f.now[ev.Key] = ev.Value
-	case kv.Delete:
-		delete(f.now, ev.Key)
-	case kv.Synced:
-		f.synced++
-	case kv.Interrupted:
-		f.interrupted++
-	}
-	return true
-}
-
-// until waits for what a watch must come to.
-func (f *followed) until(t *testing.T, what string, holds func(f *followed) bool) {
-	t.Helper()
-	drivertest.Eventually(t, func() error {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if !holds(f) {
-			return fmt.Errorf("not yet: %s (%d keys, synced %d, interrupted %d)", what, len(f.now), f.synced, f.interrupted)
-		}
-		return nil
-	})
-}
-
-// fleet is many watches of one client.
-func fleet(t *testing.T, c kv.Client, ranges ...kv.Range) []*followed {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	var all []*followed
-	var running sync.WaitGroup
-	t.Cleanup(func() { cancel(); running.Wait() })
-	for _, r := range ranges {
-		f := &followed{now: map[string]any{}}
-		all = append(all, f)
-		running.Go(func() { _ = kv.Watch(ctx, c, r, f.take) })
-	}
-	return all
-}
-
-func times(n int, r kv.Range) (all []kv.Range) {
-	for range n {
-		all = append(all, r)
-	}
-	return all
-}
-
-func put(t *testing.T, c kv.Client, key, value string) {
-	t.Helper()
-	if err := c.CAS(t.Context(), key, func(any) (any, bool, error) { return value, false, nil }); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // Twenty watches of one range read it once, and after a restart of the server
 // next to nothing.
 func TestWatchesShareASession(t *testing.T) {
-	const keys, size = 2000, 1 << 10
 	c := servertest.Etcd(t, testserver.Options{NoFsync: true})
-	proxy, err := testserver.NewProxy(c.Endpoints()[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer proxy.Close()
-	cfg := etcd.DefaultConfig()
-	cfg.Endpoints = []string{proxy.Addr()}
-	log, asked := &lines{Handler: slog.DiscardHandler}, &requests{}
-	store, err := etcd.Open(cfg, slog.New(log))
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := kv.New(store, codec.String{}, &kv.Options{Logger: slog.New(log), Observer: asked})
-	defer func() { _ = client.Close() }()
-	value := strings.Repeat("v", size)
-	var writers sync.WaitGroup
-	for w := range 20 {
-		writers.Go(func() {
-			for i := range keys / 20 {
-				put(t, client, fmt.Sprintf("r/%04d", w*keys/20+i), value)
-			}
-		})
-	}
-	writers.Wait()
-
-	before := proxy.Stats().ToClient
-	all := fleet(t, client, times(20, kv.PrefixRange("r/"))...)
-	for _, f := range all {
-		f.until(t, "in step", func(f *followed) bool { return f.synced == 1 && len(f.now) == keys })
-	}
-	within := fleet(t, client, kv.KeyRange("r/0007"), kv.PrefixRange("r/1"))
-	within[0].until(t, "the key", func(f *followed) bool { return f.synced == 1 && len(f.now) == 1 })
-	within[1].until(t, "the half", func(f *followed) bool { return f.synced == 1 && len(f.now) == keys/2 })
-	if read := proxy.Stats().ToClient - before; read > keys*size*3/2 {
-		t.Errorf("22 watches read %d bytes of a range that has %d", read, keys*size)
-	}
-	if n := asked.of("locate"); n == 0 || n > 21 {
-		t.Errorf("the store was located %d times", n)
-	}
-
-	before = proxy.Stats().ToClient
-	proxy.Cut()
-	if err := c.Restart(); err != nil {
-		t.Fatal(err)
-	}
-	servertest.WaitReady(t, c)
-	if err := proxy.Heal(); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range append(all, within...) {
-		f.until(t, "in step again", func(f *followed) bool { return f.synced == 2 && f.interrupted == 1 })
-	}
-	read := proxy.Stats().ToClient - before
-	t.Logf("after the restart 22 watches read %d bytes", read)
-	if read > 100_000 {
-		t.Errorf("after the restart 22 watches read %d bytes", read)
-	}
-	if told := log.above(slog.LevelDebug); len(told) > 10 {
-		t.Errorf("the restart made %d lines: %q", len(told), told)
-	}
-	put(t, client, "r/0007", "new")
-	for _, f := range append(all, within[0]) {
-		f.until(t, "the change", func(f *followed) bool { return f.now["r/0007"] == "new" })
-	}
+	drivertest.WatchesShareASession(t, c, func(addr string, log *slog.Logger) (driver.Store, error) {
+		cfg := etcd.DefaultConfig()
+		cfg.Endpoints = []string{addr}
+		return etcd.Open(cfg, log)
+	}, 3<<20, 100_000)
 }

@@ -5,11 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver"
-	"github.com/polykv/polykv/internal/testserver/certs"
+	"github.com/polykv/polykv/kv/config"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -68,53 +67,11 @@ func TestPasswordIsReplaced(t *testing.T) {
 	drivertest.Put(t, s, p+"k", "4")
 }
 
-// An authority or a certificate of ours that is replaced in place is used from
-// the next connection on.
 func TestCertificatesAreReplaced(t *testing.T) {
 	c := mutual.Get(t)
-	stranger, err := certs.NewAuthority(t.TempDir(), "stranger")
-	if err != nil {
-		t.Fatal(err)
-	}
-	expired, err := c.Authority().Expired("expired")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := mutualConfig(t)
-	dir := t.TempDir()
-	replace := func(field *string, by string) {
-		t.Helper()
-		text, err := os.ReadFile(by)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if filepath.Dir(*field) != dir {
-			*field = filepath.Join(dir, filepath.Base(*field))
-		}
-		write(t, *field, string(text))
-	}
-	good := cfg.TLS
-	replace(&cfg.TLS.CAFile, stranger.File())
-	replace(&cfg.TLS.CertFile, expired.CertFile)
-	replace(&cfg.TLS.KeyFile, expired.KeyFile)
-	s := open(t, cfg)
-	refused := func(what string) {
-		t.Helper()
-		drivertest.Eventually(t, func() error {
-			_, err := s.Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: t.Name()})
-			if !driver.IsPermanent(err) {
-				return errors.New(what + " is not refused yet")
-			}
-			return nil
-		})
-	}
-	refused("an unknown authority")
-	replace(&cfg.TLS.CAFile, good.CAFile)
-	refused("an expired certificate")
-	replace(&cfg.TLS.CertFile, good.CertFile)
-	replace(&cfg.TLS.KeyFile, good.KeyFile)
-	drivertest.Eventually(t, func() error { // gRPC pauses before it connects again
-		_, err := s.Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: t.Name()})
-		return err
+	drivertest.CertificatesAreReplaced(t, c, func(tls config.TLS) []driver.Store {
+		cfg := configFor(c)
+		cfg.TLS = tls
+		return []driver.Store{open(t, cfg)}
 	})
 }

@@ -79,7 +79,7 @@ func (s *store) page(ctx context.Context, req *pb.RangeRequest, snap *snapshot) 
 	}
 	next := snap.after(resp.Header, gen)
 	p := driver.Page{Entries: make([]driver.Entry, len(resp.Kvs)), More: resp.More, Snapshot: next, Generation: gen}
-	size := 1
+	size := 0
 	for i, kv := range resp.Kvs {
 		if req.KeysOnly {
 			p.Entries[i] = driver.Entry{Key: s.cfg.key(kv.Key), Version: driver.Version(kv.ModRevision), Generation: gen}
@@ -89,7 +89,7 @@ func (s *store) page(ctx context.Context, req *pb.RangeRequest, snap *snapshot) 
 		size += len(kv.Key) + len(kv.Value)
 	}
 	if len(resp.Kvs) > 0 && !req.KeysOnly {
-		next.limit = max(1, int(int64(pageBytes)*int64(len(resp.Kvs))/int64(size)))
+		next.limit = kit.PageSize(pageBytes, len(resp.Kvs), size)
 	}
 	return p, nil
 }
