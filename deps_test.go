@@ -22,7 +22,7 @@ var mayLink = map[string][]string{
 	"kv/driver": {},
 	"kv/config": {},
 
-	"kv/driver/kit":       {"kv/config"},
+	"kv/driver/kit":       {"kv/config", "kv/driver"},
 	"kv/internal/feed":    {"kv/driver"},
 	"kv/internal/removal": {},
 

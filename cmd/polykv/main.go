@@ -1,5 +1,6 @@
 // Command polykv reads, writes, watches and demonstrates key-value stores; see
-// "polykv --help". Its backends are polykv's own and bolt, a store in one file.
+// "polykv --help". Its backends are polykv's own, bolt, a store in one file, and
+// nats, the key-value buckets of NATS JetStream.
 package main
 
 import (
@@ -8,6 +9,7 @@ import (
 
 	"github.com/polykv/polykv/cli"
 	"github.com/polykv/polykv/drivers/bolt"
+	"github.com/polykv/polykv/drivers/nats"
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/factory"
 )
@@ -20,14 +22,32 @@ func main() {
 	cli.Main(all)
 }
 
-// drivers returns polykv's own and bolt.
+// drivers returns polykv's own and those from modules of their own.
 func drivers() (factory.Drivers, error) {
+	all := factory.Builtin()
+	for _, join := range []factory.Driver{boltDriver(), natsDriver()} {
+		if err := all.Add(join); err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+func boltDriver() factory.Driver {
 	var files bolt.Files // clients of the same file share it
 	open := func(_ context.Context, c *bolt.Config, _ factory.Env) (driver.Store, error) {
 		return files.Open(*c)
 	}
 	join := factory.StoreDriver("bolt", bolt.NewConfig, open)
 	join.Library = "go.etcd.io/bbolt"
-	all := factory.Builtin()
-	return all, all.Add(join)
+	return join
+}
+
+func natsDriver() factory.Driver {
+	open := func(_ context.Context, c *nats.Config, env factory.Env) (driver.Store, error) {
+		return nats.Open(*c, env.Logger)
+	}
+	join := factory.StoreDriver("nats", nats.NewConfig, open)
+	join.Library = "github.com/nats-io/nats.go"
+	return join
 }

@@ -106,16 +106,22 @@ func (l line) Close() error {
 }
 
 func (s Server) openLine(c codec.Codec, o kv.Options) (kv.Client, conformance.Line, error) {
-	proxy, err := testserver.NewProxy(s.Endpoints()[0])
+	return OpenLine(s.Endpoints()[0], s.Backend, s.OpenStore, c, o)
+}
+
+// OpenLine opens a client whose connections to target go through a proxy.
+// openStore opens a handle through an address.
+func OpenLine(target, backend string, openStore func(addr string, log *slog.Logger) (driver.Store, error), c codec.Codec, o kv.Options) (kv.Client, conformance.Line, error) {
+	proxy, err := testserver.NewProxy(target)
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := s.OpenStore(proxy.Addr(), o.Logger)
+	store, err := openStore(proxy.Addr(), o.Logger)
 	if err != nil {
 		proxy.Close()
 		return nil, nil, err
 	}
-	o.Backend = s.Backend
+	o.Backend = backend
 	l := line{conformance.Breakable(store), proxy}
 	return kv.New(l, c, &o), l, nil
 }

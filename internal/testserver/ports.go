@@ -49,6 +49,16 @@ func reservePorts(n int) (*portBlock, error) {
 	return nil, fmt.Errorf("no %d free ports together between %d and %d on %s", n, firstPort, lastPort, host)
 }
 
+// ReservePorts is for servers that this package doesn't know: it returns n ports that stay with this process until
+// release, so that a server can be started again on its own.
+func ReservePorts(n int) (ports []int, release func(), err error) {
+	block, err := reservePorts(n)
+	if err != nil {
+		return nil, nil, err
+	}
+	return block.ports, block.release, nil
+}
+
 // listenReserved claims a block and listens on a port of it, which stays the listener's own when it is closed for a while.
 // It doesn't look first whether a port is free: somebody could take it in between.
 func listenReserved() (*portBlock, net.Listener, error) {

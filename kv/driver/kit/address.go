@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/polykv/polykv/kv/config"
 )
 
 // srvPrefix precedes the name of a service record in the DNS.
@@ -22,7 +24,7 @@ type Address struct {
 
 // Forms says which addresses a driver takes.
 type Forms struct {
-	Schemes []string // of "http", "https", "unix" and "unixs"
+	Schemes []string // of "http", "https", "unix", "unixs", "tls" and the store's own
 	Paths   bool     // URLs may have a path, and leave out the port
 	Secrets string   // the fields that take what may not stand before an "@"
 }
@@ -107,10 +109,35 @@ func (a Address) Transport() Transport {
 	switch a.Scheme {
 	case "http":
 		return PlainText
-	case "https", "unixs":
+	case "https", "unixs", "tls":
 		return OverTLS
 	}
 	return AnyTransport
+}
+
+// Servers parses the addresses of one cluster, in the field of a configuration,
+// and returns what secures the connections to them, nil if they are plain.
+func (f Forms) Servers(texts []string, field string, use config.TLS) ([]Address, *config.Renewing, error) {
+	all, err := f.ParseAll(texts, func(i int) string { return fmt.Sprintf("%s[%d]", field, i) })
+	if err != nil && len(texts) == 0 {
+		err = fmt.Errorf("%s: %w", field, err)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	switch all[0].Transport() {
+	case OverTLS:
+		if err := use.Validate("tls"); err != nil { // such as a file that is not enabled
+			return nil, nil, err
+		}
+		use.Enabled = true
+	case PlainText:
+		if use.Enabled {
+			return nil, nil, fmt.Errorf("tls.enabled: is true, but the %s begin with http://; write https://", field)
+		}
+	}
+	tls, err := use.Renewing(nil)
+	return all, tls, err
 }
 
 // ParseAll parses addresses of one cluster, which must agree on the transport.

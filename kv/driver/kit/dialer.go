@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Dialer makes connections to one of several servers.
+// Dialer makes connections to one of several servers, for protocols in which the
+// client speaks first: see [Conn].
 type Dialer struct {
 	// Timeout bounds one attempt to connect to one server.
 	Timeout time.Duration

@@ -59,8 +59,8 @@ const (
 	Written                 // the call made a write, whose index is this
 )
 
-// Answer is what a server's answer tells of its store. What a store doesn't
-// have is 0.
+// Answer is what a server's answer tells of its store. What it doesn't tell is
+// 0.
 type Answer struct {
 	Index    uint64 // grows with every write
 	Evidence Evidence
@@ -82,6 +82,9 @@ func (h *History) Observe(m Mark, a Answer) (gen uint64, err error) {
 	}
 	if h.cluster == 0 {
 		h.cluster = a.Cluster
+	}
+	if a.Cluster == 0 {
+		a.Cluster = h.cluster
 	}
 	if a.Cluster != h.cluster || a.Evidence == Current && a.Index < m.High || a.Evidence == Written && a.Index <= m.High {
 		h.gen++

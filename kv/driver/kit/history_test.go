@@ -40,6 +40,7 @@ func TestHistory(t *testing.T) {
 	default:
 		t.Error("nobody was told")
 	}
+	expect("an answer that names no cluster", 2)(see(h.Mark(), 0, 50, kit.Reached))
 	now = h.Mark()
 	expect("set back for good", 2)(see(now, 7, 51, kit.Current))
 	expect("another cluster", 3)(see(h.Mark(), 8, 60, kit.Reached))

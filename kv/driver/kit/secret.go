@@ -2,6 +2,7 @@ package kit
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -85,6 +86,21 @@ func (s *Secret) look(anyway bool) {
 		s.logger.Warn(s.unread, "error", err)
 	}
 	s.failed = err != nil
+}
+
+// CheckSecret reports what is wrong with a secret that is set by one of two
+// fields, the other of which names a file.
+func CheckSecret(field string, value config.Secret, fileField, file string) error {
+	switch {
+	case file == "":
+		return nil
+	case value.Reveal() != "":
+		return fmt.Errorf("%s: is set, but %s is set too; set one of them", fileField, field)
+	}
+	if _, err := ReadSecret(file); err != nil {
+		return fmt.Errorf("%s: %w", fileField, err)
+	}
+	return nil
 }
 
 // ReadSecret returns what file holds, without the white space around it. It is

@@ -1,0 +1,40 @@
+package nats
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/polykv/polykv/kv/config"
+)
+
+func TestBadConfig(t *testing.T) {
+	for field, change := range map[string]func(*Config){
+		"servers: at least one":        func(c *Config) { c.Servers = nil },
+		"servers[0]: ":                 func(c *Config) { c.Servers = []string{"nats://user:secret@a:4222"} },
+		"servers[1]: ":                 func(c *Config) { c.Servers = []string{"a:4222", "tls://b:4222"} },
+		"tls.ca_file: ":                func(c *Config) { c.TLS.CAFile = "ca.pem" },
+		"bucket: ":                     func(c *Config) { c.Bucket = "a.b" },
+		"domain: ":                     func(c *Config) { c.Domain = "a.b" },
+		"replicas: ":                   func(c *Config) { c.Replicas = 6 },
+		"marker_ttl: ":                 func(c *Config) { c.MarkerTTL = time.Millisecond },
+		"dial_timeout: ":               func(c *Config) { c.DialTimeout = 0 },
+		"ping_interval: ":              func(c *Config) { c.PingInterval = 0 },
+		"max_payload: ":                func(c *Config) { c.MaxPayload = 100 },
+		"password: is empty":           func(c *Config) { c.Username = "user" },
+		"password_file: is set":        func(c *Config) { c.Password, c.PasswordFile = config.NewSecret("secret"), "file" },
+		"password_file: open /nowhere": func(c *Config) { c.PasswordFile = "/nowhere/file" },
+		"credentials_file: ":           func(c *Config) { c.Password, c.CredentialsFile = config.NewSecret("secret"), "file" },
+	} {
+		cfg := *NewConfig()
+		change(&cfg)
+		_, err := Open(cfg, nil)
+		if err == nil || !strings.HasPrefix(err.Error(), field) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("want an error about %q, got %v", field, err)
+		}
+	}
+	cfg := *NewConfig()
+	cfg.CredentialsFile = filepath.Join(t.TempDir(), "later") // read for each connection
+	closeStore(t, open(t, cfg))
+}

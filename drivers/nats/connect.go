@@ -1,0 +1,184 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/polykv/polykv/kv/driver/kit"
+)
+
+// link is a connection and the bucket at its other end.
+type link struct {
+	conn   *nats.Conn
+	js     jetstream.JetStream
+	stream jetstream.Stream
+
+	rollup bool // a marker takes the place of all before it, and may expire
+	atomic bool // several messages may be written as one
+}
+
+// open opens the link. A connection over which the bucket was not found is kept for
+// the next attempt.
+func (s *store) open(ctx context.Context) (l *link, err error) {
+	if s.conn == nil || s.conn.IsClosed() {
+		if s.conn, err = s.dial(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s.attach(ctx, s.conn)
+}
+
+// dial connects to one of the servers. The library doesn't reconnect by itself:
+// each connection is an epoch, and what was under way on one fails with it.
+func (s *store) dial(ctx context.Context) (*nats.Conn, error) {
+	servers, err := s.servers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		password := s.password.Current()
+		conn, err := s.options(ctx, servers, password).Connect()
+		if err == nil {
+			s.history.Connected()
+		} else if isPermission(err) && s.password.Replaced(password) {
+			continue
+		}
+		return conn, err
+	}
+}
+
+// servers returns the servers' URLs, those of service records looked up.
+func (s *store) servers(ctx context.Context) (urls []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
+	defer cancel()
+	for _, a := range s.addresses {
+		targets := []string{a.Target}
+		if a.Network == "srv" {
+			if targets, err = kit.LookupSRV(ctx, a.Target); err != nil {
+				return nil, err
+			}
+		}
+		for _, target := range targets {
+			urls = append(urls, "nats://"+target)
+		}
+	}
+	return urls, nil
+}
+
+func (s *store) options(ctx context.Context, servers []string, password string) nats.Options {
+	o := nats.Options{
+		Servers: servers, Name: "polykv", Timeout: s.cfg.DialTimeout, FlusherTimeout: s.cfg.DialTimeout,
+		PingInterval: s.cfg.PingInterval, MaxPingsOut: 2, SkipHostLookup: true,
+		CustomDialer: dialer(func(network, address string) (net.Conn, error) {
+			d := net.Dialer{Timeout: s.cfg.DialTimeout}
+			conn, err := d.DialContext(ctx, network, address)
+			if err == nil { // Close waits for nobody who is blocked on it
+				context.AfterFunc(ctx, func() { _ = conn.Close() })
+			}
+			return conn, err
+		}),
+		AsyncErrorCB: func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrPermissionViolation) {
+				s.refused(err)
+			}
+		},
+		PermissionErrOnSubscribe: true,
+	}
+	switch {
+	case s.cfg.CredentialsFile != "":
+		_ = nats.UserCredentials(s.cfg.CredentialsFile)(&o) // fails for an empty name only
+	case s.cfg.Username != "":
+		o.User, o.Password = s.cfg.Username, password
+	default:
+		o.Token = password
+	}
+	if s.tls != nil {
+		o.Secure, o.TLSConfig = true, s.tls.For("") // the library fills in the host
+	}
+	return o
+}
+
+type dialer func(network, address string) (net.Conn, error)
+
+// Dial implements nats.CustomDialer.
+func (d dialer) Dial(network, address string) (net.Conn, error) { return d(network, address) }
+
+// attach finds the bucket, or makes it. What the servers tell of its stream shows
+// whether it is the one that was there before, and not set back.
+func (s *store) attach(ctx context.Context, conn *nats.Conn) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
+	defer cancel()
+	ctx, done := s.refusable(ctx, s.api+"STREAM.INFO."+s.stream+`"`)
+	defer done()
+	mark := s.history.Mark()
+	js, err := jetstream.New(conn)
+	if s.cfg.Domain != "" {
+		js, err = jetstream.NewWithDomain(conn, s.cfg.Domain)
+	}
+	if err != nil {
+		return nil, err
+	}
+	stream, err := js.Stream(ctx, s.stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) && s.cfg.Create {
+		stream, err = js.CreateStream(ctx, s.newStream())
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info := stream.CachedInfo()
+	_, err = s.history.Observe(mark, kit.Answer{
+		Index: info.State.LastSeq, Evidence: kit.Current, Cluster: uint64(info.Created.UnixNano()),
+	})
+	c := &info.Config
+	l := &link{conn, js, stream, c.AllowMsgTTL && c.MaxMsgsPerSubject == 1, c.AllowAtomicPublish}
+	// This is where the library looks before it reads a message: by default any
+	// replica may answer, and here only the leader.
+	c.AllowDirect = false
+	return l, err
+}
+
+// newStream is what the command nats kv makes of a bucket, and lets messages
+// expire and be written together, where the server can.
+func (s *store) newStream() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: s.stream, Subjects: []string{string(s.subjects) + ">"}, Description: "polykv",
+		Replicas: s.cfg.Replicas, Storage: jetstream.FileStorage, MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew,
+		MaxConsumers: -1, MaxMsgs: -1, MaxBytes: -1, MaxMsgSize: -1,
+		AllowRollup: true, DenyDelete: true, AllowDirect: true, AllowMsgTTL: true, AllowAtomicPublish: true,
+	}
+}
+
+// setupTimeout bounds requests that are made for no call of limited time.
+const setupTimeout = 5 * time.Second
+
+// refusable returns a ctx that also ends when the server says that the caller may
+// not publish to a subject, or to one that begins so if it has no quote at its end.
+// The server tells the connection, and not the request.
+func (s *store) refusable(ctx context.Context, subject string) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	s.refusals.Store(&cancel, `Publish to "`+subject)
+	return ctx, func() { s.refusals.Delete(&cancel); cancel(nil) }
+}
+
+// refused ends the requests that err may be about: those to the subject, or all
+// if the caller may not listen to answers.
+func (s *store) refused(err error) {
+	s.refusals.Range(func(cancel, publish any) bool {
+		switch text := err.Error(); {
+		case strings.Contains(text, publish.(string)):
+			(*cancel.(*context.CancelCauseFunc))(refusal{err})
+		case strings.Contains(text, "Subscription to"):
+			(*cancel.(*context.CancelCauseFunc))(err)
+		}
+		return true
+	})
+}
