@@ -29,6 +29,15 @@ func declarations() []declaration {
 			rules:  []string{"G1", "C1", "C7", "W6"},
 		},
 		{
+			driver: "nats",
+			hooks:  []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookCompact, HookSnapshot, HookFull},
+		},
+		{
+			driver: "nats, three nodes",
+			hooks:  []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookChangeLeader, HookCompact},
+			rules:  []string{"G1", "C1", "C7", "W6"},
+		},
+		{
 			driver:   "memberlist",
 			features: Features{PerNode: true, Lacks: []Extra{Guarded}},
 			hooks:    []Hook{HookOpenElsewhere, HookPlant},

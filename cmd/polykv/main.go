@@ -45,7 +45,7 @@ func boltDriver() factory.Driver {
 
 func natsDriver() factory.Driver {
 	open := func(_ context.Context, c *nats.Config, env factory.Env) (driver.Store, error) {
-		return nats.Open(*c, env.Logger)
+		return nats.Open(*c, env.Options.Logger)
 	}
 	join := factory.StoreDriver("nats", nats.NewConfig, open)
 	join.Library = "github.com/nats-io/nats.go"

@@ -101,7 +101,7 @@ func (c cluster) inStep(ctx context.Context, bucket string) error {
 func TestConformanceOfCluster(t *testing.T) {
 	c := startCluster(t)
 	var buckets atomic.Int64
-	h := conformance.Harness{Parallel: 1, Rules: []string{"G1", "C1", "C7", "W6"}}
+	h := conformance.Harness{Parallel: 1, Patience: time.Minute}
 	h.New = func(t conformance.T) conformance.Store {
 		bucket := fmt.Sprint("case", buckets.Add(1))
 		openAt := func(addr string, log *slog.Logger) (driver.Store, error) {
@@ -118,7 +118,8 @@ func TestConformanceOfCluster(t *testing.T) {
 			return drivertest.OpenLine(c[0].addr(), "nats", openAt, cd, o)
 		}
 		store.ChangeLeader = func(ctx context.Context) error { return c.changeLeader(ctx, bucket) }
+		store.Compact = func(ctx context.Context) error { return c[0].compactBucket(ctx, bucket) }
 		return store
 	}
-	conformance.Run(t, h)
+	conformance.Run(t, h.Declared("nats, three nodes"))
 }

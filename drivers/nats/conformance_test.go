@@ -23,10 +23,6 @@ func TestConformance(t *testing.T) { conformance.Run(t, harness()) }
 // harness runs every case on a server of its own.
 func harness() conformance.Harness {
 	h := conformance.Harness{Parallel: 4, Patience: time.Minute} // a guarded write takes the server several files
-	h.Hooks = []conformance.Hook{
-		conformance.HookOpenLine, conformance.HookOpenDriver, conformance.HookPlant, conformance.HookRestart,
-		conformance.HookCompact, conformance.HookSnapshot,
-	}
 	h.New = func(t conformance.T) conformance.Store {
 		n := start(t, nil)
 		openAt := func(addr string, log *slog.Logger) (driver.Store, error) {
@@ -41,15 +37,14 @@ func harness() conformance.Harness {
 			return drivertest.OpenLine(n.addr(), "nats", openAt, c, o)
 		}
 		inner.Restart = func(context.Context) error { n.down(); return n.up() }
-		inner.Compact = n.compact
-		inner.Snapshot = n.snapshot
+		inner.Compact, inner.Snapshot, inner.Full = n.compact, n.snapshot, n.full
 		return inner
 	}
-	return h
+	return h.Declared("nats")
 }
 
-// compact purges the markers of what was removed, as "nats kv compact" does.
-func (n *node) compact(ctx context.Context) error {
+// admin runs f with a plain client of the server.
+func (n *node) admin(f func(jetstream.JetStream) error) error {
 	conn, err := nats.Connect(n.ClientURL())
 	if err != nil {
 		return err
@@ -59,11 +54,39 @@ func (n *node) compact(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	bucket, err := js.KeyValue(ctx, NewConfig().Bucket)
-	if err != nil {
-		return err
+	return f(js)
+}
+
+func (n *node) compact(ctx context.Context) error { return n.compactBucket(ctx, NewConfig().Bucket) }
+
+// compactBucket purges the markers of what was removed, as "nats kv compact" does.
+func (n *node) compactBucket(ctx context.Context, name string) error {
+	return n.admin(func(js jetstream.JetStream) error {
+		bucket, err := js.KeyValue(ctx, name)
+		if err != nil {
+			return err
+		}
+		return bucket.PurgeDeletes(ctx, jetstream.DeleteMarkersOlderThan(-1))
+	})
+}
+
+// full lets the stream of the bucket take no more than it has and a little.
+func (n *node) full(ctx context.Context) (drain func(context.Context) error, err error) {
+	limit := func(ctx context.Context, room int64) error {
+		return n.admin(func(js jetstream.JetStream) error {
+			stream, err := js.Stream(ctx, "KV_"+NewConfig().Bucket)
+			if err != nil {
+				return err
+			}
+			c := stream.CachedInfo().Config
+			if c.MaxBytes = -1; room > 0 {
+				c.MaxBytes = int64(stream.CachedInfo().State.Bytes) + room
+			}
+			_, err = js.UpdateStream(ctx, c)
+			return err
+		})
 	}
-	return bucket.PurgeDeletes(ctx, jetstream.DeleteMarkersOlderThan(-1))
+	return func(ctx context.Context) error { return limit(ctx, 0) }, limit(ctx, 16<<10)
 }
 
 // snapshot copies the folder of a server that is down.
