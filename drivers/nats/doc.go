@@ -28,6 +28,9 @@
 // survive a power failure of all replicas, let it sync each write
 // ("sync_interval: always").
 //
+// A write with guards is a batch, for which a server with one replica makes files:
+// it takes milliseconds, where another write takes a tenth of one.
+//
 // Whoever purges messages of the stream itself, below the bucket, leaves no
 // marker: a watch that is running hears of it when it begins again.
 package nats

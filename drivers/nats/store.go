@@ -27,6 +27,7 @@ type store struct {
 	password  *kit.Secret
 	history   *kit.History
 
+	batch    chan struct{} // holds a value while a write with guards is under way
 	links    *kit.Shared[*link]
 	conn     *nats.Conn // of the last link; nil before the first one
 	refusals sync.Map   // of requests under way: *context.CancelCauseFunc to what a refusal says
@@ -50,7 +51,7 @@ func Open(cfg Config, log *slog.Logger) (driver.Store, error) {
 	s := &store{
 		cfg: cfg, stream: "KV_" + cfg.Bucket, api: "$JS.API.", subjects: subjects("$KV." + cfg.Bucket + "."),
 		password: kit.NewSecret(cfg.Password, cfg.PasswordFile, "the file with the password of NATS can't be read; the last one stays in use", log),
-		history:  kit.NewHistory(),
+		history:  kit.NewHistory(), batch: make(chan struct{}, 1),
 	}
 	if cfg.Domain != "" {
 		s.api = "$JS." + cfg.Domain + ".API."
@@ -111,6 +112,14 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 	}
 	if err != nil {
 		return driver.Result{Outcome: driver.NotApplied}, s.wrap(ctx, err)
+	}
+	if len(w.Guards) > 0 { // the server takes some files and milliseconds for each: better wait here, with nothing sent
+		select {
+		case s.batch <- struct{}{}:
+			defer func() { <-s.batch }()
+		case <-ctx.Done():
+			return driver.Result{Outcome: driver.NotApplied}, ctx.Err()
+		}
 	}
 	if _, known := w.Prev.Meta.(meta); w.Prev.Exists() || known {
 		return s.swap(ctx, l, w)

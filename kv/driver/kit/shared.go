@@ -88,6 +88,9 @@ func (s *Shared[T]) Drop() {
 // Done is closed by Close.
 func (s *Shared[T]) Done() <-chan struct{} { return s.base.Done() }
 
+// Go runs f on a goroutine, for which Close waits. open may call it.
+func (s *Shared[T]) Go(f func()) { s.tasks.Go(f) }
+
 // Close ends an attempt to open the value, and waits for it and for all that Call
 // began. The value is its owner's to close, before or after.
 func (s *Shared[T]) Close() {
