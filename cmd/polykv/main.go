@@ -25,12 +25,20 @@ func main() {
 // drivers returns polykv's own and those from modules of their own.
 func drivers() (factory.Drivers, error) {
 	all := factory.Builtin()
-	for _, join := range []factory.Driver{boltDriver(), natsDriver()} {
+	for library, join := range map[string]factory.Driver{
+		"github.com/nats-io/nats.go": factory.StoreDriver("nats", nats.NewConfig, openNATS),
+	} {
+		join.
+			Library = library
 		if err := all.Add(join); err != nil {
 			return all, err
 		}
 	}
-	return all, nil
+	return all, all.Add(boltDriver())
+}
+
+func openNATS(_ context.Context, c *nats.Config, env factory.Env) (driver.Store, error) {
+	return nats.Open(*c, env.Options.Logger)
 }
 
 func boltDriver() factory.Driver {
@@ -40,14 +48,5 @@ func boltDriver() factory.Driver {
 	}
 	join := factory.StoreDriver("bolt", bolt.NewConfig, open)
 	join.Library = "go.etcd.io/bbolt"
-	return join
-}
-
-func natsDriver() factory.Driver {
-	open := func(_ context.Context, c *nats.Config, env factory.Env) (driver.Store, error) {
-		return nats.Open(*c, env.Options.Logger)
-	}
-	join := factory.StoreDriver("nats", nats.NewConfig, open)
-	join.Library = "github.com/nats-io/nats.go"
 	return join
 }
