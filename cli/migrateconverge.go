@@ -22,7 +22,14 @@ type wanted struct {
 	ExpectClients int           `yaml:"expect_clients"`
 	MaxPause      time.Duration `yaml:"max_pause"`
 	Allow         []string      `yaml:"allow"`
+
+	// Of a fleet that is not coordinated, instead of Stage.
+	Primary string `yaml:"primary"`
+	Mirror  *bool  `yaml:"mirror"`
 }
+
+// switched reports whether w is about a fleet that is not coordinated.
+func (w wanted) switched() bool { return w.Stage == "" && w.Primary != "" }
 
 // allowances are the words of wanted.Allow.
 var allowances = map[string]func(o *migrate.Options){
@@ -45,9 +52,12 @@ func loadWanted(path string, o *migrate.Options) (wanted, error) {
 	decoder := yaml.NewDecoder(file)
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&w); err != nil {
-		return w, usagef("--wanted: %s: %w; the fields are stage, wait, expect_clients, max_pause and allow", path, err)
+		return w, usagef("--wanted: %s: %w; the fields are stage, wait, expect_clients, max_pause and allow, or primary, mirror, wait and expect_clients", path, err)
 	}
-	if err := w.Stage.Validate(); err != nil {
+	if w.Stage != "" && (w.Primary != "" || w.Mirror != nil) {
+		return w, usagef("--wanted: %s: stage is for coordinated clients, primary and mirror are for others: give one of them", path)
+	}
+	if err := w.Stage.Validate(); err != nil && !w.switched() {
 		return w, usagef("--wanted: %s: stage: %w", path, err)
 	}
 	if w.Wait < 0 {
@@ -94,7 +104,15 @@ It may be killed and run again at will. The file is YAML:
   allow: []             # what to go on in spite of: keys, differences, empty,
                         # no-clients, misconfigured, unreachable
 
-It goes back too, as long as there is a way: from moved to mirroring by a roll-back.`,
+It goes back too, as long as there is a way: from moved to mirroring by a roll-back.
+
+Clients that are not coordinated (the simple switch, gossip) read such a file
+themselves, again and again, by multi.wanted_file:
+
+  primary: etcd         # the store that is to be primary
+  mirror: true          # whether to mirror into the other one
+
+Converge changes nothing then; it waits until all clients have followed, and says who has not.`,
 		Example: storesExample("migrate converge --wanted wanted.yaml"),
 	}
 	cmd.Flags().StringVar(&path, "wanted", "", "YAML `file` that says what is wanted")
@@ -120,7 +138,7 @@ It goes back too, as long as there is a way: from moved to mirroring by a roll-b
 		}
 		return o
 	}
-	return a.onTwoStores(s, cmd, opts, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
+	cmd = a.onTwoStores(s, cmd, opts, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
 		if failed != nil {
 			return failed
 		}
@@ -147,4 +165,51 @@ It goes back too, as long as there is a way: from moved to mirroring by a roll-b
 		fmt.Fprintf(a.stdout, "the stage %q is reached\n", w.Stage)
 		return nil
 	})
+	stages := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if opts(); failed != nil || !w.switched() {
+			return stages(cmd, args)
+		}
+		return a.convergeFleet(cmd.Context(), s, w)
+	}
+	return cmd
+}
+
+// convergeFleet waits until a fleet that is not coordinated has followed.
+func (a *app) convergeFleet(ctx context.Context, s *twoStores, w wanted) (err error) {
+	if err := s.load(); err != nil {
+		return err
+	}
+	var stores []migrate.Backend
+	known := false
+	for _, side := range s.sides {
+		known = known || side.name == w.Primary
+		if side.config.Backend == "memberlist" {
+			continue
+		}
+		backend, err := s.open(ctx, side)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, backend.Client.Close()) }()
+		stores = append(stores, backend)
+	}
+	if !known {
+		return usagef("--wanted: primary: there is no store %q; the stores are %q and %q", w.Primary, s.sides[0].name, s.sides[1].name)
+	}
+	fleet, err := migrate.NewFleet(stores...)
+	if err != nil {
+		return usage(err)
+	}
+	seen, err := fleet.Converge(ctx, migrate.Wanted{Primary: w.Primary, Mirror: w.Mirror}, w.ExpectClients, migrate.ConvergeOptions{
+		Wait: w.Wait, Waiting: func(reason error) { fmt.Fprintf(a.stderr, "waiting: %v\n", reason) },
+	})
+	if s.json {
+		return errors.Join(a.explainMigration(err), a.printJSON(withError{seen, text(err)}))
+	}
+	if err != nil {
+		return a.explainMigration(err)
+	}
+	fmt.Fprintf(a.stdout, "all %d clients use store %q\n", seen.Followed, w.Primary)
+	return nil
 }

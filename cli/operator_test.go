@@ -344,6 +344,38 @@ func TestConvergeOnServers(t *testing.T) {
 	s.run("migrate", "converge", "--wanted", wanted("stage: mirroring")).want(t, 1, "", "there is no way to the stage")
 }
 
+// A fleet that is not coordinated reads the very file that converge is given; gossip
+// is one of its stores.
+func TestConvergeOfAFleetThatIsNotCoordinated(t *testing.T) {
+	prefix := t.Name() + "/"
+	node := func(name string) string {
+		return fmt.Sprintf("{backend: memberlist, name: gossip, prefix: %q, memberlist: {node_name: %s, cluster_label: wanted, bind_address: 127.0.0.1, bind_port: 0}}", prefix, name)
+	}
+	file := writeFile(t, "wanted.yaml", "{primary: gossip, mirror: true}")
+	config := func(name string) *onServers {
+		text := fmt.Sprintf("backend: multi\nmulti: {wanted_file: %s, client_name: %s, primary: %s, secondary: %s}\n", file, name, node(name), plain.Get(t).Section(prefix))
+		return &onServers{t, text}
+	}
+	a, b := config("a"), config("b")
+	converge := []string{"migrate", "converge", "--wanted", file}
+	a.run(converge...).want(t, 1, "", "0 clients were seen, 1 were expected")
+	a.client()
+	b.client()
+	a.run(append(converge, "--wait-until-ready=2m")...).ends(t, 0, `use store "gossip"`)
+	if err := os.WriteFile(file, []byte("{primary: etcd, mirror: true, wait: 2m, expect_clients: 2}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.run(converge...).ends(t, 0, `all 2 clients use store "etcd"`)
+	a.run(append(converge, "--json")...).ends(t, 0, `"followed":2,"behind":[]`)
+	for text, say := range map[string]string{
+		"primary: consul":                   `there is no store "consul"; the stores are "gossip" and "etcd"`,
+		"{primary: etcd, stage: moved}":     "stage is for coordinated clients, primary and mirror are for others",
+		"{mirror: true, expect_clients: 2}": `stage: "" is not allowed`,
+	} {
+		a.run("migrate", "converge", "--wanted", writeFile(t, "wrong.yaml", text)).want(t, 2, "", say)
+	}
+}
+
 // The page of the fleet is served until the command is interrupted.
 func TestStatusIsServed(t *testing.T) {
 	s := newTwoStores(t)

@@ -55,6 +55,7 @@ func TestRunbookNamesWhatThereIs(t *testing.T) {
 		"it could not be undone either, so writes may be waiting", "no store is primary, writes wait", "takes no writes of clients that know it alone",
 		"aborted by another run", "a cutover or roll-back met a finish", "both stores say that they are primary", "bad migration record", "lead to the same store",
 		"no command leads to these records", "keys could not be copied", "closed before everything was mirrored", "keys differed that nobody had mirrored",
+		"not every client does what is wanted", "what is wanted of this client can't be done",
 	} {
 		if !strings.Contains(page, message) || !strings.Contains(code.String(), message) && !strings.Contains(code.String(), strings.ReplaceAll(message, `"`, `\"`)) {
 			t.Errorf("the message %q: in the runbook: %v", message, strings.Contains(page, message))

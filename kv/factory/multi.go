@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
@@ -27,6 +29,44 @@ type MultiConfig struct {
 	Secondary *Config `yaml:"secondary"`
 
 	multi.Config `yaml:",inline"`
+
+	// WantedFile is a YAML file that says which store is to be primary and
+	// whether to mirror, see LoadWanted: read at the start and again every second. Not
+	// with Coordinated.
+	WantedFile string `yaml:"wanted_file"`
+}
+
+// LoadWanted reads what a file says that clients of two stores should do that are
+// not coordinated: primary is the name of a store, mirror is true or false. The
+// other fields of the file of "polykv migrate converge" may be there too, but
+// stage, which is for coordinated clients.
+func LoadWanted(path string) (multi.Update, error) {
+	var w struct {
+		Primary string
+		Mirror  *bool
+		Stage   string
+
+		Wait          any
+		ExpectClients any `yaml:"expect_clients"`
+		MaxPause      any `yaml:"max_pause"`
+		Allow         any
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return multi.Update{}, err
+	}
+	defer file.Close()
+	decoder := yaml.NewDecoder(file)
+	decoder.KnownFields(true)
+	switch err := decoder.Decode(&w); {
+	case err != nil:
+		return multi.Update{}, fmt.Errorf("%s: %w", path, err)
+	case w.Stage != "":
+		return multi.Update{}, fmt.Errorf("%s: stage: it is for coordinated clients; others go by primary and mirror", path)
+	case w.Primary == "":
+		return multi.Update{}, fmt.Errorf("%s: primary is missing: the name of the store that is to be primary", path)
+	}
+	return multi.Update{Primary: w.Primary, Mirror: w.Mirror}, nil
 }
 
 // init makes the zero value one with defaults.
@@ -56,6 +96,7 @@ func (m *MultiConfig) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	m.Primary.bind(fs, prefix+"primary.")
 	m.Secondary.bind(fs, prefix+"secondary.")
 	m.Config.RegisterFlags(fs, prefix)
+	fs.StringVar(&m.WantedFile, prefix+"wanted-file", m.WantedFile, "YAML `file` that says which store is primary and whether to mirror, read again every second; not with coordinated")
 }
 
 // Validate implements Section.
@@ -68,6 +109,9 @@ func (m *MultiConfig) Validate() error {
 	}
 	if name := m.Primary.name(); name == m.Secondary.name() {
 		return &FieldError{Field: "secondary.name", Err: fmt.Errorf("both stores are named %q; give each a name of its own", name)}
+	}
+	if m.WantedFile != "" && m.Coordinated {
+		return &FieldError{Field: "wanted_file", Err: errors.New("a coordinated client goes by the stores' records; give one of wanted_file and coordinated")}
 	}
 	return m.Config.Validate()
 }
@@ -112,6 +156,9 @@ func (m *MultiConfig) open(ctx context.Context, cdc codec.Codec, deps Deps, obse
 	options := []multi.Option{multi.WithCodec(cdc), multi.WithObserver(observer)}
 	if deps.Logger != nil {
 		options = append(options, multi.WithLogger(deps.Logger))
+	}
+	if m.WantedFile != "" {
+		options = append(options, multi.WithWanted(func() (multi.Update, error) { return LoadWanted(m.WantedFile) }))
 	}
 	client, err := multi.New(m.Config, backends, options...)
 	if err != nil {

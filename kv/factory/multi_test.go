@@ -3,6 +3,8 @@ package factory_test
 import (
 	"encoding/binary"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -217,5 +219,56 @@ func TestTwoStoresAreFoundInside(t *testing.T) {
 	}
 	if page := progress.Handler(m); page == nil {
 		t.Error("there is no page of it")
+	}
+}
+
+// What is wanted of clients is read from a file, again and again.
+func TestWantedFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "wanted.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for text, want := range map[string]string{
+		"primary: new": "", "{primary: new, mirror: false, wait: 3m, expect_clients: 2, max_pause: 1s, allow: []}": "",
+		"stage: moved":             "stage: it is for coordinated clients",
+		"mirror: true":             "primary is missing",
+		"{primary: new, speed: 3}": "field speed not found",
+	} {
+		write(text)
+		u, err := factory.LoadWanted(file)
+		if want == "" && (err != nil || u.Primary != "new" || (u.Mirror == nil) != (text == "primary: new")) || want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), file)) {
+			t.Errorf("%s: %+v, %v", text, u, err)
+		}
+	}
+	if _, err := factory.LoadWanted(file + "x"); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+	cfg := factory.NewConfig()
+	if err := cfg.Load(strings.NewReader(twoStores)); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Multi.WantedFile, cfg.Multi.Coordinated = file, true
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "multi.wanted_file: a coordinated client goes by") {
+		t.Error(err)
+	}
+	cfg.Multi.Coordinated = false
+	write("primary: new")
+	client, err := factory.New(t.Context(), cfg, codec.Bytes{}, factory.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	m, found := kv.As[*multi.Client](client)
+	if !found || m.Primary() != "new" {
+		t.Fatalf("it begins with %v", m.Primary())
+	}
+	write("primary: old")
+	for deadline := time.Now().Add(time.Minute); m.Primary() != "old"; time.Sleep(10 * time.Millisecond) { // between two looks
+		if time.Now().After(deadline) {
+			t.Fatal("it does not follow")
+		}
 	}
 }

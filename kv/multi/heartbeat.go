@@ -16,11 +16,23 @@ import (
 // heartbeat keeps this client on the list of "polykv migrate status", in both
 // stores.
 type heartbeat struct {
-	lead *records
+	core *core
+	lead teller
 	base side.Heartbeat
 
 	mu    *sync.Mutex
 	wrote *[2]bool // there is something to remove
+}
+
+// teller is the lead of a client that tells of itself.
+type teller interface {
+	// standing returns where the client stands, and what is closed by the next
+	// change of that.
+	standing() (standing, <-chan struct{})
+
+	// sees returns how many calls wait for a store to be primary, and what the
+	// client finds in each store.
+	sees() (waiting int, all []side.Sight)
 }
 
 const (
@@ -36,10 +48,10 @@ const (
 	heartbeatSpread = 500 * time.Millisecond
 )
 
-func newHeartbeat(l *records) heartbeat {
-	return heartbeat{lead: l, mu: new(sync.Mutex), wrote: new([2]bool), base: side.Heartbeat{
-		Instance: side.NewID(), Host: hostname(), PID: os.Getpid(), Version: release(), Started: time.Now().UTC(), Mode: "coordinated",
-		Name: l.core.cfg.ClientName, FenceTimeout: l.core.cfg.FenceTimeout,
+func newHeartbeat(c *core, l teller, mode string) heartbeat {
+	return heartbeat{core: c, lead: l, mu: new(sync.Mutex), wrote: new([2]bool), base: side.Heartbeat{
+		Instance: side.NewID(), Host: hostname(), PID: os.Getpid(), Version: release(), Started: time.Now().UTC(), Mode: mode,
+		Name: c.cfg.ClientName, FenceTimeout: c.cfg.FenceTimeout,
 	}}
 }
 
@@ -71,8 +83,7 @@ func release() string {
 }
 
 func (h heartbeat) run() {
-	ctx := h.lead.core.ctx
-	h.begin(ctx)
+	ctx := h.core.ctx
 	again := heartbeatAgain
 	for n := uint64(1); ctx.Err() == nil; n++ {
 		told, wrote := h.beat(ctx, n)
@@ -87,12 +98,14 @@ func (h heartbeat) run() {
 	}
 }
 
-// standing is what of a heartbeat follows from the records. A change of it is
-// told soon: whoever moves the fleet waits to see it.
+// standing is what of a heartbeat follows from the records, or from what a file
+// says. A change of it is told soon: whoever moves the fleet waits to see it.
 type standing struct {
 	primary, mirror string
 	epoch           uint64
 	versions        [2]kv.Version // of the records; 0: there is none
+	listed          [2]bool       // the client tells of itself in this store
+	problem         string        // why what the file says can't be done; "": nothing
 }
 
 // untilDue waits until the next heartbeat is due, or a moment after the last one
@@ -126,7 +139,7 @@ func (l *records) standing() (standing, <-chan struct{}) {
 		s.primary, s.epoch = l.core.stores[l.writes.at].name, l.writes.epoch
 	}
 	for i, seen := range l.seen {
-		s.versions[i] = seen.version
+		s.versions[i], s.listed[i] = seen.version, seen.version != 0
 		if l.line(i) == lineOpen {
 			s.mirror = l.core.stores[i].name
 		}
@@ -152,16 +165,14 @@ func (l *records) sees() (waiting int, all []side.Sight) {
 	return l.waiting, all
 }
 
-// begin waits until both records are known, or, should a store be away, one
-// of them for a while: a client is wanted on the lists early.
+// begin waits until there is something to tell in both stores or, should one be
+// away, in one of them for a while: a client is wanted on the lists early.
 func (h heartbeat) begin(ctx context.Context) {
 	patience := time.NewTimer(heartbeatTimeout)
 	defer patience.Stop()
 	for late := false; ctx.Err() == nil; {
-		h.lead.mu.Lock()
-		changed, both := h.lead.changed, h.lead.seen[0].version != 0 && h.lead.seen[1].version != 0
-		h.lead.mu.Unlock()
-		if both || late && h.lead.anyRecord() {
+		now, changed := h.lead.standing()
+		if now.listed[0] && now.listed[1] || late && (now.listed[0] || now.listed[1]) {
 			return
 		}
 		select {
@@ -173,29 +184,23 @@ func (h heartbeat) begin(ctx context.Context) {
 	}
 }
 
-// anyRecord reports whether there is a migration to be listed in.
-func (l *records) anyRecord() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.seen[0].version != 0 || l.seen[1].version != 0
-}
-
-// beat writes a heartbeat to each store that has a record. It returns what it
-// tells, and whether it reached all of them.
+// beat writes a heartbeat to each store where the client is listed. It returns
+// what it tells, and whether it reached all of them.
 func (h heartbeat) beat(ctx context.Context, n uint64) (told standing, wrote bool) {
 	told, _ = h.lead.standing()
 	now := h.base
 	now.Beat, now.Seen = n, time.Now().UTC()
 	now.Primary, now.Epoch, now.Mirror = told.primary, told.epoch, told.mirror
-	t := h.lead.core.mirror.totals()
+	now.Problem = told.problem
+	t := h.core.mirror.totals()
 	now.Backlog, now.Oldest, now.Mirrored, now.Failed, now.MirrorError = t.backlog, t.oldest, t.mirrored, t.failed, t.err
 	now.Waiting, now.Sees = h.lead.sees()
 	var failed atomic.Bool
 	h.each(ctx, heartbeatTimeout, func(ctx context.Context, i int) {
-		if told.versions[i] == 0 {
+		if !told.listed[i] {
 			return
 		}
-		if h.lead.core.stores[i].side.WriteHeartbeat(ctx, now) != nil {
+		if h.core.stores[i].side.WriteHeartbeat(ctx, now) != nil {
 			failed.Store(true)
 			return
 		}
@@ -211,10 +216,10 @@ func (h heartbeat) farewell() {
 	h.mu.Lock()
 	wrote := *h.wrote
 	h.mu.Unlock()
-	h.each(h.lead.core.ctx, farewellTimeout, func(ctx context.Context, i int) {
+	h.each(h.core.ctx, farewellTimeout, func(ctx context.Context, i int) {
 		if wrote[i] {
 			// If it fails, the heartbeat is old in a minute and says the same.
-			_ = h.lead.core.stores[i].side.RemoveHeartbeat(ctx, h.base.Instance)
+			_ = h.core.stores[i].side.RemoveHeartbeat(ctx, h.base.Instance)
 		}
 	})
 }
@@ -224,7 +229,7 @@ func (h heartbeat) each(ctx context.Context, limit time.Duration, f func(ctx con
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var both sync.WaitGroup
-	for i := range h.lead.core.stores {
+	for i := range h.core.stores {
 		both.Go(func() { f(ctx, i) })
 	}
 	both.Wait()

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/multi/internal/side"
 )
 
 // errSwitching ends a CAS before its write, so that it can be made again on
@@ -22,14 +23,50 @@ type manual struct {
 
 	switching sync.Mutex // one switch at a time
 	mirrors   atomic.Bool
+	heartbeat heartbeat // of a client that reads what is wanted
+
+	mu      sync.Mutex
+	changed chan struct{} // closed, and replaced, when what standing tells changes
+	problem string        // why what is wanted can't be done; "": it can
 }
 
 func newManual(c *core, first int) *manual {
-	m := &manual{core: c, gate: newGate()}
+	m := &manual{core: c, gate: newGate(), changed: make(chan struct{})}
 	m.route.Store(&route{at: first, term: newTerm(c.ctx)})
 	m.mirrors.Store(c.cfg.Mirror)
 	m.direct()
+	if c.wanted != nil {
+		m.heartbeat = newHeartbeat(c, m, side.ModeWanted)
+		c.start(m.heartbeat.run)
+		c.start(func() { c.followWanted(m) })
+	}
 	return m
+}
+
+// standing implements teller.
+func (m *manual) standing() (standing, <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := m.route.Load().at
+	s := standing{primary: m.core.stores[at].name, problem: m.problem}
+	if m.mirrors.Load() {
+		s.mirror = m.core.stores[other(at)].name
+	}
+	for i, store := range m.core.stores {
+		s.listed[i] = store.raw != nil && !store.gossip
+	}
+	return s, m.changed
+}
+
+// sees implements teller: there are no records.
+func (m *manual) sees() (int, []side.Sight) { return 0, nil }
+
+// tell has those look again who wait for what standing tells.
+func (m *manual) tell() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	close(m.changed)
+	m.changed = make(chan struct{})
 }
 
 // direct tells the mirror which way to go.
@@ -42,6 +79,7 @@ func (m *manual) direct() {
 	m.core.mirror.set(at, lineVoid)
 	m.core.mirror.set(other(at), into)
 	m.core.observer.Standing(string(PhasePlain), m.core.stores[at].name, 0)
+	m.tell()
 }
 
 func (m *manual) writing(ctx context.Context, _ *waiting) (*route, *pass, error) {
@@ -69,11 +107,18 @@ func (m *manual) mirroring(to int) (lineState, *kv.Guard) {
 
 func (m *manual) limits() (int, bool) { return m.route.Load().at, false }
 
-func (m *manual) lost(int)  {}
-func (m *manual) farewell() {}
+func (m *manual) lost(int) {}
+
+func (m *manual) farewell() {
+	if m.core.wanted != nil {
+		m.heartbeat.farewell()
+	}
+}
 
 func (m *manual) status(s *Status) {
 	s.Phase = PhasePlain
+	told, _ := m.standing()
+	s.Problem = told.problem
 	s.Primary = m.core.stores[m.route.Load().at].name
 	if m.mirrors.Load() {
 		s.Mirror = m.core.stores[other(m.route.Load().at)].name

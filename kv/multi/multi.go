@@ -65,6 +65,7 @@ type core struct {
 	observer Observer
 	codec    codec.Codec
 	updates  <-chan Update
+	wanted   func() (Update, error) // nil: nobody says what is wanted
 
 	stores  [2]*store
 	lead    lead
@@ -104,13 +105,18 @@ func New(cfg Config, backends []Backend, options ...Option) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("multi: %w", err)
 	}
-	first, err := cfg.index(backends)
-	if err != nil {
-		return nil, fmt.Errorf("multi: %w", err)
-	}
 	c := &core{cfg: cfg, log: slog.Default(), observer: NopObserver{}}
 	for _, o := range options {
 		o(c)
+	}
+	if c.wanted != nil {
+		if err := c.beginWanted(); err != nil {
+			return nil, fmt.Errorf("multi: %w", err)
+		}
+	}
+	first, err := c.cfg.index(backends)
+	if err != nil {
+		return nil, fmt.Errorf("multi: %w", err)
 	}
 	for i, b := range backends {
 		if c.stores[i], err = newStore(b, c.codec, cfg.Coordinated); err != nil {

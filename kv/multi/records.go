@@ -60,7 +60,7 @@ const recordTimeout = 3 * time.Second
 
 func startRecords(c *core) *records {
 	l := &records{core: c, changed: make(chan struct{}), led: -1}
-	l.heartbeat = newHeartbeat(l)
+	l.heartbeat = newHeartbeat(l.core, l, side.ModeCoordinated)
 	l.alarm = time.AfterFunc(time.Hour, l.warn)
 	l.alarm.Stop()
 	for i := range l.kicks {
@@ -68,7 +68,10 @@ func startRecords(c *core) *records {
 		c.start(func() { l.read(i) })
 		c.start(func() { l.watch(i) })
 	}
-	c.start(l.heartbeat.run)
+	c.start(func() {
+		l.heartbeat.begin(c.ctx)
+		l.heartbeat.run()
+	})
 	return l
 }
 

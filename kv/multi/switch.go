@@ -84,16 +84,28 @@ func (c *core) applyUpdates() {
 }
 
 func (c *core) apply(u Update) {
-	if u.Mirror != nil {
-		if err := c.setMirroring(*u.Mirror); err != nil {
-			c.log.Error("polykv: an update of mirroring was refused", "error", err)
+	if err := c.do(c.ctx, u); err != nil {
+		c.log.Error("polykv: an update could not be applied", "primary", u.Primary, "error", err)
+	}
+}
+
+// do applies u. Mirroring is turned on before a switch and off after it, so that
+// what is pending is mirrored first.
+func (c *core) do(ctx context.Context, u Update) error {
+	if u.Mirror != nil && *u.Mirror {
+		if err := c.setMirroring(true); err != nil {
+			return err
 		}
 	}
 	if u.Primary != "" {
-		if err := c.setPrimary(c.ctx, u.Primary); err != nil {
-			c.log.Error("polykv: the primary could not be switched", "to", u.Primary, "error", err)
+		if err := c.setPrimary(ctx, u.Primary); err != nil {
+			return err
 		}
 	}
+	if u.Mirror != nil && !*u.Mirror {
+		return c.setMirroring(false)
+	}
+	return nil
 }
 
 // Primary returns the name of the store that is primary, as far as this client

@@ -254,7 +254,10 @@ func (m *Migration) trouble(c ClientStatus, v *view) *Blocker {
 	because := func(check, allow, format string, args ...any) *Blocker {
 		return &Blocker{Check: check, Client: c.String(), Allow: allow, Detail: fmt.Sprintf(format, args...)}
 	}
-	if len(c.Sees) == 0 {
+	switch {
+	case c.Mode == side.ModeWanted:
+		return because("config", allowMisconfigured, "it is not coordinated: it goes by a file (multi.wanted_file)")
+	case len(c.Sees) == 0:
 		return because("config", allowMisconfigured, "it doesn't tell what it sees: it runs another release")
 	}
 	for r, s := range m.sides {
@@ -363,11 +366,15 @@ var errNoHeartbeats = errors.New("the clients can't be listed")
 
 // clients are those that were seen in either store.
 func (m *Migration) clients(ctx context.Context) ([]ClientStatus, error) {
+	return m.tracker.clients(ctx, m.sides[:])
+}
+
+func (t *tracker) clients(ctx context.Context, sides []*side.Side) ([]ClientStatus, error) {
 	byInstance := map[string]*ClientStatus{}
-	for _, s := range m.sides {
-		if err := m.heartbeats(ctx, s, byInstance); err != nil {
+	for _, s := range sides {
+		if err := heartbeats(ctx, s, byInstance); err != nil {
 			return nil, fmt.Errorf("%w: %w", errNoHeartbeats, err)
 		}
 	}
-	return m.sorted(byInstance), nil
+	return t.sorted(byInstance), nil
 }

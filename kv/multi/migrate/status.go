@@ -125,7 +125,7 @@ func (m *Migration) Status(ctx context.Context) (Status, error) {
 	for r, s := range m.sides {
 		stores[r].Name = s.Name()
 		if errs[r] == nil {
-			errs[r] = m.heartbeats(ctx, s, byInstance)
+			errs[r] = heartbeats(ctx, s, byInstance)
 		}
 		if errs[r] != nil {
 			stores[r].Error = errs[r].Error()
@@ -176,7 +176,7 @@ func (m *Migration) describeLost(st *Status, errs [2]error) {
 	}
 }
 
-func (m *Migration) heartbeats(ctx context.Context, s *side.Side, into map[string]*ClientStatus) error {
+func heartbeats(ctx context.Context, s *side.Side, into map[string]*ClientStatus) error {
 	beats, err := s.Heartbeats(ctx)
 	for _, h := range beats {
 		c := into[h.Instance]
@@ -194,11 +194,11 @@ func (m *Migration) heartbeats(ctx context.Context, s *side.Side, into map[strin
 
 // sorted returns the clients in the order of their start, with what their
 // heartbeats tell of their age.
-func (m *Migration) sorted(byInstance map[string]*ClientStatus) []ClientStatus {
+func (t *tracker) sorted(byInstance map[string]*ClientStatus) []ClientStatus {
 	now := time.Now()
 	all := make([]ClientStatus, 0, len(byInstance))
 	for _, c := range byInstance {
-		c.Age, c.ByClock = m.tracker.age(c.Heartbeat, now)
+		c.Age, c.ByClock = t.age(c.Heartbeat, now)
 		c.Gone, c.Late = c.Age >= side.GoneAfter, c.Age >= lateAfter
 		all = append(all, *c)
 	}
@@ -210,7 +210,7 @@ func (m *Migration) sorted(byInstance map[string]*ClientStatus) []ClientStatus {
 
 func (m *Migration) addClients(st *Status, byInstance map[string]*ClientStatus, v *view) {
 	primary := m.primary(v)
-	st.Clients = m.sorted(byInstance)
+	st.Clients = m.tracker.sorted(byInstance)
 	for i := range st.Clients {
 		c := &st.Clients[i]
 		if c.Late {

@@ -28,6 +28,12 @@ const (
 	GoneAfter = 60 * time.Second
 )
 
+// What a client goes by that tells of itself.
+const (
+	ModeCoordinated = "coordinated" // the records
+	ModeWanted      = "wanted"      // a configuration that it reads again and again
+)
+
 // Heartbeat is what a coordinated client tells about itself, as JSON.
 type Heartbeat struct {
 	// Instance names the client, not the process, which may have several. It
@@ -45,7 +51,7 @@ type Heartbeat struct {
 	Beat uint64    `json:"beat"`
 	Seen time.Time `json:"seen"`
 
-	Mode    string `json:"mode"`    // "coordinated"
+	Mode    string `json:"mode"`    // ModeCoordinated or ModeWanted
 	Primary string `json:"primary"` // the name of the store it reads and writes; "" while it waits for one
 	Mirror  string `json:"mirror"`  // the name of the store it mirrors into; "" if none
 	Epoch   uint64 `json:"epoch"`   // of the primary's record
@@ -59,6 +65,9 @@ type Heartbeat struct {
 
 	// MirrorError is why mirroring fails at present; "": it doesn't.
 	MirrorError string `json:"mirror_error,omitempty"`
+
+	// Problem is why a client of ModeWanted can't do what is wanted; "": it can.
+	Problem string `json:"problem,omitempty"`
 
 	Waiting      int           `json:"waiting,omitempty"` // calls that wait for a store to be primary
 	FenceTimeout time.Duration `json:"fence_timeout_ns"`  // how long they do
