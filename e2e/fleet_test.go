@@ -52,9 +52,9 @@ type fleetOptions struct {
 	// multi are options of the coordinated members, as YAML has them.
 	multi string
 
-	// sections are the configurations of the source and of the target; empty:
-	// clients of plain servers.
-	sections [2]string
+	// locked: servers and clients show certificates, and the clients' token and
+	// user may do no more than docs/operations.md asks for.
+	locked bool
 }
 
 // TestFleetMigration moves a fleet from one kind of server to the other, back,
@@ -83,8 +83,8 @@ func newFleet(t *testing.T, seed uint64, o fleetOptions, source, target backend)
 	f.endMurders = sync.OnceFunc(func() { close(f.enough) })
 	t.Logf("seed %d", seed)
 	for i, b := range []backend{source, target} {
-		f.clusters[i] = b.start(t, testserver.Options{NoFsync: true})
-		f.stores[i] = fleetStore{Name: b.name, Section: f.clusters[i].Section("app/")}
+		f.clusters[i] = b.start(t, testserver.Options{NoFsync: true, Auth: o.locked, ClientAuth: o.locked})
+		f.stores[i] = fleetStore{Name: b.name, Section: f.section(b, f.clusters[i])}
 	}
 	for n := range fleetRegisters {
 		key := fleetKey(fleetRegisterPrefix, n)
@@ -102,6 +102,22 @@ func newFleet(t *testing.T, seed uint64, o fleetOptions, source, target backend)
 		}
 	})
 	return f
+}
+
+// section is the configuration of a client of one server.
+func (f *fleet) section(b backend, c *testserver.Cluster) string {
+	f.t.Helper()
+	const prefix = "app/"
+	switch {
+	case !f.options.locked:
+		return c.Section(prefix)
+	case b.name == consulBackend.name:
+		token, err := c.AddToken(f.t.Context(), `key_prefix "`+prefix+`" { policy = "write" }`)
+		f.must(err)
+		return c.Section(prefix, "token: "+token)
+	}
+	f.must(c.AddUser(f.t.Context(), "app", "secret", testserver.Permission{Prefix: prefix, Read: true, Write: true}))
+	return c.Section(prefix, "username: app", "password: secret")
 }
 
 func (f *fleet) at(monotonic int64) time.Duration { return time.Duration(monotonic - f.begun) }
@@ -317,6 +333,20 @@ func (f *fleet) twice(command string) {
 // judge ends the fleet's work and compares what it was told with what there is.
 func (f *fleet) judge() {
 	f.t.Helper()
+	store := f.settle()
+	f.equal()
+	_, err := f.run("finish", fleetDeath{Work: migrate.Comparing})
+	f.must(err)
+	f.commandKills++
+	f.twice("finish")
+	f.dismiss()
+	f.report(store)
+}
+
+// settle ends the fleet's work and returns what the target, which leads, holds,
+// once the watches of all members show it.
+func (f *fleet) settle() (store map[string]string) {
+	f.t.Helper()
 	for _, p := range f.members {
 		f.must(p.say("quiet"))
 	}
@@ -329,7 +359,7 @@ func (f *fleet) judge() {
 			f.t.Fatalf("seed %d: member %s still has something under way", f.seed, p.name)
 		}
 	}
-	store := f.contents()
+	store = f.contents()
 	eventually(f.t, "the watches of all members show the store as it is", func() bool {
 		for _, p := range f.members {
 			if !p.sees(store) {
@@ -338,11 +368,12 @@ func (f *fleet) judge() {
 		}
 		return true
 	})
-	f.equal()
-	_, err := f.run("finish", fleetDeath{Work: migrate.Comparing})
-	f.must(err)
-	f.commandKills++
-	f.twice("finish")
+	return store
+}
+
+// dismiss ends the members in good order.
+func (f *fleet) dismiss() {
+	f.t.Helper()
 	for _, p := range f.members {
 		if err := p.say("stop"); err != nil {
 			f.fail("%v", err)
@@ -352,6 +383,11 @@ func (f *fleet) judge() {
 			f.fail("member %s: %v: %s", p.name, p.err, p.notes.Bytes())
 		}
 	}
+}
+
+// report compares what the members were told with what the store holds.
+func (f *fleet) report(store map[string]string) {
+	f.t.Helper()
 	checked := f.check(store)
 	f.t.Logf("%d operations done, %d perhaps, %d not; %d states told by watches, %d checked; %d members and %d commands killed",
 		f.updates.Load(), f.unknown.Load(), f.refused.Load(), f.told.Load(), checked, f.kills, f.commandKills)

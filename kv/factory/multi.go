@@ -96,7 +96,7 @@ func (m *MultiConfig) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	m.Primary.bind(fs, prefix+"primary.")
 	m.Secondary.bind(fs, prefix+"secondary.")
 	m.Config.RegisterFlags(fs, prefix)
-	fs.StringVar(&m.WantedFile, prefix+"wanted-file", m.WantedFile, "YAML `file` that says which store is primary and whether to mirror, read again every second; not with coordinated")
+	fs.StringVar(&m.WantedFile, prefix+"wanted-file", m.WantedFile, "YAML `file` that says which store is primary and whether to mirror, read again every second; not with coordinated; empty: neither changes")
 }
 
 // Validate implements Section.
