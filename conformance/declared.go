@@ -15,18 +15,18 @@ type declaration struct {
 
 func declarations() []declaration {
 	return []declaration{
-		{driver: "inmemory", hooks: []Hook{HookOpenLine, HookOpenDriver, HookPlant}},
-		{driver: "etcd", hooks: []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookCompact, HookSnapshot, HookFull}},
+		{driver: "inmemory", hooks: []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookLeases}},
+		{driver: "etcd", hooks: []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookCompact, HookSnapshot, HookLeases, HookFull}},
 		{
 			driver: "etcd, three nodes",
-			hooks:  []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookChangeLeader, HookCompact, HookFull},
-			rules:  []string{"G1", "C1", "C7", "W6"},
+			hooks:  []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookChangeLeader, HookCompact, HookLeases, HookFull},
+			rules:  []string{"G1", "C1", "C7", "W6", "E1"},
 		},
-		{driver: "consul", hooks: []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookSnapshot}},
+		{driver: "consul", hooks: []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookSnapshot, HookLeases}},
 		{
 			driver: "consul, three nodes",
-			hooks:  []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookChangeLeader, HookSnapshot},
-			rules:  []string{"G1", "C1", "C7", "W6"},
+			hooks:  []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookChangeLeader, HookSnapshot, HookLeases},
+			rules:  []string{"G1", "C1", "C7", "W6", "E1"},
 		},
 		{
 			driver: "nats",

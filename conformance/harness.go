@@ -88,6 +88,9 @@ type Store struct {
 	// be called again.
 	Full func(ctx context.Context) (drain func(ctx context.Context) error, err error)
 
+	// Leases says that the store has leases (kv.Leased).
+	Leases bool
+
 	// Prefix is what the clients put before their keys, for a wrapper that
 	// does so; else empty.
 	Prefix string
@@ -106,6 +109,7 @@ const (
 	HookChangeLeader  Hook = "ChangeLeader"
 	HookCompact       Hook = "Compact"
 	HookSnapshot      Hook = "Snapshot"
+	HookLeases        Hook = "Leases"
 	HookFull          Hook = "Full"
 )
 
@@ -124,6 +128,7 @@ func (s Store) hooks() []Hook {
 		{HookChangeLeader, s.ChangeLeader != nil},
 		{HookCompact, s.Compact != nil},
 		{HookSnapshot, s.Snapshot != nil},
+		{HookLeases, s.Leases},
 		{HookFull, s.Full != nil},
 	} {
 		if h.offered {
@@ -208,6 +213,7 @@ func Driver(fresh func(t T) Opener) Harness {
 	return Harness{New: func(t T) Store {
 		open := fresh(t)
 		return Store{
+			Leases: leases(open),
 			Open: func(c codec.Codec, o kv.Options) (kv.Client, error) {
 				s, err := open()
 				if err != nil {
@@ -229,6 +235,17 @@ func Driver(fresh func(t T) Opener) Harness {
 			},
 		}
 	}}
+}
+
+// leases reports whether a driver grants leases.
+func leases(open Opener) bool {
+	s, err := open()
+	if err != nil {
+		return false // the case will say so
+	}
+	defer s.Close()
+	l, ok := s.(driver.Leaser)
+	return ok && l.MinLease() > 0
 }
 
 // plant writes by a driver, whose Store takes any key.

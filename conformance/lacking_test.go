@@ -15,6 +15,12 @@ func TestClientWithoutExtras(t *testing.T) {
 		Wrap: func(c kv.Client) (kv.Client, error) { return onlyClient{c}, nil },
 	})
 	h.Features.Lacks = []Extra{Watch, Entries, Ping, Guarded, Versioned, Raw, Limits, Views}
+	inner := h.New
+	h.New = func(t T) Store {
+		s := inner(t)
+		s.Leases = false
+		return s
+	}
 	Run(t, h)
 }
 

@@ -33,7 +33,7 @@ func mutants() []mutant {
 		atomicityMutants(), decisionMutants(), callbackMutants(), contentionMutants(), cancelMutants(),
 		unknownMutants(), valueMutants(), fullMutants(),
 		watchStartMutants(), watchQueueMutants(), watchStateMutants(), watchEndMutants(), watchFaultMutants(), watchEventMutants(),
-		closeMutants(), sharingMutants(), extraMutants(), leftMutants(), guardMutants(), versionMutants(), viewMutants(), driverMutants(), resumeMutants(), followMutants(),
+		closeMutants(), sharingMutants(), extraMutants(), leftMutants(), guardMutants(), versionMutants(), viewMutants(), leaseMutants(), driverMutants(), resumeMutants(), followMutants(),
 	)
 }
 
@@ -139,6 +139,7 @@ func uncaught() map[string]string {
 	return map[string]string{
 		"K3-prefix-valid":              "it checks kv.Prefix itself, which asks no client about its prefix",
 		"Entries-left-amid-compaction": "the witness of what a loop could be told late hears nothing of a compaction that its session survives",
+		"E5-closed":                    "it checks kv.Lease itself, which asks no store whether it is closed",
 		"Guarded-fence-refused":        "it checks kv.Fenced itself, which goes by what LimitsOf says",
 		"WithCodec-no-codec":           "it checks kv.WithCodec itself, which asks no client about no codec",
 	}

@@ -45,6 +45,11 @@ func rules() []rule {
 		{"F1", "A followed range is in step, or says since when it is not"},
 		{"F2", "Who waits for the version of a write reads it from the copy"},
 		{"F3", "A copy never goes back"},
+		{"E1", "What is attached to a lease stays while the lease is kept alive"},
+		{"E2", "It vanishes with the lease, neither too early nor too late"},
+		{"E3", "A write without the lease detaches"},
+		{"E4", "The owner of a lease is told that it is lost before its keys vanish"},
+		{"E5", "Nothing is attached to a lease that is over"},
 		{string(Entries), "A prefix with its values, page by page"},
 		{string(Ping), "One honest round trip"},
 		{string(Guarded), "Operations that hold only while another key is at a version"},
@@ -78,7 +83,7 @@ func TestTable(t *testing.T) {
 		if c.says == "" || strings.ContainsAny(c.says, "\n") || strings.ContainsAny(c.name, " /") {
 			t.Errorf("%s needs an explanation in one line, and a name that is one word", c.id())
 		}
-		basic[c.rule] = basic[c.rule] || c.needs&^offers([]Hook{HookOpenLine, HookOpenDriver}, Features{}) == 0
+		basic[c.rule] = basic[c.rule] || c.needs&^offers([]Hook{HookOpenLine, HookOpenDriver, HookLeases}, Features{}) == 0
 	}
 	for _, id := range ids {
 		if !basic[id] {

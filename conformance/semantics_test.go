@@ -116,6 +116,7 @@ func hookTable() string {
 		{HookCompact, "the server forgets its history"},
 		{HookSnapshot, "the server is set back to a backup"},
 		{HookFull, "the server has no room left"},
+		{HookLeases, "nothing: the store has leases"},
 		{HookOpenElsewhere, "clients of several nodes"},
 	}
 	var b strings.Builder

@@ -25,7 +25,7 @@ func table() []testCase {
 		watchFaultCases(), watchServerCases(), watchValueCases(), watchEventCases(),
 		closeCases(), sharingCases(), followCases(),
 		entriesCases(), leftCases(), pingCases(), guardedCases(), versionedCases(), rawCases(), limitsCases(), viewCases(), typedCases(),
-		driverCases(), resumeCases(),
+		leaseCases(), driverCases(), resumeCases(),
 	)
 }
 
@@ -41,6 +41,7 @@ const (
 	needCompact
 	needSnapshot
 	needFull
+	needLease
 	needOptions   // the client heeds kv.Options
 	needDeletes   // watches show deletions
 	needOneStore  // the clients see one linearizable store
@@ -69,6 +70,7 @@ func (n need) why() string {
 		{needCompact, "the harness offers no Compact"},
 		{needSnapshot, "the harness offers no Snapshot"},
 		{needFull, "the harness offers no Full"},
+		{needLease, "the store has no leases"},
 		{needOptions, "the client heeds no options (Features.FixedOptions)"},
 		{needDeletes, "the client hides deletions (Features.HidesDeletes)"},
 		{needOneStore, "the rule holds per node (Features.PerNode)"},
@@ -101,7 +103,7 @@ func extraNeeds() map[Extra]need {
 func hookNeeds() map[Hook]need {
 	return map[Hook]need{
 		HookOpenLine: needLine, HookOpenDriver: needDriver, HookPlant: needPlant, HookRestart: needRestart, HookChangeLeader: needLeader,
-		HookCompact: needCompact, HookSnapshot: needSnapshot, HookFull: needFull,
+		HookCompact: needCompact, HookSnapshot: needSnapshot, HookFull: needFull, HookLeases: needLease,
 	}
 }
 

@@ -47,7 +47,7 @@ func (c *client) cas(ctx context.Context, op, key string, f casFunc, guards []Gu
 		return c.fail(op, key, err)
 	}
 	e := c.engine
-	quick := casCall{client: c, ctx: ctx, id: groupID{key: key}, guards: guards, f: f, patience: e.opts.SlowCallback}
+	quick := casCall{client: c, ctx: ctx, id: groupID{key: key}, guards: guards, lease: leaseIn(ctx), f: f, patience: e.opts.SlowCallback}
 	err := errUnfinished
 	if e.local {
 		err = e.casLocal(&quick)
@@ -55,7 +55,7 @@ func (c *client) cas(ctx context.Context, op, key string, f casFunc, guards []Gu
 	callbacks := quick.callbacks
 	if err != nil && unfinished(err) {
 		call := quick // on the heap, for others to see
-		call.id.guards = guardsID(guards)
+		call.id.guards = guardsID(guards) + string(call.lease)
 		err = e.run(&call, err)
 		callbacks = call.callbacks
 	}
@@ -72,7 +72,8 @@ type casCall struct {
 	ctx    context.Context
 	id     groupID
 	guards []Guard
-	f      casFunc // nil: a Delete
+	lease  driver.LeaseID // empty: none
+	f      casFunc        // nil: a Delete
 
 	// begun is when the call, or its latest try after a refusal, began: a
 	// decision not to write must rest on a value current after that.
@@ -146,7 +147,7 @@ func (e *engine) share(c *casCall) error {
 }
 
 func (c *casCall) swap(prev *driver.Entry, s state) driver.Swap {
-	sw := driver.Swap{Prev: *prev, Key: c.id.key, Remove: !s.exists, Guards: c.guards, ID: swapID()}
+	sw := driver.Swap{Prev: *prev, Key: c.id.key, Remove: !s.exists, Guards: c.guards, Lease: c.lease, ID: swapID()}
 	if s.exists {
 		sw.Value, sw.Object = s.value.bytes, s.value.object
 	}

@@ -8,7 +8,7 @@ import "context"
 //
 // A Client is safe for concurrent use. Beyond this interface, most clients
 // offer more through the package functions [Watch], [Entries], [Ping],
-// [Guarded], [Fenced], [Versioned], [Raw], [WithCodec], [LimitsOf] and
+// [Guarded], [Fenced], [Leased], [Versioned], [Raw], [WithCodec], [LimitsOf] and
 // [CodecOf]. What a client can't do it says when it is asked for, by [ErrNotSupported]. [As] finds
 // what only a client inside wrappers offers.
 //

@@ -74,7 +74,7 @@ func (c *casCall) decide(s state) decision {
 	case out == Remove:
 		return c.erasure(s)
 	}
-	value, err := c.client.seal(c.id.key, s.value, out, len(c.guards) > 0)
+	value, err := c.client.seal(c.id.key, s.value, out, len(c.guards) > 0 || c.lease != "")
 	if err != nil {
 		return decision{kind: refuse, err: err}
 	}

@@ -40,6 +40,9 @@ var (
 	// written.
 	ErrFenced = driver.ErrFenced
 
+	// ErrLeaseLost: a lease is over, or can't be renewed in time.
+	ErrLeaseLost = driver.ErrLeaseLost
+
 	// ErrPermission: the store refuses the caller.
 	ErrPermission = driver.ErrPermission
 

@@ -256,10 +256,11 @@ type Capability uint8
 const (
 	Guards   Capability = iota + 1 // of GuardedClient
 	Versions                       // of VersionedClient
+	Leases                         // of Leased
 )
 
 // Supporter is the optional interface of clients that know whether the methods
-// that they have would work. [Guarded] and [Versioned] ask it.
+// that they have would work. [Guarded], [Versioned] and [Leased] ask it.
 type Supporter interface {
 	// Supports returns nil, or an error that matches ErrNotSupported and says
 	// what is missing. It contacts nobody.
@@ -277,6 +278,8 @@ func supports(c Client, what Capability) error {
 		_, ok = c.(GuardedClient)
 	case Versions:
 		_, ok = c.(VersionedClient)
+	case Leases:
+		_, ok = c.(LeaseClient)
 	}
 	if !ok {
 		return because(ErrNotSupported, errNoExtra)

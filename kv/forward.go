@@ -31,6 +31,7 @@ var _ interface {
 	Unwrapper
 	Consistent
 	Supporter
+	LeaseClient
 } = Forward{}
 
 // Watch forwards to [Watch].
@@ -108,6 +109,15 @@ func (w Forward) Unwrap() Client { return w.Client }
 
 // Linearizable forwards to [Linearizable].
 func (w Forward) Linearizable() bool { return Linearizable(w.Client) }
+
+// Lessor forwards to the [LeaseClient] inside.
+func (w Forward) Lessor() (*Lessor, error) {
+	l, ok := w.Client.(LeaseClient)
+	if !ok {
+		return nil, notSupported("Leased", "")
+	}
+	return l.Lessor()
+}
 
 // Supports tells what the client inside supports.
 func (w Forward) Supports(what Capability) error { return supports(w.Client, what) }

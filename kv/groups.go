@@ -8,10 +8,10 @@ import (
 )
 
 // groupID tells which calls can share a swap: those on one key with the same
-// guards.
+// guards and lease.
 type groupID struct {
 	key    string
-	guards string // see guardsID
+	guards string // see guardsID, and the lease
 }
 
 // guardsID is a string that equal lists of guards have in common.

@@ -67,8 +67,11 @@ func (c *client) Codec() (codec.Codec, error) { return c.codec, nil }
 
 // Supports implements Supporter.
 func (c *client) Supports(what Capability) error {
-	if what == Guards && c.engine.limits.Guards == 0 {
+	switch {
+	case what == Guards && c.engine.limits.Guards == 0:
 		return errNoGuards
+	case what == Leases && c.engine.leaser() == nil:
+		return errNoLeases
 	}
 	return nil
 }

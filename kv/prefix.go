@@ -259,4 +259,7 @@ func (p *prefixed) Unwrap() Client { return p.in.Client }
 
 func (p *prefixed) Linearizable() bool { return p.in.Linearizable() }
 
+// Lessor implements LeaseClient.
+func (p *prefixed) Lessor() (*Lessor, error) { return p.in.Lessor() }
+
 func (p *prefixed) Supports(what Capability) error { return p.in.Supports(what) }

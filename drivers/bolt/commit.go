@@ -31,6 +31,9 @@ func (f *file) swap(s driver.Swap) (driver.Result, error) {
 			r = driver.Result{Outcome: driver.Conflict, Entry: now, Known: true}
 			return errDecline
 		}
+		if err := f.attach(tx, s); err != nil {
+			return err
+		}
 		if index, err = b.NextSequence(); err != nil {
 			return err
 		}
@@ -45,6 +48,8 @@ func (f *file) swap(s driver.Swap) (driver.Result, error) {
 	switch {
 	case errors.Is(err, errDecline):
 		return r, nil
+	case errors.Is(err, driver.ErrLeaseLost):
+		return driver.Result{Outcome: driver.NotApplied}, err
 	case err != nil:
 		outcome := f.afterFailure(index, err)
 		if kit.NoRoom(err.Error()) {
@@ -52,6 +57,7 @@ func (f *file) swap(s driver.Swap) (driver.Result, error) {
 		}
 		return driver.Result{Outcome: outcome}, err
 	}
+	f.noteAttached(s)
 	f.publish(index, r.Entry)
 	return r, nil
 }

@@ -21,7 +21,7 @@ func harness(noSync bool) conformance.Harness {
 		cfg.NoSync = noSync
 		return func() (driver.Store, error) { return files.Open(cfg) }
 	})
-	h.Hooks = []conformance.Hook{conformance.HookOpenLine, conformance.HookOpenDriver, conformance.HookPlant}
+	h.Hooks = []conformance.Hook{conformance.HookOpenLine, conformance.HookOpenDriver, conformance.HookPlant, conformance.HookLeases}
 	return h
 }
 

@@ -35,6 +35,11 @@ type file struct {
 	mu      sync.Mutex
 	watches map[*watch]struct{}
 
+	leases   map[driver.LeaseID]*lease
+	attached map[string]driver.LeaseID // by key
+	closing  bool
+	expiring sync.WaitGroup // leases that are being ended by their time
+
 	failed  chan struct{} // closed when failure is set
 	failure error
 }
@@ -80,6 +85,7 @@ func (fs *Files) release(f *file) error {
 		return nil
 	}
 	delete(fs.open, f.cfg.Path)
+	f.stop()
 	return f.bolt.Close()
 }
 
@@ -101,12 +107,19 @@ func openFile(cfg Config) (*file, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("path: %s: %w", cfg.Path, err), db.Close())
 	}
-	return &file{
-		cfg:     cfg,
-		bolt:    db,
-		update:  db.Update,
-		writer:  make(chan struct{}, 1),
-		watches: map[*watch]struct{}{},
-		failed:  make(chan struct{}),
-	}, nil
+	f := &file{
+		cfg:      cfg,
+		bolt:     db,
+		update:   db.Update,
+		writer:   make(chan struct{}, 1),
+		watches:  map[*watch]struct{}{},
+		leases:   map[driver.LeaseID]*lease{},
+		attached: map[string]driver.LeaseID{},
+		failed:   make(chan struct{}),
+	}
+	if err := f.load(); err != nil {
+		f.stop()
+		return nil, errors.Join(fmt.Errorf("path: %s: %w", cfg.Path, err), db.Close())
+	}
+	return f, nil
 }

@@ -34,6 +34,6 @@ func TestFullDisk(t *testing.T) {
 		return s
 	}
 	h.Parallel, h.Rules = 1, []string{"C8"}
-	h.Hooks = []conformance.Hook{conformance.HookOpenLine, conformance.HookOpenDriver, conformance.HookPlant, conformance.HookFull}
+	h.Hooks = []conformance.Hook{conformance.HookOpenLine, conformance.HookOpenDriver, conformance.HookPlant, conformance.HookLeases, conformance.HookFull}
 	conformance.Run(t, h)
 }

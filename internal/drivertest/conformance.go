@@ -66,13 +66,25 @@ type Server struct {
 // Store offers what all servers have in common.
 func (s Server) Store() conformance.Store {
 	store := conformance.Store{
-		Open: s.open, OpenLine: s.openLine, Restart: s.Reboot,
+		Leases: s.leases(),
+		Open:   s.open, OpenLine: s.openLine, Restart: s.Reboot,
 		OpenDriver: func() (driver.Store, error) { return s.OpenStore("", nil) },
 	}
 	if s.Nodes() > 1 {
 		store.ChangeLeader = s.changeLeader
 	}
 	return store
+}
+
+// leases reports whether the driver grants leases.
+func (s Server) leases() bool {
+	store, err := s.OpenStore("", nil)
+	if err != nil {
+		return false // the case will say so
+	}
+	defer store.Close()
+	l, ok := store.(driver.Leaser)
+	return ok && l.MinLease() > 0
 }
 
 func (s Server) open(c codec.Codec, o kv.Options) (kv.Client, error) {

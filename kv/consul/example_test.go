@@ -33,7 +33,7 @@ func ExampleOpen() {
 	fmt.Printf("largest value: %d bytes, with guards %d\n", store.Limits().Value, store.Limits().GuardedValue)
 	// Output:
 	// token: <redacted>
-	// largest value: 524288 bytes, with guards 371499
+	// largest value: 524288 bytes, with guards 364287
 }
 
 // What is wrong is named as in YAML, with what is allowed.

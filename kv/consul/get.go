@@ -15,6 +15,7 @@ import (
 type meta struct {
 	flags   uint64 // the ID of the write, if a driver of this package made it
 	created uint64 // index at which the key was created
+	session string // that it is attached to
 }
 
 // entryOf returns the entry of a key whose name in the store is pair.Key.
@@ -27,7 +28,7 @@ func entryOf(key string, pair *api.KVPair, gen uint64) driver.Entry {
 		Key:        key,
 		Value:      value,
 		Version:    driver.Version(pair.ModifyIndex),
-		Meta:       &meta{pair.Flags, pair.CreateIndex},
+		Meta:       &meta{pair.Flags, pair.CreateIndex, pair.Session},
 		Generation: gen,
 	}
 }

@@ -26,7 +26,7 @@ func noise(n int) []byte {
 func TestLimits(t *testing.T) {
 	s, p := openShared(t)
 	limits := s.Limits()
-	if limits.Key != 512 || limits.Value != 512<<10 || limits.GuardedValue < 361<<10 {
+	if limits.Key != 512 || limits.Value != 512<<10 || limits.GuardedValue < 355<<10 {
 		t.Fatalf("%+v", limits)
 	}
 	fence := p + strings.Repeat("&", maxKey-len(p))

@@ -16,10 +16,14 @@ import (
 
 // store is a driver.Store over Consul's own client.
 type store struct {
-	cfg     Config
-	limits  driver.Limits
-	kv      *api.KV
-	txn     *api.Txn
+	cfg    Config
+	limits driver.Limits
+	kv     *api.KV
+	txn    *api.Txn
+	raw    *api.Raw
+
+	sessions *api.Session
+
 	tokens  *kit.Secret // nil: the client has its own
 	history *kit.History
 	tenancy atomic.Bool // namespace and partition, if set, were accepted
@@ -96,8 +100,12 @@ func open(cfg Config, env environment, logger *slog.Logger) (driver.Store, error
 		s.close()
 		return nil, fmt.Errorf("consul: %w", err)
 	}
-	s.kv, s.txn = client.KV(), client.Txn()
+	s.use(client)
 	return s, nil
+}
+
+func (s *store) use(client *api.Client) {
+	s.kv, s.txn, s.raw, s.sessions = client.KV(), client.Txn(), client.Raw(), client.Session()
 }
 
 func newStore(cfg Config) *store {

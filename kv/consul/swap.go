@@ -17,8 +17,14 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 		return driver.Result{Outcome: driver.NotApplied}, s.wrap(ctx, err)
 	}
 	send := s.swapInTxn
-	if s.tooLargeForTxn(w) && len(w.Guards) == 0 && s.inPath(w.Key) {
-		send = s.put
+	if s.tooLargeForTxn(w) {
+		may, err := s.mayPut(ctx, w)
+		if err != nil {
+			return driver.Result{Outcome: driver.NotApplied}, err
+		}
+		if may {
+			send = s.put
+		}
 	}
 	m := s.history.Mark()
 	res, sent, err := do(ctx, s, func(ctx context.Context) (driver.Result, error) { return send(ctx, w, m) })
@@ -26,7 +32,7 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 		return s.believe(ctx, w, res)
 	}
 	res = driver.Result{Outcome: driver.Unknown}
-	if !sent || notApplied(err) {
+	if !sent || notApplied(err) || errors.Is(err, driver.ErrLeaseLost) {
 		res.Outcome = driver.NotApplied
 	}
 	return res, s.wrap(ctx, err)
@@ -69,9 +75,7 @@ func (c Config) swapOps(w driver.Swap) api.TxnOps {
 		// delete-cas of an absent key succeeds.
 		return append(ops, c.op(api.KVCheckIndex, w.Key, w.Prev.Version), c.op(api.KVDeleteCAS, w.Key, w.Prev.Version))
 	}
-	write := c.op(api.KVCAS, w.Key, w.Prev.Version) // at index 0: of an absent key
-	write.KV.Value, write.KV.Flags = w.Value, w.ID
-	return append(ops, write)
+	return append(ops, c.writeOps(w)...)
 }
 
 func (s *store) swapInTxn(ctx context.Context, w driver.Swap, m kit.Mark) (driver.Result, error) {
@@ -87,7 +91,7 @@ func (s *store) swapInTxn(ctx context.Context, w driver.Swap, m kit.Mark) (drive
 		return driver.Result{Outcome: driver.Applied, Entry: gone, Known: true}, nil
 	}
 	res := driver.Result{Outcome: driver.Applied}
-	if pair := s.resultFor(resp, len(ops), w.Key); pair != nil {
+	if pair := s.resultFor(resp, results(ops), w.Key); pair != nil {
 		a := kit.Answer{Index: pair.ModifyIndex, Evidence: kit.Written}
 		if a.Index == uint64(w.Prev.Version) {
 			a.Evidence = kit.Reached // the same write again changed nothing
@@ -107,11 +111,17 @@ func whyNotSwapped(errs api.TxnErrors, w driver.Swap) (driver.Result, error) {
 	if guardBroken(errs, len(w.Guards)) {
 		return driver.Result{Outcome: driver.GuardBroken}, nil
 	}
-	expected := func(op *api.TxnError) bool { return isStale(op.What) || w.Remove && isCheckFailure(op.What) }
+	stale := false
 	for _, op := range errs {
-		if !expected(op) {
+		switch {
+		case isStale(op.What), isCheckFailure(op.What):
+			stale = true
+		case !isLockFailure(op.What):
 			return driver.Result{}, &txnError{errs}
 		}
+	}
+	if !stale && isLeaseLost(errs) {
+		return driver.Result{}, driver.ErrLeaseLost
 	}
 	if len(errs) == 0 {
 		return driver.Result{}, &txnError{}

@@ -92,7 +92,7 @@ func bodySize(ops api.TxnOps, value []byte) int {
 func (c Config) limits() driver.Limits {
 	key := strings.Repeat("&", maxKey)
 	ops := c.swapOps(driver.Swap{
-		Key: key, Prev: driver.Entry{Version: math.MaxUint64}, ID: math.MaxUint64,
+		Key: key, Prev: driver.Entry{Version: math.MaxUint64}, ID: math.MaxUint64, Lease: driver.LeaseID(strings.Repeat("-", len("00000000-0000-0000-0000-000000000000"))),
 		Guards: slices.Repeat([]driver.Guard{{Key: key, Version: math.MaxUint64}}, maxGuards),
 	})
 	room := c.MaxValueSize - bodySize(ops, nil)

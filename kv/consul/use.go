@@ -34,7 +34,7 @@ func Use(client *api.Client, cfg Config) (driver.Store, error) {
 	}
 	cfg.Namespace, cfg.Partition, cfg.Datacenter = "", "", "" // the client's
 	s := newStore(cfg)
-	s.kv, s.txn = client.KV(), client.Txn()
+	s.use(client)
 	return s, nil
 }
 

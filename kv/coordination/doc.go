@@ -38,8 +38,10 @@
 //
 // # Presence
 //
-// A member has a record below name/members/ and a beat below name/beats/, both
-// written by itself alone. Whoever observes takes it for gone when the beat stood
+// A member has a record below name/members/, attached to a lease where the store
+// has leases (kv.Leased) that are short enough for the TTL: then the store takes it
+// away. Else it has a beat below name/beats/, too, both written by itself alone.
+// Whoever observes takes it for gone when the beat stood
 // still for a TTL and two looks into the store, a beat apart, confirm that: one
 // would not do, because a store that was away answers it before the members
 // could write again. On gossip, whose nodes know each other, there is no beat, and

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/polykv/polykv/kv"
 )
@@ -24,12 +25,15 @@ type Membership struct {
 
 	writing sync.Mutex // one write at a time
 	beats   uint64     // the last one written; under writing
+	lease   *kv.Lease  // nil: none; under writing
+	beating bool       // though the store has leases; under writing
 
 	mu    sync.Mutex
 	data  string
-	known bool  // the record was written once
-	dirty bool  // the record must be written
-	err   error // why it is over; nil: it isn't
+	known bool            // the record was written once
+	dirty bool            // the record must be written
+	lost  <-chan struct{} // closed when the lease is over; nil: there is none
+	err   error           // why it is over; nil: it isn't
 }
 
 // Join makes this process a member, and returns when others can see it. It stays
@@ -156,7 +160,8 @@ func (m *Membership) end(err error, what EventType) bool {
 
 // live writes what is to be written until the membership is over.
 func (m *Membership) live() {
-	for next := m.p.opts.beatEvery(); m.p.pause(m.ctx, m.kick, next) == nil; {
+	defer m.release()
+	for next := m.p.opts.beatEvery(); m.await(next); {
 		ctx, cancel := context.WithTimeout(m.ctx, m.p.opts.requestTimeout())
 		err := m.write(ctx)
 		cancel()
@@ -174,18 +179,43 @@ func (m *Membership) live() {
 	}
 }
 
+// await waits until something is to be written, and reports false when the
+// membership is over.
+func (m *Membership) await(next time.Duration) bool {
+	m.mu.Lock()
+	lost := m.lost
+	m.mu.Unlock()
+	timer := time.NewTimer(next)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-m.kick:
+	case <-lost:
+	case <-m.ctx.Done():
+	}
+	return m.ctx.Err() == nil
+}
+
+// release ends the lease of a membership that was replaced, whose record is not
+// attached to it any more.
+func (m *Membership) release() {
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	if m.lease == nil || !errors.Is(m.Err(), ErrReplaced) {
+		return
+	}
+	if err := m.lease.Close(); err != nil && m.p.ctx.Err() == nil {
+		m.p.opts.Logger.Warn("polykv: the lease of a member that was replaced could not be ended", "name", m.p.name, "id", m.id, "error", err)
+	}
+}
+
 // write writes a beat, unless others know without, and the record, if that must
 // be written.
 func (m *Membership) write(ctx context.Context) error {
 	m.writing.Lock()
 	defer m.writing.Unlock()
-	if m.node == "" {
-		m.beats++
-		if err := m.p.client.CAS(ctx, m.p.names.beat(m.id), func(any) (any, bool, error) {
-			return encode(beat{m.beats, m.run}), false, nil
-		}); err != nil {
-			return err
-		}
+	if err := m.show(ctx); err != nil {
+		return err
 	}
 	m.mu.Lock()
 	dirty := m.dirty
@@ -202,10 +232,43 @@ func (m *Membership) write(ctx context.Context) error {
 	return err
 }
 
+// show writes a beat, or sees to a lease, if there must be one.
+func (m *Membership) show(ctx context.Context) (err error) {
+	switch {
+	case m.node != "":
+		return nil
+	case m.p.leases == nil, m.beating:
+		m.beats++
+		return m.p.client.CAS(ctx, m.p.names.beat(m.id), func(any) (any, bool, error) {
+			return encode(beat{m.beats, m.run}), false, nil
+		})
+	case m.lease != nil && m.lease.Err() == nil:
+		return nil
+	}
+	lease, err := m.p.leases.Grant(ctx, m.p.opts.TTL)
+	if errors.Is(err, kv.ErrPermission) { // it may write keys, but have no leases
+		m.beating = true
+		return m.show(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	m.lease = lease
+	m.mu.Lock()
+	m.lost = m.lease.Done()
+	m.mu.Unlock()
+	m.again()
+	return nil
+}
+
 // put writes the record, if nobody else has it who joined later.
 func (m *Membership) put(ctx context.Context) error {
 	key := m.p.names.member(m.id)
-	return m.p.client.CAS(ctx, key, func(in any) (any, bool, error) {
+	cas := m.p.client.CAS
+	if m.lease != nil {
+		cas = m.lease.CAS
+	}
+	return cas(ctx, key, func(in any) (any, bool, error) {
 		now, err := decode[record](key, in)
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -215,7 +278,7 @@ func (m *Membership) put(ctx context.Context) error {
 		case m.known && in != nil && now.Run != m.run:
 			return nil, false, ErrReplaced
 		}
-		return encode(record{Run: m.run, Data: m.data, Node: m.node}), false, nil
+		return encode(record{Run: m.run, Data: m.data, Node: m.node, Leased: m.lease != nil}), false, nil
 	})
 }
 
@@ -260,6 +323,9 @@ func (m *Membership) again() {
 func (m *Membership) remove(ctx context.Context) error {
 	m.writing.Lock()
 	defer m.writing.Unlock()
+	if m.lease != nil {
+		return m.lease.Close() // which takes the record away
+	}
 	return m.p.remove(ctx, m.id, m.run)
 }
 

@@ -21,7 +21,8 @@ type Presence struct {
 	client   kv.Client          // of bytes
 	versions kv.VersionedClient // nil: it shows none
 	guarded  kv.GuardedClient   // nil: it takes none
-	roster   roster             // nil: nobody tells but beats
+	roster   roster             // nil: the store doesn't know who is there
+	leases   *kv.LeasedClient   // nil: members beat, unless there is a roster
 
 	// Under mu.
 	joined    map[*Membership]struct{}
@@ -70,6 +71,9 @@ func NewPresence(c kv.Client, name string, opts Options) (*Presence, error) {
 	p.versions, _ = kv.Versioned(bytes)
 	if kv.Linearizable(c) {
 		p.guarded, _ = kv.Guarded(bytes)
+		if l, err := kv.Leased(c); err == nil && l.MinTTL() <= opts.TTL {
+			p.leases, _ = kv.Leased(bytes)
+		}
 	} else if r, ok := kv.As[roster](c); ok && r.Instance() != "" {
 		p.roster = r
 	}

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/polykv/polykv/internal/testserver"
+	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/coordination"
 	"github.com/polykv/polykv/kv/memberlist"
@@ -124,5 +127,29 @@ func TestObserverProcessIsStopped(t *testing.T) {
 			}
 			_ = observer.Wait() // it was killed
 		})
+	}
+}
+
+// A member whose token may write keys and make no sessions beats instead.
+func TestMemberWithoutRightToLeases(t *testing.T) {
+	c := servertest.Consul(t, testserver.Options{Auth: true})
+	token, err := c.AddToken(t.Context(), `key_prefix "" { policy = "write" }`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, _, err := participant(t.Context(), fmt.Sprintf("{backend: consul, consul: {address: %q, token: %q}}", c.Endpoints()[0], token))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	p, err := coordination.NewPresence(client, "ring", coordination.Options{Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	join(t, p, "a", "x")
+	wantMembers(t, p, "a=x")
+	if keys, err := client.List(t.Context(), "ring/"); err != nil || !slices.Equal(keys, []string{"ring/beats/a", "ring/members/a"}) {
+		t.Errorf("the store holds %v, %v", keys, err)
 	}
 }

@@ -26,6 +26,8 @@ type record struct {
 	Run  string `json:"run"` // names one membership
 	Data string `json:"data,omitempty"`
 	Node string `json:"node,omitempty"` // the instance of its process, where the store knows these
+
+	Leased bool `json:"leased,omitempty"` // the store removes it
 }
 
 // names are the keys of one lock or presence.

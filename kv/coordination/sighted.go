@@ -173,6 +173,9 @@ func (p *Presence) look(id string) {
 	}
 	now := *s
 	p.mu.Unlock()
+	if now.record.Leased {
+		return // the store takes it away
+	}
 	if p.roster != nil && now.record.Node != "" {
 		if there, known := p.roster.Standing(now.record.Node); known {
 			p.judge(id, now, !there)

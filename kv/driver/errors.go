@@ -21,6 +21,9 @@ var (
 	// ErrFenced: a guard does not hold.
 	ErrFenced = errors.New("fenced: a guard does not hold")
 
+	// ErrLeaseLost: the lease is over; nothing was written.
+	ErrLeaseLost = errors.New("the lease is over")
+
 	// ErrNotSupported: this store can't do that.
 	ErrNotSupported = errors.New("not supported")
 
@@ -54,7 +57,7 @@ func IsPermanent(err error) bool {
 	if errors.As(err, &permanent{}) {
 		return true
 	}
-	for _, s := range []error{ErrPermission, ErrTooLarge, ErrFull, ErrFenced, ErrNotSupported, ErrClosed} {
+	for _, s := range []error{ErrPermission, ErrTooLarge, ErrFull, ErrFenced, ErrLeaseLost, ErrNotSupported, ErrClosed} {
 		if errors.Is(err, s) {
 			return true
 		}

@@ -159,6 +159,10 @@ type Swap struct {
 	Remove bool    // remove the key instead; Prev.Version is then never 0
 	Guards []Guard // all must hold; none: no condition
 
+	// Lease attaches the key to a lease of a [Leaser]. Empty: the key is
+	// attached to none afterwards, whatever it was before.
+	Lease LeaseID
+
 	// ID names this write. It is the same on every repeat of it and random
 	// otherwise, never 0, so that a store that can keep it beside the value
 	// can tell later whose write it was (see Resolver).

@@ -24,6 +24,7 @@ type store struct {
 	limits    driver.Limits
 	client    *clientv3.Client
 	kv        pb.KVClient
+	leases    pb.LeaseClient
 	opts      []grpc.CallOption
 	watcher   clientv3.Watcher
 	logins    *logins
@@ -102,7 +103,7 @@ func newStore(cfg Config) *store {
 // connect makes what stands on the client.
 func (s *store) connect(user string, password *kit.Secret) {
 	conn := s.client.ActiveConnection()
-	s.kv = pb.NewKVClient(conn)
+	s.kv, s.leases = pb.NewKVClient(conn), pb.NewLeaseClient(conn)
 	s.logins = newLogins(pb.NewAuthClient(conn), s.opts, user, password)
 	s.logins.ready = s.ready
 	s.watcher = clientv3.NewWatchFromWatchClient(watchClient{pb.NewWatchClient(conn)}, s.client)

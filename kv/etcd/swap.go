@@ -29,13 +29,13 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 	})
 	if err != nil {
 		res := driver.Result{Outcome: driver.Unknown}
-		if !sent || notApplied(err) {
+		if !sent || notApplied(err) || isLeaseLost(err) {
 			res.Outcome = driver.NotApplied
 		}
 		if errors.Is(rpctypes.Error(err), rpctypes.ErrNoSpace) {
 			res = s.whenFull(ctx, w, m)
 		}
-		return res, s.wrap(ctx, err)
+		return res, s.wrapLease(ctx, err)
 	}
 	// An answer that belongs to no known history still says what happened,
 	// but nothing in it may be remembered.
@@ -147,7 +147,7 @@ func (c Config) writeOp(w driver.Swap) *pb.RequestOp {
 		del := &pb.DeleteRangeRequest{Key: c.name(w.Key)}
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: del}}
 	}
-	put := &pb.PutRequest{Key: c.name(w.Key), Value: w.Value}
+	put := &pb.PutRequest{Key: c.name(w.Key), Value: w.Value, Lease: leaseOf(w.Lease)}
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: put}}
 }
 

@@ -107,7 +107,7 @@ func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error)
 	if err != nil {
 		return driver.Result{Outcome: driver.NotApplied}, err
 	}
-	return h.store.swap(&s), nil
+	return h.store.swap(&s)
 }
 
 // checkSwap refuses what the store can't or must not write.

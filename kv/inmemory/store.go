@@ -39,6 +39,8 @@ type Store struct {
 	index uint64     // of the last write
 	epoch uint64     // number of snapshots taken
 
+	leases leases
+
 	feed feed.Feed
 }
 
@@ -124,25 +126,40 @@ func (s *Store) readGuarded(key string, guards []driver.Guard) (*record, bool) {
 }
 
 // swap carries out sw, whose sizes were checked, and tells the watches.
-func (s *Store) swap(sw *driver.Swap) driver.Result {
+func (s *Store) swap(sw *driver.Swap) (driver.Result, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.hold(sw.Guards) {
-		return driver.Result{Outcome: driver.GuardBroken}
+		return driver.Result{Outcome: driver.GuardBroken}, nil
 	}
-	tree := s.tree.Load()
-	c, _ := tree.Get([]byte(sw.Key))
-	rec := c.current()
-	if rec.versionOrZero() != sw.Prev.Version {
-		return driver.Result{Outcome: driver.Conflict, Entry: rec.entry(sw.Key), Known: true}
+	tree, c := s.cell(sw.Key)
+	if rec := c.current(); rec.versionOrZero() != sw.Prev.Version {
+		return driver.Result{Outcome: driver.Conflict, Entry: rec.entry(sw.Key), Known: true}, nil
 	}
+	if sw.Lease != "" && s.lease(sw.Lease) == nil {
+		return driver.Result{Outcome: driver.NotApplied}, driver.ErrLeaseLost
+	}
+	if s.leases.open != nil {
+		s.attach(sw)
+	}
+	return driver.Result{Outcome: driver.Applied, Entry: s.write(tree, c, sw), Known: true}, nil
+}
 
+// cell returns the tree and the cell of a key in it, nil if it is absent.
+func (s *Store) cell(key string) (*iradix.Tree[*cell], *cell) {
+	tree := s.tree.Load()
+	c, _ := tree.Get([]byte(key))
+	return tree, c
+}
+
+// write writes sw and tells the watches; s.mu is held.
+func (s *Store) write(tree *iradix.Tree[*cell], c *cell, sw *driver.Swap) driver.Entry {
+	var rec *record
 	if s.snap.Load() != nil {
 		s.snap.Store(nil)
 	}
 	s.index++
 	if sw.Remove {
-		rec = nil
 		tree, _, _ = tree.Delete([]byte(sw.Key))
 		s.tree.Store(tree)
 	} else {
@@ -154,7 +171,7 @@ func (s *Store) swap(sw *driver.Swap) driver.Result {
 	}
 	entry := rec.entry(sw.Key)
 	s.feed.Tell(entry)
-	return driver.Result{Outcome: driver.Applied, Entry: entry, Known: true}
+	return entry
 }
 
 // put makes rec the current record of key, whose cell is c, nil if it has none.

@@ -286,6 +286,8 @@ func supports(c kv.Client, what kv.Capability) (err error) {
 		_, err = kv.Guarded(c)
 	case kv.Versions:
 		_, err = kv.Versioned(c)
+	case kv.Leases: // a lease belongs to one store, and what is attached to it vanishes in that one only
+		err = fmt.Errorf("%w: leases over two stores", kv.ErrNotSupported)
 	}
 	return err
 }
