@@ -50,7 +50,7 @@ func (s *store) Grant(ctx context.Context, ttl time.Duration) (driver.Grant, err
 // Renew implements driver.Leaser.
 func (s *store) Renew(ctx context.Context, id driver.LeaseID) error {
 	session, _, err := do(ctx, s, func(ctx context.Context) (*api.SessionEntry, error) {
-		session, _, err := s.sessions.Renew(string(id), (&api.WriteOptions{}).WithContext(ctx))
+		session, _, err := s.leases.Renew(string(id), (&api.WriteOptions{}).WithContext(ctx))
 		return session, err
 	})
 	var status *statusError
@@ -63,7 +63,7 @@ func (s *store) Renew(ctx context.Context, id driver.LeaseID) error {
 // Revoke implements driver.Leaser.
 func (s *store) Revoke(ctx context.Context, id driver.LeaseID) error {
 	_, _, err := do(ctx, s, func(ctx context.Context) (struct{}, error) {
-		_, err := s.sessions.Destroy(string(id), (&api.WriteOptions{}).WithContext(ctx))
+		_, err := s.leases.Destroy(string(id), (&api.WriteOptions{}).WithContext(ctx))
 		return struct{}{}, err
 	})
 	return s.wrap(ctx, err)

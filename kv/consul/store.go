@@ -21,8 +21,7 @@ type store struct {
 	kv     *api.KV
 	txn    *api.Txn
 	raw    *api.Raw
-
-	sessions *api.Session
+	leases *api.Session
 
 	tokens  *kit.Secret // nil: the client has its own
 	history *kit.History
@@ -105,7 +104,7 @@ func open(cfg Config, env environment, logger *slog.Logger) (driver.Store, error
 }
 
 func (s *store) use(client *api.Client) {
-	s.kv, s.txn, s.raw, s.sessions = client.KV(), client.Txn(), client.Raw(), client.Session()
+	s.kv, s.txn, s.raw, s.leases = client.KV(), client.Txn(), client.Raw(), client.Session()
 }
 
 func newStore(cfg Config) *store {
