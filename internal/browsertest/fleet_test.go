@@ -3,7 +3,6 @@ package browsertest_test
 import (
 	"context"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -35,29 +34,12 @@ func TestFleetPage(t *testing.T) {
 	t.Cleanup(server.Close)
 	for _, screen := range []browsertest.Screen{browsertest.Desktop, browsertest.Phone, browsertest.PhoneDark} {
 		p.Load(server.URL+"/", screen)
-		for selector, want := range map[string]string{
+		checkPage(t, p, screen, page{title: "polykv: the fleet in a migration", texts: map[string]string{
 			"#phase": "mirroring", "#now": "where it stands", "#next": "what comes next", "#writes": "go on", "#ready": "not ready",
 			`section[aria-labelledby=fleet] tr:nth-child(1) td[data-label="Ready"]`:  "READY",
 			`section[aria-labelledby=fleet] tr:nth-child(2) td[data-label="Ready"]`:  hostile,
 			`section[aria-labelledby=stores] tr:nth-child(2) td[data-label="State"]`: "unreadable",
-		} {
-			if got := p.Text(selector); strings.TrimSpace(got) != want {
-				t.Errorf("%s shows %q, want %q", selector, got, want)
-			}
-		}
-		if got := p.Overflow(); got != 0 {
-			t.Errorf("on %+v the page is %d pixels too wide", screen, got)
-		}
-		if got := p.Problems(); len(got) != 0 {
-			t.Errorf("problems: %v", got)
-		}
-		if got := p.Requests(); len(got) != 1 {
-			t.Errorf("the page asks for more than itself: %v", got)
-		}
+		}})
 	}
-	if dir := os.Getenv("POLYKV_SCREENSHOTS"); dir != "" {
-		if err := os.WriteFile(dir+"/fleet.png", p.Screenshot(), 0o600); err != nil {
-			t.Error(err)
-		}
-	}
+	screenshot(t, p, "fleet.png")
 }

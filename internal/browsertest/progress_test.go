@@ -3,7 +3,6 @@ package browsertest_test
 import (
 	"encoding/json"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -61,7 +60,7 @@ func TestProgressPage(t *testing.T) {
 	t.Cleanup(server.Close)
 	for _, screen := range []browsertest.Screen{browsertest.Desktop, browsertest.Phone, browsertest.PhoneDark} {
 		p.Load(server.URL+"/", screen)
-		for selector, want := range map[string]string{
+		checkPage(t, p, screen, page{title: "polykv: mirroring and migration", texts: map[string]string{
 			"#phase":        "mirroring One store is primary, and what is written to it is mirrored into the other one.",
 			"#primary":      "old",
 			"#mirror":       "new",
@@ -79,27 +78,7 @@ func TestProgressPage(t *testing.T) {
 			"#self":    "web, host1, process 7, polykv v1.2.3",
 			`section[aria-labelledby=verify] tr td[data-label="old"]`: "2.0 KiB, 0123456789ab",
 			`section[aria-labelledby=verify] tr td[data-label="new"]`: "absent",
-		} {
-			if got := p.Text(selector); strings.TrimSpace(got) != want {
-				t.Errorf("%s shows %q, want %q", selector, got, want)
-			}
-		}
-		if got := p.Overflow(); got != 0 {
-			t.Errorf("on %+v the page is %d pixels too wide", screen, got)
-		}
-		if got := p.Problems(); len(got) != 0 {
-			t.Errorf("problems: %v", got)
-		}
-		if got := p.Requests(); len(got) != 1 {
-			t.Errorf("the page asks for more than itself: %v", got)
-		}
-		if got := browsertest.Evaluate[string](p, `document.title`); got != "polykv: mirroring and migration" {
-			t.Errorf("title %q", got)
-		}
+		}})
 	}
-	if dir := os.Getenv("POLYKV_SCREENSHOTS"); dir != "" {
-		if err := os.WriteFile(dir+"/progress.png", p.Screenshot(), 0o600); err != nil {
-			t.Error(err)
-		}
-	}
+	screenshot(t, p, "progress.png")
 }
