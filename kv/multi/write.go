@@ -73,7 +73,7 @@ func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *p
 		if err != nil {
 			return c.fail(op, key, err)
 		}
-		made, err := do1(r, p, do)
+		made, err := attempt(r, p, do)
 		// A task is on record before the write leaves the gate: whoever shuts
 		// the gate then finds it in the backlog.
 		var mirrored *round
@@ -93,8 +93,8 @@ func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *p
 	}
 }
 
-// do1 leaves the gate also when a callback panics.
-func do1(r *route, p *pass, do func(r *route, p *pass) (change, error)) (made change, err error) {
+// attempt makes the write once. It leaves the gate also when a callback panics.
+func attempt(r *route, p *pass, do func(r *route, p *pass) (change, error)) (made change, err error) {
 	returned := false
 	defer func() {
 		if !returned {
