@@ -65,9 +65,6 @@ func (s *Store) ApplyFrom(u Update, peer *Context) (a Applied) {
 	if err := s.clock.accept(incoming.newest()); err != nil {
 		return Applied{Outcome: Ahead, Err: err}
 	}
-	if u.Deleted() && s.expired(incoming.keyDigest()) {
-		return Applied{Outcome: Expired}
-	}
 	return s.take(u, incoming, peer)
 }
 
@@ -130,6 +127,9 @@ func (s *Store) take(u Update, in *Record, peer *Context) Applied {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	old := sh.records[u.Key]
+	if s.isPast(in.stand(), old.stand()) {
+		return Applied{Outcome: Expired}
+	}
 	cur, kept := old, old
 	take, hand := s.supersedes(cur, in, peer)
 	switch {
@@ -203,8 +203,20 @@ func (s *Store) deletions(ours, theirs KeyDigest, peer *Context) (a, b Version) 
 	return ours.E, theirs.E
 }
 
-// stand is what is compared of r if it doesn't merge.
-func (r *Record) stand() KeyDigest { return KeyDigest{E: r.e, V: r.v} }
+// isPast reports whether a state of a key is a deletion that is forgotten, and no
+// news to who has the other state: then a deletion counts however old it is, such
+// as one by a clock that is far behind.
+func (s *Store) isPast(deletion, other KeyDigest) bool {
+	return s.expired(deletion) && (other.V.IsZero() || !deletion.E.After(other.V))
+}
+
+// stand is what is compared of r if it doesn't merge. R may be nil.
+func (r *Record) stand() KeyDigest {
+	if r == nil {
+		return KeyDigest{}
+	}
+	return KeyDigest{E: r.e, V: r.v}
+}
 
 // after is r as the state after another deletion.
 func (r *Record) after(e Version) *Record {
@@ -310,7 +322,7 @@ func (s *Store) Read(codec string, peer KeyDigest) (Update, bool) {
 	r := sh.records[peer.Key]
 	readable := r != nil && r.codec == reg && !r.hidden
 	sh.mu.Unlock()
-	if !readable || !r.live() && s.expired(r.keyDigest()) {
+	if !readable || s.isPast(r.stand(), peer) {
 		return Update{}, false
 	}
 	// The versions first: the digest of a value may take as long as to encode it.

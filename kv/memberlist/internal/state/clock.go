@@ -129,20 +129,22 @@ func (c *clock) health() error {
 
 // repair sets the clock back if it has given versions that are too far ahead
 // and the wall clock is right now. It returns the last moment that a version
-// may name; ok is false if nothing can be done.
-func (c *clock) repair() (limit Version, ok bool) {
+// may name, and the writer that writes no more, 0 if there is none; ok is false
+// if nothing can be done.
+func (c *clock) repair() (limit Version, done uint64, ok bool) {
 	if c.health() != nil {
-		return Version{}, false
+		return Version{}, 0, false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	limit = Version{Wall: wallOf(c.limit()), Counter: 1<<16 - 1, Instance: 1<<64 - 1}
 	if c.last.After(limit) {
 		// Claims were made that are ahead of what is written from now on.
+		done = c.instance
 		c.instance, c.claimed = rand.Uint64(), Version{}
 		c.last = Version{Wall: wallOf(c.now()), Instance: c.instance}
 	}
-	return limit, true
+	return limit, done, true
 }
 
 // isAhead reports whether a version was given that is too far ahead now.

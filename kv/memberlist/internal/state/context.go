@@ -113,7 +113,10 @@ func (c *contexts) learn(o *Context, ok func(Version) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for writer, m := range o.Marks {
-		if ok(m.UpTo) {
+		if !ok(m.UpTo) {
+			m.UpTo = Version{} // nobody is waited for that has left, whatever its clock said
+		}
+		if m.Left || !m.UpTo.IsZero() {
 			c.raise(writer, m)
 		}
 	}

@@ -225,3 +225,39 @@ func TestRefusedStateTakesInWhatAPeerHas(t *testing.T) {
 	exchange(t, n, peer)
 	n.want("m", `{"ahead":true,"theirs":true}`)
 }
+
+// A deletion by a clock that is far behind is forgotten before it has arrived, and
+// counts all the same where there is something older.
+func TestDeletionByASlowClock(t *testing.T) {
+	slow, other, third := newNode(t, 1), newNode(t, 2), newNode(t, 3)
+	u := slow.write(codec.String{}, "k", "v")
+	other.apply(u, Changed)
+	slow.now = epoch.Add(time.Minute)
+	deletion := slow.remove("k")
+	for _, n := range []*node{other, third} {
+		n.now = epoch.Add(3 * time.Hour)
+	}
+	third.apply(deletion, Expired)
+	other.write(codec.String{}, "k2", "v")
+	exchange(t, slow, other)
+	other.want("k", "")
+	other.apply(other.write(codec.String{}, "k", "since"), Unchanged)
+	other.apply(deletion, Expired)
+	other.want("k", "since")
+}
+
+// Nobody waits with tombstones for the writer that a node was before its clock was
+// repaired, whatever that clock said.
+func TestRepairedClockIsNotWaitedFor(t *testing.T) {
+	n, peer := newNode(t, 1), newNode(t, 2)
+	n.now = epoch.Add(48 * time.Hour)
+	u := n.write(codec.String{}, "k", "v")
+	n.Refused("k", u.E, u.V)
+	n.now = epoch
+	n.Restamp()
+	seen := n.Context()
+	peer.Learn(&seen)
+	if m := peer.Context().Marks[1]; !m.Left || !m.UpTo.IsZero() {
+		t.Errorf("the mark of the writer that is no more: %+v", m)
+	}
+}

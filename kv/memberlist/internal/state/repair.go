@@ -39,7 +39,10 @@ func (s *Store) Restamp() (repaired int) {
 	if !ahead && s.hidden.Load() == 0 {
 		return 0
 	}
-	limit, ok := s.clock.repair()
+	limit, done, ok := s.clock.repair()
+	if done != 0 {
+		s.Left(done) // or all would wait for it with their tombstones
+	}
 	if !ok || s.hidden.Load() == 0 {
 		return 0
 	}
