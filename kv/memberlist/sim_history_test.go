@@ -51,6 +51,9 @@ func (h *history) look(c *simCluster) {
 	for _, s := range c.slots {
 		if s.node != nil {
 			roots := fmt.Sprint(s.node.store.Roots())
+			if s.node.store.Health() != nil { // it leaves something out
+				roots += s.name
+			}
 			groups[roots] = append(groups[roots], s.node)
 		}
 	}
@@ -122,13 +125,38 @@ func (h *history) before(n *simProcess, key string) map[*operation]bool {
 
 // handedOn notes what a process that has left had, and nobody else has, although
 // its Close said that it was handed on.
-func (h *history) handedOn(n *simProcess) {
+func (h *history) handedOn(c *simCluster, n *simProcess) {
 	for _, o := range h.ops {
 		e, v := simState(n, o.key)
-		if len(o.holders) == 1 && o.holders[n.instance] && (o.version == e || o.version == v) {
+		has := o.version == e || o.version == v
+		if len(o.holders) == 1 && o.holders[n.instance] && has && !h.beaten(c, o) && (o.value != "" || h.resists(c, o)) {
 			h.wrong = append(h.wrong, "nobody has what left with its process: "+o.String())
 		}
 	}
+}
+
+// resists reports whether some process still has what o deleted.
+func (h *history) resists(c *simCluster, o *operation) bool {
+	return slices.ContainsFunc(c.slots, func(s *simSlot) bool {
+		if s.node == nil {
+			return false
+		}
+		_, v := simState(s.node, o.key)
+		return !v.IsZero() && slices.ContainsFunc(h.ops, func(p *operation) bool { return p.key == o.key && p.version == v && o.past[p] })
+	})
+}
+
+// beaten reports whether some process has of the key what o's had not seen.
+func (h *history) beaten(c *simCluster, o *operation) bool {
+	return slices.ContainsFunc(c.slots, func(s *simSlot) bool {
+		if s.node == nil {
+			return false
+		}
+		e, v := simState(s.node, o.key)
+		return slices.ContainsFunc(h.ops, func(p *operation) bool {
+			return p.key == o.key && (p.version == e || p.version == v) && !o.past[p]
+		})
+	})
 }
 
 // crashed notes that a process is gone with what only it had.
@@ -246,7 +274,7 @@ func (h *history) check(n *simProcess, stepped bool) []string {
 // judge says what is wrong if a key ends as v, zero: absent. A write of a process
 // that wasn't equal with another one for longer than deletions are remembered may
 // survive a deletion that had not seen it, and so may that of a process that began
-// apart; so may any if a clock made a node forget.
+// apart, or any if that deleted it; so may any if a clock made a node forget.
 func judge(ops []*operation, v Version, stepped bool) string {
 	late := stepped
 	var last *operation // whose state it has
@@ -258,7 +286,7 @@ func judge(ops []*operation, v Version, stepped bool) string {
 		if o.lost() {
 			continue
 		}
-		if o.value == "" && !v.IsZero() && o.version.After(v) && (!late || o.past[last]) {
+		if o.value == "" && !v.IsZero() && o.version.After(v) && (o.past[last] || !late && !o.apart.IsZero()) {
 			return "what was deleted is back"
 		}
 		if o.value != "" && o.version.After(v) && !deletedUnseen(ops, o) {

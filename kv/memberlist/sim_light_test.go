@@ -334,7 +334,13 @@ func (l *lightNet) process(store *state.Store, clients *clients) *simProcess {
 	}
 	return &simProcess{
 		instance: l.self.Instance, store: store, open: clients.new,
-		peers: func() int { return len(l.Peers()) }, health: store.Health,
+		peers: func() (addrs []string) {
+			for _, p := range l.Peers() {
+				addrs = append(addrs, p.Addr.String())
+			}
+			return addrs
+		},
+		health: store.Health,
 		close: func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), DefaultConfig().CloseTimeout)
 			defer cancel()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing/synctest"
@@ -84,7 +85,7 @@ type simProcess struct {
 	instance uint64
 	store    *state.Store
 	open     func(codec.Codec, kv.Options) (kv.Client, error)
-	peers    func() int // live ones
+	peers    func() []string // addresses of live ones
 	health   func() error
 	close    func() error
 	crash    func() (rest func()) // ends it without a word; rest waits until all has ended
@@ -170,7 +171,7 @@ func (c *simCluster) startFull(s *simSlot) (*simProcess, error) {
 	}
 	return &simProcess{
 		instance: node.net.Self().Instance, store: node.store, open: node.clients.new,
-		peers: func() int { return len(node.Peers()) }, health: node.health, close: node.Close,
+		peers: node.Peers, health: node.health, close: node.Close,
 		crash: func() (rest func()) {
 			_ = node.net.Close()
 			return func() { _ = node.Close() }
@@ -199,15 +200,20 @@ func (c *simCluster) leave(i int) {
 		return
 	}
 	node := s.node
-	alone := node.peers() == 0
+	alone := !slices.ContainsFunc(node.peers(), c.runs)
 	c.history.look(c)
 	err := node.close()
 	c.history.look(c)
 	s.node = nil
 	if err == nil && !alone {
-		c.history.handedOn(node)
+		c.history.handedOn(c, node)
 	}
 	c.history.crashed(node.instance)
+}
+
+// runs reports whether a process runs at an address.
+func (c *simCluster) runs(addr string) bool {
+	return slices.ContainsFunc(c.slots, func(s *simSlot) bool { return s.node != nil && s.addr.String() == addr })
 }
 
 func (c *simCluster) freeze(i int) {
@@ -311,8 +317,8 @@ func (c *simCluster) agree(within time.Duration) error {
 		first := fmt.Sprint(running[0].node.store.Roots())
 		for _, s := range running {
 			peers, health := s.node.peers(), s.node.health()
-			if peers != len(running)-1 || fmt.Sprint(s.node.store.Roots()) != first || health != nil {
-				differ = append(differ, fmt.Sprintf("%s: %d peers, health %v", s.name, peers, health))
+			if len(peers) != len(running)-1 || fmt.Sprint(s.node.store.Roots()) != first || health != nil {
+				differ = append(differ, fmt.Sprintf("%s: %d peers, health %v, other states of %v", s.name, len(peers), health, differing(running[0].node.store, s.node.store)))
 			}
 		}
 		if len(differ) == 0 {
@@ -322,6 +328,28 @@ func (c *simCluster) agree(within time.Duration) error {
 			return fmt.Errorf("not equal after %v: %s", within, strings.Join(differ, "; "))
 		}
 	}
+}
+
+// differing lists what two stores have otherwise of the keys that differ.
+func differing(a, b *state.Store) (keys []string) {
+	for _, id := range a.Codecs() {
+		for bucket := range state.Buckets {
+			theirs := map[string]state.KeyDigest{}
+			for _, k := range b.Keys(id, bucket) {
+				theirs[k.Key] = k
+			}
+			for _, k := range a.Keys(id, bucket) {
+				if theirs[k.Key] != k {
+					keys = append(keys, fmt.Sprintf("%+v, not %+v", theirs[k.Key], k))
+				}
+				delete(theirs, k.Key)
+			}
+			for _, k := range theirs {
+				keys = append(keys, fmt.Sprintf("%+v, not there", k))
+			}
+		}
+	}
+	return keys
 }
 
 // nextAddr is an address for one more process of a slot's name.
