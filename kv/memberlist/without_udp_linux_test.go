@@ -2,7 +2,9 @@ package memberlist
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -11,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/net/ipv4"
 
 	"github.com/polykv/polykv/codec"
 )
@@ -55,9 +60,10 @@ func TestChangesWithoutUDP(t *testing.T) {
 	arrivals := make(chan arrival, changes)
 	ctx, cancel := context.WithCancel(t.Context())
 	watched := make(chan struct{})
+	watcher := clientOf(t, nodes[2], codec.String{})
 	go func() {
 		defer close(watched)
-		clientOf(t, nodes[2], codec.String{}).WatchKey(ctx, "key", func(value any) bool {
+		watcher.WatchKey(ctx, "key", func(value any) bool {
 			text, _ := value.(string)
 			arrivals <- arrival{text, time.Now()}
 			return true
@@ -116,11 +122,29 @@ func dropDatagrams(t *testing.T, address string) {
 		if kind, _ := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE); err != nil || !ok || in.Port != port || kind != syscall.SOCK_DGRAM {
 			continue
 		}
-		const nothing = 0 // bytes of a packet that pass
-		if err := syscall.AttachLsf(fd, []syscall.SockFilter{*syscall.LsfStmt(syscall.BPF_RET|syscall.BPF_K, nothing)}); err != nil {
+		if err := dropAll(fd); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
 	t.Fatalf("no socket for datagrams at %s", address)
+}
+
+// dropAll lets nothing through to a socket.
+func dropAll(fd int) error {
+	nothing, err := bpf.RetConstant{Val: 0}.Assemble() // bytes of a packet that pass
+	if err != nil {
+		return err
+	}
+	same, err := syscall.Dup(fd) // the filter is the socket's, not the descriptor's
+	if err != nil {
+		return err
+	}
+	file := os.NewFile(uintptr(same), "socket")
+	conn, err := net.FilePacketConn(file)
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	err = ipv4.NewPacketConn(conn).SetBPF([]bpf.RawInstruction{nothing})
+	return errors.Join(err, conn.Close(), file.Close())
 }
