@@ -204,9 +204,6 @@ func (n *Network) announce() {
 		case <-n.members.newer:
 			n.handler.PeersChanged(n.members.publish())
 			n.tell()
-			if n.paths.byStream() > 0 { // then it is probably the same with those who came
-				n.paths.doubtAll()
-			}
 			if n.members.warnUnlabelled() {
 				n.logger.Warn("gossip: joined other nodes without a cluster_label, which keeps clusters apart that reach each other by accident: give every cluster one")
 			}
