@@ -58,6 +58,7 @@ func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, 
 		if req.Limit > 0 {
 			n = min(n, req.Limit)
 		}
+		n = s.fitting(rest[:n])
 		entries, size, err := s.values(ctx, rest[:n], q, snap.gen)
 		if err != nil {
 			return driver.Page{}, s.wrap(ctx, err)
@@ -71,14 +72,30 @@ func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, 
 	return driver.Page{Generation: snap.gen}, nil
 }
 
+// gets returns the operations that read the values of names.
+func (c Config) gets(names []driver.Entry) api.TxnOps {
+	ops := make(api.TxnOps, len(names))
+	for i, e := range names {
+		ops[i] = c.op(api.KVGet, e.Key, 0)
+	}
+	return ops
+}
+
+// fitting returns how many of the first names one transaction may ask for: with
+// long keys and low limits of the servers its request may be too large.
+func (s *store) fitting(names []driver.Entry) int {
+	n := len(names)
+	for n > 1 && bodySize(s.cfg.gets(names[:n]), nil) > s.cfg.MaxValueSize {
+		n /= 2
+	}
+	return n
+}
+
 // values reads those of names that are still there, in one moment.
 func (s *store) values(ctx context.Context, names []driver.Entry, q *api.QueryOptions, gen uint64) (entries []driver.Entry, size int, err error) {
 	m := s.history.Mark()
 	for len(names) > 0 {
-		ops := make(api.TxnOps, len(names))
-		for i, e := range names {
-			ops[i] = s.cfg.op(api.KVGet, e.Key, 0)
-		}
+		ops := s.cfg.gets(names)
 		var gone []int
 		resp, _, err := do(ctx, s, func(ctx context.Context) (resp *api.TxnResponse, err error) {
 			ok, resp, err := s.transact(ctx, ops, *q)
