@@ -64,7 +64,7 @@ var backends = map[string][]string{
 }
 
 // mayLinkAll are those that bring drivers together.
-var mayLinkAll = []string{"kv/factory", "adapters/hostconfig", "cli", "cmd/", "internal/", "e2e", "bench"}
+var mayLinkAll = []string{"kv/factory", "adapters/hostconfig", "cli", "cmd/", "examples/", "internal/", "e2e", "bench"}
 
 func TestDependencyRules(t *testing.T) {
 	packages := listPackages(t)
