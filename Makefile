@@ -15,7 +15,7 @@ TOOL = go run ./internal/testserver/pinned/build
 
 # The steps of test are in an order that fails early and ends with the tests.
 .NOTPARALLEL:
-.PHONY: test browser lint tidy tidy-fix fmt build servers unit weeks race-build floors fuzz soak busy mutants bench microbench clean-servers
+.PHONY: test browser postgres lint tidy tidy-fix fmt build servers unit weeks race-build floors fuzz soak busy mutants bench microbench clean-servers
 
 test: tidy lint unit weeks floors browser
 
@@ -24,6 +24,12 @@ browser:
 	@.ci/browser >/dev/null || { \
 		echo; echo "NOTE: no Chromium was found, so the pages were NOT tested in a browser."; \
 		echo "      Install one (Debian: apt-get install chromium), or name it in POLYKV_CHROMIUM."; echo; } >&2
+
+# Nor does it show that the tests of drivers/postgres skipped.
+postgres:
+	@.ci/postgres >/dev/null || { \
+		echo; echo "NOTE: no PostgreSQL was found, so drivers/postgres was NOT tested."; \
+		echo "      Install one (Debian: apt-get install postgresql)."; echo; } >&2
 
 # Everything that test compiles, it compiles with the race detector, so that it does so once. The linter vets too.
 lint:

@@ -67,12 +67,12 @@ func testVersion(t *testing.T) {
 			t.Fatal(err, stderr)
 		}
 		lines := strings.Split(stdout.String(), "\n")
-		if len(lines) != 9 || !strings.HasPrefix(lines[0], "polykv ") || !strings.HasPrefix(lines[1], "go1.") ||
+		if len(lines) != 10 || !strings.HasPrefix(lines[0], "polykv ") || !strings.HasPrefix(lines[1], "go1.") ||
 			!strings.HasPrefix(lines[2], "github.com/hashicorp/consul/api v1.") ||
 			!strings.HasPrefix(lines[3], "github.com/hashicorp/memberlist v0.") ||
-			!strings.HasPrefix(lines[4], "github.com/nats-io/nats.go v1.") ||
-			!strings.HasPrefix(lines[5], "go.etcd.io/bbolt v1.") || !strings.HasPrefix(lines[6], "go.etcd.io/etcd/client/v3 v3.") ||
-			lines[7] != "backends: bolt, consul, etcd, inmemory, memberlist, nats" {
+			!strings.HasPrefix(lines[4], "github.com/jackc/pgx/v5 v5.") || !strings.HasPrefix(lines[5], "github.com/nats-io/nats.go v1.") ||
+			!strings.HasPrefix(lines[6], "go.etcd.io/bbolt v1.") || !strings.HasPrefix(lines[7], "go.etcd.io/etcd/client/v3 v3.") ||
+			lines[8] != "backends: bolt, consul, etcd, inmemory, memberlist, nats, postgres" {
 			t.Errorf("%s printed\n%s", arg, stdout)
 		}
 	}

@@ -21,7 +21,7 @@ const (
 // would serve them, without the workspace.
 func TestInstall(t *testing.T) {
 	proxy, scratch := t.TempDir(), t.TempDir()
-	for _, below := range []string{"", "/cli", "/drivers/bolt", "/drivers/nats", "/cmd/polykv"} {
+	for _, below := range []string{"", "/cli", "/drivers/bolt", "/drivers/nats", "/drivers/postgres", "/cmd/polykv"} {
 		publish(t, proxy, root+below, filepath.Join("../..", below))
 	}
 	goCommand := func(env []string, args ...string) string {

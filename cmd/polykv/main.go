@@ -1,6 +1,6 @@
 // Command polykv reads, writes, watches and demonstrates key-value stores; see
-// "polykv --help". Its backends are polykv's own, bolt, a store in one file, and
-// nats, the key-value buckets of NATS JetStream.
+// "polykv --help". Its backends are polykv's own, bolt, a store in one file,
+// nats, the key-value buckets of NATS JetStream, and postgres, a table of PostgreSQL.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"github.com/polykv/polykv/cli"
 	"github.com/polykv/polykv/drivers/bolt"
 	"github.com/polykv/polykv/drivers/nats"
+	"github.com/polykv/polykv/drivers/postgres"
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/factory"
 )
@@ -27,6 +28,7 @@ func drivers() (factory.Drivers, error) {
 	all := factory.Builtin()
 	for library, join := range map[string]factory.Driver{
 		"github.com/nats-io/nats.go": factory.StoreDriver("nats", nats.NewConfig, openNATS),
+		"github.com/jackc/pgx/v5":    factory.StoreDriver("postgres", postgres.NewConfig, openPostgres),
 	} {
 		join.
 			Library = library
@@ -39,6 +41,10 @@ func drivers() (factory.Drivers, error) {
 
 func openNATS(_ context.Context, c *nats.Config, env factory.Env) (driver.Store, error) {
 	return nats.Open(*c, env.Options.Logger)
+}
+
+func openPostgres(_ context.Context, c *postgres.Config, env factory.Env) (driver.Store, error) {
+	return postgres.Open(*c, env.Options.Logger)
 }
 
 func boltDriver() factory.Driver {

@@ -72,6 +72,7 @@ func TestConfigFile(t *testing.T) {
 		{"backend: bolt\nbolt: {path: x, max_value_size: -1}\n", "bolt.max_value_size: -1: it must be from 1 to"},
 		{"backend: bolt\nbolt: {path: x}\nbolt: {path: twice}\n", "line 3: bolt"},
 		{"backend: nats\nnats: {bucket: a.b}\n", `nats.bucket: "a.b" is not allowed`},
+		{"backend: postgres\npostgres: {table: A}\n", `postgres.table: "A" is not allowed`},
 	} {
 		write(c.text)
 		if _, errs := run(t, 2, "list", "--config", file); !strings.Contains(errs, c.want) {

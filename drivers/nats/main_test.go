@@ -58,23 +58,20 @@ func start(t tb, change func(*server.Options)) *node {
 	return nil
 }
 
-// up starts the server, on goroutines that have no labels of a case's.
+// up starts the server.
 func (n *node) up() error {
 	opts := *n.opts
-	failed := make(chan error)
-	go func() {
-		s, err := server.NewServer(&opts)
-		if err == nil {
-			n.Server = s
-			go s.Start()
-			if !s.ReadyForConnections(10 * time.Second) {
-				s.Shutdown()
-				err = errors.New("the server did not start")
-			}
-		}
-		failed <- err
-	}()
-	return <-failed
+	s, err := server.NewServer(&opts)
+	if err != nil {
+		return err
+	}
+	n.Server = s
+	go s.Start()
+	if !s.ReadyForConnections(10 * time.Second) {
+		s.Shutdown()
+		return errors.New("the server did not start")
+	}
+	return nil
 }
 
 func (n *node) down() {

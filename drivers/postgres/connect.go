@@ -1,0 +1,89 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/polykv/polykv/kv/driver/kit"
+)
+
+// poolConfig returns the settings of connections. It parses no setting of the
+// user's, since errors quote those.
+func (s *store) poolConfig(cfg Config, addresses []kit.Address) (*pgxpool.Config, error) {
+	var hosts, ports []string
+	for _, a := range addresses {
+		host, port, err := net.SplitHostPort(a.Target)
+		if err != nil {
+			return nil, err
+		}
+		hosts, ports = append(hosts, host), append(ports, port)
+	}
+	p, err := pgxpool.ParseConfig(fmt.Sprintf("host=%s port=%s user=polykv sslmode=disable target_session_attrs=read-write",
+		strings.Join(hosts, ","), strings.Join(ports, ",")))
+	if err != nil {
+		return nil, err
+	}
+	c := p.ConnConfig
+	c.Database, c.User, c.Password, c.ConnectTimeout = cfg.Database, cfg.Username, "", cfg.DialTimeout
+	// A snapshot is one statement's, also where the server's default is another.
+	c.RuntimeParams = map[string]string{"application_name": "polykv", "default_transaction_isolation": "read committed"}
+	if s.tls != nil {
+		c.TLSConfig = s.tls.ForAll(c.Host)
+		for _, f := range c.Fallbacks {
+			f.TLSConfig = s.tls.ForAll(f.Host)
+		}
+	}
+	p.MaxConns = int32(cfg.MaxConns) // Validate looked
+	p.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		c.Password = s.password.Current()
+		return nil
+	}
+	p.AfterConnect = s.met
+	return p, nil
+}
+
+// clusterKey is where a connection keeps the id of the history that it has met.
+const clusterKey = "polykv"
+
+// met looks whose table a new connection has come to, and makes one if there is
+// none. A table is another after it was made again, and after a replica took the
+// primary's place: that is another timeline.
+func (s *store) met(ctx context.Context, conn *pgx.Conn) error {
+	s.history.Connected()
+	mark := s.history.Mark()
+	var id []byte
+	var index uint64
+	var timeline string
+	identify := func() error {
+		return conn.QueryRow(ctx, s.names.in("SELECT value, version, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM {t} WHERE key = ''")).
+			Scan(&id, &index, &timeline)
+	}
+	err := identify()
+	if state(err) == undefinedTable && s.cfg.Create {
+		if err = s.names.create(ctx, conn); err == nil {
+			err = identify()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	h := fnv.New64a()
+	_, _ = h.Write(append(id, timeline...))
+	cluster := h.Sum64() | 1 // 0 would be none
+	conn.PgConn().CustomData()[clusterKey] = cluster
+	_, err = s.history.Observe(mark, kit.Answer{Index: index, Evidence: kit.Current, Cluster: cluster})
+	return err
+}
+
+// clusterOf returns the id of the history that a connection has met.
+func clusterOf(conn *pgconn.PgConn) uint64 {
+	cluster, _ := conn.CustomData()[clusterKey].(uint64)
+	return cluster
+}

@@ -1,0 +1,26 @@
+// Package postgres is a polykv driver over a table of PostgreSQL, 13 or newer. The
+// command polykv has it built in.
+//
+// # The table
+//
+// A row is the state of a key: its value, the version, and the id of the write that
+// made it. The row of the empty key counts the writes. A function beside the table
+// makes a write, in one transaction that holds the counter's row locked: so versions
+// become visible in their order, and whoever has read up to a version has missed
+// nothing. The price is that writes of a table commit one after another.
+//
+// A removed key leaves a row until [keep] more writes were made, for watches that
+// catch up.
+//
+// # Watches
+//
+// A handle has one connection that listens; a notification names the key, and a
+// session whose range has it reads what was written since. PgBouncer passes
+// notifications on in its session mode only.
+//
+// # What a table can't give
+//
+// A write is as durable as synchronous_commit and the replication make it. After a
+// fail-over to a replica that lagged, acknowledged writes are gone; clients notice
+// another history by the timeline.
+package postgres
