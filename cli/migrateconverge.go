@@ -82,14 +82,7 @@ func loadWanted(path string, o *migrate.Options) (wanted, error) {
 	return w, nil
 }
 
-func (a *app) convergeCommand() *cobra.Command {
-	var path string
-	var waitUntilReady time.Duration
-	var o migrate.Options
-	cmd := &cobra.Command{
-		Use:   "converge",
-		Short: "Do what a file says that is wanted, as often as you like",
-		Long: `Converge brings the migration to the stage that a file says, from wherever it stands, and
+const convergeHelp = `Converge brings the migration to the stage that a file says, from wherever it stands, and
 finds nothing to do once it is there: for a Kubernetes Job, a cron entry or a pipeline.
 It may be killed and run again at will. The file is YAML:
 
@@ -112,7 +105,16 @@ themselves, again and again, by multi.wanted_file:
   primary: etcd         # the store that is to be primary
   mirror: true          # whether to mirror into the other one
 
-Converge changes nothing then; it waits until all clients have followed, and says who has not.`,
+Converge changes nothing then; it waits until all clients have followed, and says who has not.`
+
+func (a *app) convergeCommand() *cobra.Command {
+	var path string
+	var waitUntilReady time.Duration
+	var o migrate.Options
+	cmd := &cobra.Command{
+		Use:     "converge",
+		Short:   "Do what a file says that is wanted, as often as you like",
+		Long:    convergeHelp,
 		Example: storesExample("migrate converge --wanted wanted.yaml"),
 	}
 	cmd.Flags().StringVar(&path, "wanted", "", "YAML `file` that says what is wanted")
