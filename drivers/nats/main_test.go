@@ -14,7 +14,12 @@ import (
 	"github.com/polykv/polykv/kv/driver"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A server in this process leaves some of its own behind, now and then, when it is
+// shut down amid requests.
+func TestMain(m *testing.M) {
+	const of = "github.com/nats-io/nats-server/v2/server"
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(of+".(*fileStore).flushStreamStateLoop"), goleak.IgnoreAnyFunction(of+"/ats.Register.func1"))
+}
 
 // tb is what testing.TB and conformance.T have in common.
 type tb interface {
