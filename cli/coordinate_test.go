@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/polykv/polykv/cli"
@@ -17,16 +18,20 @@ func inBackground(t *testing.T, args ...string) (stdout *output, end func() int)
 	t.Helper()
 	stdout = &output{}
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan int)
-	go func() {
+	var code int
+	var running sync.WaitGroup
+	running.Go(func() {
 		var stderr output
-		ended <- cli.Run(ctx, factory.Builtin(), args, strings.NewReader(""), stdout, &stderr)
+		code = cli.Run(ctx, factory.Builtin(), args, strings.NewReader(""), stdout, &stderr)
 		t.Logf("%q: %s", args, stderr.String())
-	}()
-	return stdout, func() int {
+	})
+	end = func() int {
 		cancel()
-		return <-ended
+		running.Wait()
+		return code
 	}
+	t.Cleanup(func() { end() })
+	return stdout, end
 }
 
 func TestElect(t *testing.T) {
