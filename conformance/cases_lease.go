@@ -206,7 +206,7 @@ func leaseRevoked(t *trial) {
 
 func leaseDetached(t *trial) {
 	d, l := t.leaser()
-	first, second := t.grant(l), driver.Grant{}
+	first := t.grant(l)
 	second, err := l.Grant(t.ctx(), time.Hour)
 	t.ok(err, "Grant")
 	for _, key := range []string{"written", "again", "moved", "gone", "taken"} {

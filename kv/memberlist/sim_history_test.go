@@ -219,7 +219,7 @@ func (c *simCluster) write(i int, key, value string) error {
 	if value == "" {
 		o.version = e
 	}
-	o.wild = o.version.Time().After(time.Now().Add(time.Minute)) // because of a clock that is wrong, or was
+	o.wild = time.Since(o.version.Time()).Abs() > time.Minute // because of a clock that is wrong, or was
 	c.history.ops = append(c.history.ops, o)
 	return nil
 }
