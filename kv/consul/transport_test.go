@@ -1,6 +1,8 @@
 package consul
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -80,15 +82,14 @@ func TestTooManyConnections(t *testing.T) {
 	c := servertest.Consul(t, testserver.Options{Args: []string{"-hcl", "limits { http_max_conns_per_client = " + strconv.Itoa(most) + " }"}})
 	others := make([]net.Conn, most)
 	for i := range others {
-		conn, err := net.Dial("tcp", c.Endpoints()[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		others[i] = conn
+		drivertest.Eventually(t, func() (err error) { // one that has just been closed counts for a moment
+			others[i], err = admitted(c.Endpoints()[0])
+			return err
+		})
+		defer others[i].Close()
 	}
 	s := openStore(t, configFor(c))
-	drivertest.Eventually(t, func() error { // the agent counts a moment after it accepted
+	drivertest.Eventually(t, func() error {
 		res, err := s.Swap(drivertest.WithTimeout(t, 5*time.Second), driver.Swap{Key: "k", Value: []byte("v"), ID: 1})
 		if res.Outcome != driver.NotApplied || driver.IsPermanent(err) || !strings.Contains(err.Error(), "429") {
 			return fmt.Errorf("%v, %w", res.Outcome, err)
@@ -104,7 +105,7 @@ func TestTooManyConnections(t *testing.T) {
 	}()
 	select {
 	case err := <-refused:
-		t.Errorf("while there is no room: %v", err)
+		t.Fatalf("while there is no room: %v", err)
 	case <-time.After(100 * time.Millisecond):
 	}
 	for _, conn := range others {
@@ -116,6 +117,27 @@ func TestTooManyConnections(t *testing.T) {
 	if err := client.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// admitted returns a connection that an agent has answered a request on.
+func admitted(address string) (net.Conn, error) {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	_, err = fmt.Fprintf(conn, "GET /v1/status/leader HTTP/1.1\r\nHost: %s\r\n\r\n", address)
+	var resp *http.Response
+	if err == nil {
+		resp, err = http.ReadResponse(bufio.NewReader(conn), nil)
+	}
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = errors.New(resp.Status)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // Through a proxy, too.
