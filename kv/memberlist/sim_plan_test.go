@@ -252,7 +252,7 @@ func TestSimulatedWeeks(t *testing.T) {
 // TestLightWeeks plays many more plans with light nodes, each in some 0.3 seconds
 // of processor time. "make weeks" does so without -race.
 //
-// Of new seeds about two in a hundred fail, by holes that docs/gossip.md names. A
+// Of 600 seeds two fail, by holes that docs/gossip.md names. A
 // seed whose outcome depends on who comes first is therefore no failure here
 // unless it fails three times; POLYKV_SOAK, and a seed of its own, show each.
 func TestLightWeeks(t *testing.T) {
