@@ -46,17 +46,7 @@ func (s *store) Grant(ctx context.Context, ttl time.Duration) (driver.Grant, err
 // Renew implements driver.Leaser.
 func (s *store) Renew(ctx context.Context, id driver.LeaseID) error {
 	resp, err := call(ctx, s.logins, false, func(ctx context.Context) (*pb.LeaseKeepAliveResponse, error) {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel() // ends the stream
-		stream, err := s.leases.LeaseKeepAlive(ctx, s.opts...)
-		if err != nil {
-			return nil, err
-		}
-		if err := stream.Send(&pb.LeaseKeepAliveRequest{ID: leaseOf(id)}); err != nil {
-			_, err = stream.Recv() // which has the reason
-			return nil, err
-		}
-		return stream.Recv()
+		return s.keepAlives.renew(ctx, leaseOf(id))
 	})
 	if err == nil && resp.TTL <= 0 {
 		return driver.ErrLeaseLost

@@ -20,17 +20,18 @@ import (
 
 // store is a driver.Store over one gRPC connection per endpoint.
 type store struct {
-	cfg       Config
-	limits    driver.Limits
-	client    *clientv3.Client
-	kv        pb.KVClient
-	leases    pb.LeaseClient
-	opts      []grpc.CallOption
-	watcher   clientv3.Watcher
-	logins    *logins
-	history   *kit.History
-	discovery *discovery
-	refused   *refusedPeers
+	cfg        Config
+	limits     driver.Limits
+	client     *clientv3.Client
+	kv         pb.KVClient
+	leases     pb.LeaseClient
+	keepAlives keepAlives
+	opts       []grpc.CallOption
+	watcher    clientv3.Watcher
+	logins     *logins
+	history    *kit.History
+	discovery  *discovery
+	refused    *refusedPeers
 
 	base  context.Context // done once the store is closed
 	close context.CancelFunc
@@ -97,6 +98,7 @@ func Open(cfg Config, logger *slog.Logger) (driver.Store, error) {
 func newStore(cfg Config) *store {
 	s := &store{cfg: cfg, limits: cfg.limits(), opts: callOptions(), history: kit.NewHistory()}
 	s.base, s.close = context.WithCancel(context.Background())
+	s.keepAlives.store = s
 	return s
 }
 
@@ -239,6 +241,7 @@ func (s *store) Limits() driver.Limits { return s.limits }
 // Close implements driver.Store.
 func (s *store) Close() error {
 	s.close()
+	s.keepAlives.close()
 	_ = s.watcher.Close() // reports nothing but its own cancellation
 	if !s.hosts {
 		// It closes with its context cancelled, and says so.
