@@ -135,7 +135,7 @@ func (e *engine) share(c *casCall) error {
 			err = g.lead(c)
 		}
 		if err == errUnfinished { //nolint:errorlint // never wrapped, on the hot path
-			err = g.attend(c)
+			err = g.await(c)
 		}
 		switch {
 		case err != errEvicted: //nolint:errorlint // as above

@@ -231,9 +231,9 @@ func (g *group) leave(c *casCall, err error) error {
 	return err
 }
 
-// attend runs c's callback whenever it is c's turn, on the caller's goroutine,
+// await runs c's callback whenever it is c's turn, on the caller's goroutine,
 // until c has its result.
-func (g *group) attend(c *casCall) error {
+func (g *group) await(c *casCall) error {
 	for {
 		select {
 		case t := <-c.turns:

@@ -112,23 +112,30 @@ func (s stalled) Swap(ctx context.Context, w driver.Swap) (driver.Result, error)
 	return s.Store.Swap(ctx, w)
 }
 
+// openStalled returns a client whose first store leads and whose second one takes
+// no writes until stall is set to false.
+func openStalled(p *pair, n *notice) (c *multi.Client, stall *atomic.Bool) {
+	stall = new(atomic.Bool)
+	n.say("first", true, nil)
+	cfg := multi.DefaultConfig()
+	cfg.MirrorAsync = true
+	c = p.open(cfg, func(at int, s driver.Store) driver.Store {
+		if at == 0 {
+			return s
+		}
+		return stalled{s, stall}
+	}, multi.WithWanted(n.read))
+	stall.Store(true)
+	return c, stall
+}
+
 // A switch that can't be made holds writes up for ten seconds at most, is told,
 // and made later.
 func TestWantedSwitchThatCannotBeMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)
 		var n notice
-		var stall atomic.Bool
-		n.say("first", true, nil)
-		cfg := multi.DefaultConfig()
-		cfg.MirrorAsync = true
-		c := p.open(cfg, func(at int, s driver.Store) driver.Store {
-			if at == 0 {
-				return s
-			}
-			return stalled{s, &stall}
-		}, multi.WithWanted(n.read))
-		stall.Store(true)
+		c, stall := openStalled(p, &n)
 		put(t, c, "k", "v")
 		n.say("second", true, nil)
 		time.Sleep(2 * time.Second)
@@ -182,17 +189,7 @@ func TestSwitchWithoutMirroringLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)
 		var n notice
-		var stall atomic.Bool
-		n.say("first", true, nil)
-		cfg := multi.DefaultConfig()
-		cfg.MirrorAsync = true
-		c := p.open(cfg, func(at int, s driver.Store) driver.Store {
-			if at == 0 {
-				return s
-			}
-			return stalled{s, &stall}
-		}, multi.WithWanted(n.read))
-		stall.Store(true)
+		c, stall := openStalled(p, &n)
 		for i := range 20 {
 			put(t, c, fmt.Sprint("k", i), "v")
 		}
