@@ -4,20 +4,28 @@
 FUZZTIME ?= 60s
 TIMEOUT ?= 20m
 
-# Packages tested at a time: half as many as there are processors, since one that runs real servers keeps about two
-# busy, and servers that starve lose their leader; but two at least, since most wait for a while. Tests within a package
-# run as many at a time as Go likes, and compiling is not held back: it is done before.
-TESTP ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n > 4 ? n / 2 : 2 )))
+# Packages tested at a time, and tests within one that say that they may run beside others: those wait for the most part,
+# for leases to end and for servers to come back. More would starve the servers, which lose their leader then. Compiling
+# is not held back: it is done before.
+TESTP ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n > 4 ? n / 2 + 1 : 3 )))
+TESTS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n > 4 ? n : 4 )))
 
-# Everything in the workspace (go.work) is built, checked and tested at once, with the newest versions.
-PACKAGES = $(shell .ci/modules | sed 's|^\.$$||; s|.*|./&/...|; s|//|/|')
+# Everything in the workspace (go.work) is built, checked and tested at once, with the newest versions. The longest go
+# first, so that nothing is waited for alone in the end.
+LONGEST = ./e2e ./kv/consul ./kv/coordination ./kv/etcd ./cli ./kv/memberlist ./drivers/nats ./examples
+PACKAGES = $(LONGEST) $(shell .ci/modules | sed 's|^\.$$||; s|.*|./&/...|; s|//|/|')
 TOOL = go run ./internal/testserver/pinned/build
 
-# The steps of test are in an order that fails early and ends with the tests.
 .NOTPARALLEL:
-.PHONY: test browser postgres lint tidy tidy-fix fmt build servers unit weeks race-build floors fuzz soak busy mutants bench microbench clean-servers
+.PHONY: test compile browser postgres lint tidy tidy-fix fmt build servers unit tests weeks race-build floors fuzz soak busy mutants bench microbench clean-servers
 
-test: tidy lint unit weeks floors browser
+# What computes is done beside the tests, which wait for the most part; each step's output comes in one piece.
+test: compile
+	@MAKE='$(MAKE)' .ci/beside tests tidy lint floors weeks
+	@$(MAKE) --no-print-directory browser
+
+compile:
+	@MAKE='$(MAKE)' .ci/beside race-build servers
 
 # Tests of pages skip where there is no browser, which go test doesn't show.
 browser:
@@ -55,8 +63,13 @@ servers:
 race-build:
 	go list -race -export -test -deps $(PACKAGES) >/dev/null
 
-unit: servers race-build
-	go test -race -vet=off -p $(TESTP) -timeout $(TIMEOUT) $(PACKAGES)
+unit: servers race-build tests
+
+# Go takes the result of an earlier run for a package that is as it was. What it doesn't see, files of other modules and
+# what is compiled by a test, is in the variable, at which tests look that depend on such.
+tests: export POLYKV_TREE = $(shell git ls-files -zco --exclude-standard | xargs -0 cat 2>/dev/null | git hash-object --stdin)
+tests:
+	go test -race -vet=off -p $(TESTP) -parallel $(TESTS) -timeout $(TIMEOUT) $(PACKAGES)
 
 # Simulated weeks of gossip, many: without -race, which makes them ten times as slow. One processor at a time costs a
 # third less than several, since the goroutines of a week take turns.
@@ -95,7 +108,7 @@ bench: servers
 
 # busy runs the tests ten times on a machine that is made busy. Each must pass.
 busy: servers race-build
-	.ci/busy 10 $(MAKE) unit
+	.ci/busy 10 $(MAKE) tests TIMEOUT=1h
 
 # microbench measures single functions, with allocations, for benchstat.
 microbench: servers

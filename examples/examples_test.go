@@ -20,6 +20,9 @@ import (
 
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
+	// So that no result from before a change of what the programs are made of is taken.
+	_ "github.com/polykv/polykv/kv/coordination"
+	_ "github.com/polykv/polykv/kv/factory"
 	"github.com/polykv/polykv/kv/memberlist"
 )
 
@@ -136,6 +139,7 @@ func (p *process) says(pattern string) {
 }
 
 func TestRegistry(t *testing.T) {
+	t.Parallel()
 	program := build(t, "registry")
 	for backend, flags := range backends(t, true) {
 		t.Run(backend, func(t *testing.T) {
@@ -165,6 +169,7 @@ func TestRegistry(t *testing.T) {
 }
 
 func TestElection(t *testing.T) {
+	t.Parallel()
 	program := build(t, "election")
 	for backend, flags := range backends(t, false) {
 		t.Run(backend, func(t *testing.T) {
@@ -187,6 +192,7 @@ func TestElection(t *testing.T) {
 }
 
 func TestFlags(t *testing.T) {
+	t.Parallel()
 	program := build(t, "flags")
 	for backend, flags := range backends(t, true) {
 		t.Run(backend, func(t *testing.T) {

@@ -20,6 +20,7 @@ const (
 // Once there are tags, "go install .../cmd/polykv@latest" works: the command is built here from its modules as a proxy
 // would serve them, without the workspace.
 func TestInstall(t *testing.T) {
+	_ = os.Getenv("POLYKV_TREE") // set by make test, so that no result from before a change of these modules is taken
 	proxy, scratch := t.TempDir(), t.TempDir()
 	for _, below := range []string{"", "/cli", "/drivers/bolt", "/drivers/nats", "/drivers/postgres", "/cmd/polykv"} {
 		publish(t, proxy, root+below, filepath.Join("../..", below))
@@ -36,7 +37,7 @@ func TestInstall(t *testing.T) {
 	}
 	cache := "file://" + filepath.ToSlash(goCommand(nil, "env", "GOMODCACHE")) + "/cache/download"
 	env := []string{
-		"GOWORK=off", "GOFLAGS=-modcacherw", "GOBIN=" + scratch, "GOMODCACHE=" + filepath.Join(scratch, "modules"),
+		"GOWORK=off", "GOFLAGS=-modcacherw -trimpath", "GOBIN=" + scratch, "GOMODCACHE=" + filepath.Join(scratch, "modules"),
 		"GOPROXY=file://" + filepath.ToSlash(proxy) + "," + cache + "," + goCommand(nil, "env", "GOPROXY"),
 		"GONOSUMDB=" + root + "," + root + "/*",
 	}

@@ -10,6 +10,7 @@ import (
 // What docs/writing-a-driver.md quotes, under the name of a file, is in that
 // file.
 func TestQuotesAreTrue(t *testing.T) {
+	_ = os.Getenv("POLYKV_TREE") // set by make test, so that no result from before a change of other modules' files is taken
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "writing-a-driver.md"))
 	if err != nil {
 		t.Fatal(err)
