@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -25,7 +26,7 @@ type skippedKeys struct {
 const maxSkipped = 100_000
 
 // Skipped implements kv.Observer.
-func (s *skippedKeys) Skipped(key string) {
+func (s *skippedKeys) Skipped(_ context.Context, key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.seen == nil {

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"context"
 	"strings"
 	"sync/atomic"
 
@@ -111,7 +112,7 @@ type skipCounter struct {
 	n atomic.Int64
 }
 
-func (s *skipCounter) Skipped(string) { s.n.Add(1) }
+func (s *skipCounter) Skipped(context.Context, string) { s.n.Add(1) }
 
 func foreignCounted(t *trial) {
 	var skipped skipCounter

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync/atomic"
@@ -138,7 +139,7 @@ type swapCounter struct {
 	n atomic.Int64
 }
 
-func (s *swapCounter) Request(op string, _ time.Duration, _ error) {
+func (s *swapCounter) Request(_ context.Context, _, op string, _ time.Duration, _ error) {
 	if op == "swap" {
 		s.n.Add(1)
 	}

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -71,7 +72,7 @@ type watchCounter struct {
 	kinds map[string]int
 }
 
-func (c *watchCounter) WatchEvent(kind string, _ time.Duration) {
+func (c *watchCounter) WatchEvent(_ context.Context, _, kind string, _ time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.kinds == nil {

@@ -59,7 +59,7 @@ func (c *client) cas(ctx context.Context, op, key string, f casFunc, guards []Gu
 		err = e.run(&call, err)
 		callbacks = call.callbacks
 	}
-	e.opts.Observer.CAS(callbacks, err)
+	e.opts.Observer.CAS(ctx, key, callbacks, err)
 	if err != nil {
 		return c.fail(op, key, err)
 	}

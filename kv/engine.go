@@ -20,6 +20,7 @@ type engine struct {
 	local    bool            // the store never waits, see driver.NonBlocking
 	opts     Options
 	limits   Limits
+	tracer   Tracer // nil: none
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -44,6 +45,7 @@ func newEngine(store driver.Store, opts Options) *engine {
 	e.epocher, _ = store.(driver.Epocher)
 	e.locator, _ = store.(driver.Locator)
 	e.outages.e = e
+	e.tracer, _ = opts.Observer.(Tracer)
 	if v, ok := store.(driver.ValueStore); ok {
 		e.values = v.Values()
 	}

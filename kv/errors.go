@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -89,4 +90,41 @@ func because(sentinel, cause error) error {
 		return sentinel
 	}
 	return fmt.Errorf("%w: %w", sentinel, cause)
+}
+
+// Reason is a word for an error, for metrics and traces: "indeterminate",
+// "closed", "fenced", "conflict", "invalid_key", "too_large", "full",
+// "permission", "not_supported", "unavailable", "canceled", "deadline" or
+// "other". Of an error that matches several, the one that decides what the caller
+// has to do comes first: a write of unknown outcome matters more than the context
+// that ended it.
+func Reason(err error) string {
+	switch {
+	case errors.Is(err, ErrIndeterminate):
+		return "indeterminate"
+	case errors.Is(err, ErrClosed):
+		return "closed"
+	case errors.Is(err, ErrFenced):
+		return "fenced"
+	case errors.Is(err, ErrConflict):
+		return "conflict"
+	case errors.Is(err, ErrInvalidKey):
+		return "invalid_key"
+	case errors.Is(err, ErrTooLarge):
+		return "too_large"
+	case errors.Is(err, ErrFull):
+		return "full"
+	case errors.Is(err, ErrPermission):
+		return "permission"
+	case errors.Is(err, ErrNotSupported):
+		return "not_supported"
+	case errors.Is(err, ErrUnavailable):
+		return "unavailable"
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "deadline"
+	default:
+		return "other"
+	}
 }

@@ -99,7 +99,7 @@ func (l *LeasedClient) Grant(ctx context.Context, ttl time.Duration) (*Lease, er
 		return fail(fmt.Errorf("the TTL %v is not positive", ttl))
 	}
 	lease := &Lease{client: l.client, Lessor: l.Lessor, done: make(chan struct{}), ended: make(chan struct{})}
-	err := l.engine.read(ctx, "grant", func(ctx context.Context) (err error) {
+	err := l.engine.read(ctx, "grant", Range{}, func(ctx context.Context) (err error) {
 		began := time.Now()
 		lease.grant, err = l.leaser.Grant(ctx, ttl)
 		lease.counts(began)
@@ -193,7 +193,7 @@ func (l *Lease) Close() error {
 	<-l.ended
 	ctx, cancel := context.WithTimeout(context.Background(), revokeTimeout)
 	defer cancel()
-	err := l.engine.read(ctx, "revoke", func(ctx context.Context) error { return l.leaser.Revoke(ctx, l.grant.ID) })
+	err := l.engine.read(ctx, "revoke", Range{}, func(ctx context.Context) error { return l.leaser.Revoke(ctx, l.grant.ID) })
 	if err != nil {
 		return &Error{Op: "Revoke", Backend: l.engine.opts.Backend, Err: err}
 	}
@@ -239,7 +239,7 @@ func (l *Lease) keep() {
 			return
 		}
 		limit := min(time.Until(valid), l.engine.opts.AttemptTimeout)
-		err := l.engine.attempt(l.ctx, "renew", limit, func(ctx context.Context) error { return l.leaser.Renew(ctx, l.grant.ID) })
+		err := l.engine.attempt(l.ctx, "renew", Range{}, limit, func(ctx context.Context) error { return l.leaser.Renew(ctx, l.grant.ID) })
 		next = l.grant.TTL / 3
 		switch {
 		case err == nil:

@@ -94,7 +94,7 @@ func (g *group) take() (ctx context.Context, members []*casCall) {
 		c.to(chosen)
 	}
 	g.present = len(members)
-	ctx, g.cancel = context.WithCancel(context.WithoutCancel(members[0].ctx))
+	ctx, g.cancel = context.WithCancel(g.e.shared(context.WithoutCancel(members[0].ctx), members))
 	return ctx, members
 }
 

@@ -141,12 +141,12 @@ func checkGuards(guards []Guard, most int) error {
 
 // visible reports whether a key found in the store, in a listing or watch of
 // wanted, is shown to this client's user (K3).
-func (c *client) visible(wanted, key string) bool {
+func (c *client) visible(ctx context.Context, wanted, key string) bool {
 	if isPlain(key) {
 		return true
 	}
 	if checkForm(key) != nil {
-		c.engine.opts.Observer.Skipped(key)
+		c.engine.opts.Observer.Skipped(ctx, key)
 		return false
 	}
 	return !isReserved(key) || c.raw && isReserved(wanted)

@@ -72,7 +72,8 @@ type Options struct {
 	// Logger gets what has no caller to be told. Default slog.Default().
 	Logger *slog.Logger
 
-	// Observer is told what the engine does. Default: none.
+	// Observer is told what the engine does; several are by [Observers]. One that
+	// is a [Tracer] is there when requests and watch sessions begin. Default: none.
 	Observer Observer
 }
 

@@ -54,7 +54,7 @@ func (e *engine) readOne(ctx context.Context, req driver.GetRequest) (entry driv
 			return entry, nil
 		}
 	}
-	err = e.read(ctx, "get", func(ctx context.Context) (err error) {
+	err = e.read(ctx, "get", KeyRange(req.Key), func(ctx context.Context) (err error) {
 		entry, err = e.store.Get(ctx, req)
 		return err
 	})
@@ -76,7 +76,7 @@ func (c *client) pingKey(ctx context.Context, key string) error {
 	if c.engine.ctx.Err() != nil {
 		return c.fail("Ping", "", ErrClosed)
 	}
-	err := c.engine.attempt(ctx, "get", c.engine.opts.RetryTimeout, func(ctx context.Context) error {
+	err := c.engine.attempt(ctx, "get", KeyRange(key), c.engine.opts.RetryTimeout, func(ctx context.Context) error {
 		_, err := c.engine.store.Get(ctx, driver.GetRequest{Key: key})
 		return err
 	})
@@ -109,7 +109,7 @@ func (c *client) List(ctx context.Context, prefix string) ([]string, error) {
 			return nil, c.fail("List", prefix, err)
 		}
 		for _, entry := range page.Entries {
-			if c.visible(prefix, entry.Key) {
+			if c.visible(ctx, prefix, entry.Key) {
 				keys = append(keys, entry.Key)
 			}
 		}
@@ -121,14 +121,14 @@ func (c *client) listAtOnce(ctx context.Context, lister driver.KeyLister, prefix
 	if ctx.Err() != nil {
 		return nil, c.fail("List", prefix, ctxError(ctx, nil))
 	}
-	err = c.engine.read(ctx, "scan", func(ctx context.Context) (err error) {
+	err = c.engine.read(ctx, "scan", PrefixRange(prefix), func(ctx context.Context) (err error) {
 		keys, err = lister.Keys(ctx, prefix)
 		return err
 	})
 	if err != nil {
 		return nil, c.fail("List", prefix, err)
 	}
-	keys = slices.DeleteFunc(keys, func(key string) bool { return !c.visible(prefix, key) })
+	keys = slices.DeleteFunc(keys, func(key string) bool { return !c.visible(ctx, prefix, key) })
 	if keys == nil {
 		keys = []string{}
 	}
@@ -151,7 +151,7 @@ func (c *client) Entries(ctx context.Context, prefix string) iter.Seq2[Entry, er
 				return
 			}
 			for _, entry := range page.Entries {
-				if !c.visible(prefix, entry.Key) {
+				if !c.visible(ctx, prefix, entry.Key) {
 					continue
 				}
 				value, err := c.open(storedIn(entry), false)
@@ -213,7 +213,7 @@ func (e *engine) pages(ctx context.Context, first driver.ScanRequest) iter.Seq2[
 func (e *engine) page(ctx context.Context, req *driver.ScanRequest, last int) (driver.Page, error) {
 	var page driver.Page
 	var lost error
-	err := e.read(ctx, "scan", func(ctx context.Context) (err error) {
+	err := e.read(ctx, "scan", PrefixRange(req.Prefix), func(ctx context.Context) (err error) {
 		page, err = e.store.Scan(ctx, *req)
 		if err != nil && ctx.Err() != nil {
 			size := req.Limit

@@ -158,7 +158,7 @@ type countingObserver struct {
 	skipped []string
 }
 
-func (o *countingObserver) Skipped(key string) {
+func (o *countingObserver) Skipped(_ context.Context, key string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.skipped = append(o.skipped, key)

@@ -30,14 +30,15 @@ func ctxError(ctx context.Context, last error) error {
 // attempt makes one request to the store, within limit. Its error is
 // ErrClosed if the client closed meanwhile, ctx's error if ctx ended, else
 // the store's; a request that took too long never matches ctx's errors.
-func (e *engine) attempt(ctx context.Context, op string, limit time.Duration, do func(ctx context.Context) error) error {
+func (e *engine) attempt(ctx context.Context, op string, of Range, limit time.Duration, do func(ctx context.Context) error) error {
 	if e.local {
-		return e.attemptLocal(ctx, op, do)
+		return e.attemptLocal(ctx, op, of, do)
 	}
 	if !e.gate.enter() {
 		return ErrClosed
 	}
 	defer e.gate.leave()
+	ctx, ended := e.start(ctx, op, of)
 	r := e.requests.begin(ctx, limit)
 	defer e.requests.end(r)
 
@@ -52,7 +53,8 @@ func (e *engine) attempt(ctx context.Context, op string, limit time.Duration, do
 	case r.Err() != nil:
 		err = fmt.Errorf("no answer within %v: %w", limit, flat(err))
 	}
-	e.opts.Observer.Request(op, time.Since(start), err)
+	e.opts.Observer.Request(ctx, of.Key, op, time.Since(start), err)
+	ended(err)
 	return err
 }
 
@@ -64,16 +66,18 @@ func (e *engine) direct() bool {
 }
 
 // attemptLocal is attempt without timers, for a store that never waits.
-func (e *engine) attemptLocal(ctx context.Context, op string, do func(ctx context.Context) error) error {
+func (e *engine) attemptLocal(ctx context.Context, op string, of Range, do func(ctx context.Context) error) error {
 	if e.ctx.Err() != nil {
 		return ErrClosed
 	}
 	if e.direct() {
 		return do(ctx)
 	}
+	ctx, ended := e.start(ctx, op, of)
 	start := time.Now()
 	err := do(ctx)
-	e.opts.Observer.Request(op, time.Since(start), err)
+	e.opts.Observer.Request(ctx, of.Key, op, time.Since(start), err)
+	ended(err)
 	return err
 }
 
@@ -87,8 +91,8 @@ func flat(err error) error {
 }
 
 // read makes one request again and again, see retry.
-func (e *engine) read(ctx context.Context, op string, do func(ctx context.Context) error) error {
-	return e.retry(ctx, func(limit time.Duration) error { return e.attempt(ctx, op, limit, do) })
+func (e *engine) read(ctx context.Context, op string, of Range, do func(ctx context.Context) error) error {
+	return e.retry(ctx, func(limit time.Duration) error { return e.attempt(ctx, op, of, limit, do) })
 }
 
 // retry calls once until it succeeds, ctx ends, the client closes, the error

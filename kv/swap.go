@@ -158,8 +158,9 @@ func (e *engine) settle(ctx context.Context, s *driver.Swap, callers int) (drive
 // GuardBroken.
 func (e *engine) swapOnce(ctx context.Context, s *driver.Swap, callers int) (driver.Result, error) {
 	result := driver.Result{Outcome: driver.NotApplied} // for the attempt that Close forbids
-	err := e.attempt(ctx, "swap", e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
+	err := e.attempt(ctx, "swap", KeyRange(s.Key), e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
 		result, err = e.store.Swap(ctx, *s)
+		e.opts.Observer.Swap(ctx, s.Key, result.Outcome.String(), callers)
 		return err
 	})
 	switch {
@@ -168,7 +169,6 @@ func (e *engine) swapOnce(ctx context.Context, s *driver.Swap, callers int) (dri
 	case result.Outcome == driver.Applied || result.Outcome == driver.Conflict || result.Outcome == driver.GuardBroken:
 		err = nil
 	}
-	e.opts.Observer.Swap(result.Outcome.String(), callers)
 	return result, err
 }
 
@@ -261,7 +261,7 @@ func (e *engine) judge(s *driver.Swap, now driver.Entry, fenced bool) (verdict d
 // remembers what it found.
 func (e *engine) look(ctx context.Context, key string, guards []Guard, now time.Time) (cached, error) {
 	seen := cached{asOf: now, epoch: e.epoch(), guarded: len(guards) > 0}
-	err := e.attempt(ctx, "get", e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
+	err := e.attempt(ctx, "get", KeyRange(key), e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
 		seen.entry, err = e.store.Get(ctx, driver.GetRequest{Key: key, Guards: guards})
 		return err
 	})

@@ -50,6 +50,7 @@ type holding struct {
 
 // downstream is one watch of an upstream.
 type downstream struct {
+	ctx   context.Context // the watch's
 	rng   Range
 	table *watchTable
 	up    *upstream // under the hub's lock
@@ -123,6 +124,16 @@ func (u *upstream) everybody(yield func(*downstream) bool) {
 			}
 		}
 	}
+}
+
+// callers implements sink.
+func (u *upstream) callers() (all []context.Context) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for d := range u.everybody {
+		all = append(all, d.ctx)
+	}
+	return all
 }
 
 // begin implements sink.

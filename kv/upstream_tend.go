@@ -114,7 +114,7 @@ func (e *engine) disperse(u *upstream) {
 }
 
 func (e *engine) locate(ctx context.Context, r Range, from driver.Position) (at driver.Position, err error) {
-	err = e.attempt(ctx, "locate", e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
+	err = e.attempt(ctx, "locate", r, e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
 		at, err = e.locator.Locate(ctx, r, from)
 		return err
 	})

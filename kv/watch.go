@@ -53,9 +53,9 @@ func (c *client) watch(ctx context.Context, r Range, f func(Event) bool) error {
 	} else if err := c.admit(ctx, r.Key, nil); err != nil {
 		return err
 	}
-	t := newWatchTable(func(key string) bool { return r.Contains(key) && c.visible(r.Key, key) }, c.sum)
+	t := newWatchTable(func(key string) bool { return r.Contains(key) && c.visible(ctx, r.Key, key) }, c.sum)
 	t.byVersion = RewritesWanted(ctx)
-	end, ok := e.feed(r, t)
+	end, ok := e.feed(ctx, r, t)
 	if !ok {
 		return ErrClosed
 	}
@@ -69,7 +69,7 @@ func (c *client) watch(ctx context.Context, r Range, f func(Event) bool) error {
 		}
 		pending, ok := t.next()
 		if ok {
-			if !c.deliver(t, pending, f) {
+			if !c.deliver(ctx, t, pending, f) {
 				return nil
 			}
 			continue
@@ -83,7 +83,7 @@ func (c *client) watch(ctx context.Context, r Range, f func(Event) bool) error {
 }
 
 // deliver calls f with one pending event, if it is still news.
-func (c *client) deliver(t *watchTable, p pendingEvent, f func(Event) bool) bool {
+func (c *client) deliver(ctx context.Context, t *watchTable, p pendingEvent, f func(Event) bool) bool {
 	ev := p.event
 	if ev.Type == Put {
 		value, err := c.open(p.stored, false)
@@ -98,14 +98,15 @@ func (c *client) deliver(t *watchTable, p pendingEvent, f func(Event) bool) bool
 		}
 		ev.Value = value
 	}
-	c.engine.opts.Observer.WatchEvent(ev.Type.String(), time.Since(p.arrived))
+	c.engine.opts.Observer.WatchEvent(ctx, ev.Key, ev.Type.String(), time.Since(p.arrived))
 	return f(ev)
 }
 
-// feed has a table told of what happens in r, until end is called.
-func (e *engine) feed(r Range, t *watchTable) (end func(), ok bool) {
+// feed has a table told of what happens in r, until end is called. caller is the
+// watch's ctx.
+func (e *engine) feed(caller context.Context, r Range, t *watchTable) (end func(), ok bool) {
 	if !e.local {
-		d := &downstream{rng: r, table: t}
+		d := &downstream{ctx: caller, rng: r, table: t}
 		return func() { e.part(d) }, e.join(d)
 	}
 	if !e.gate.enter() {
@@ -117,7 +118,7 @@ func (e *engine) feed(r Range, t *watchTable) (end func(), ok bool) {
 	go func() {
 		defer e.gate.leave()
 		defer close(ended)
-		e.sessions(ctx, alone{r, t})
+		e.sessions(ctx, alone{caller, r, t})
 	}()
 	return func() {
 		cancel()
@@ -130,6 +131,9 @@ type sink interface {
 	begin() driver.WatchRequest
 	emit(ev driver.Event)
 
+	// callers are the contexts of the watches that are told.
+	callers() []context.Context
+
 	// interrupted notes why a session ended, and returns since when it had been
 	// in step; zero: never.
 	interrupted(err error) (since time.Time)
@@ -137,7 +141,8 @@ type sink interface {
 
 // alone is the sink of a single watch.
 type alone struct {
-	r Range
+	ctx context.Context // the watch's
+	r   Range
 	*watchTable
 }
 
@@ -146,13 +151,20 @@ func (a alone) begin() driver.WatchRequest {
 	return driver.WatchRequest{Range: a.r}
 }
 
+func (a alone) callers() []context.Context { return []context.Context{a.ctx} }
+
 // sessions runs one watch session after another until ctx is done.
 func (e *engine) sessions(ctx context.Context, to sink) {
 	pause := e.pauses()
 	for ctx.Err() == nil {
 		req := to.begin()
-		err := e.store.Watch(ctx, req, to.emit)
+		session, ended := ctx, untraced
+		if e.tracer != nil {
+			session, ended = e.start(context.WithValue(ctx, callersKey{}, to.callers()), "watch", req.Range)
+		}
+		err := e.store.Watch(session, req, to.emit)
 		if ctx.Err() != nil {
+			ended(nil)
 			return
 		}
 		if err == nil {
@@ -161,7 +173,8 @@ func (e *engine) sessions(ctx context.Context, to sink) {
 		if since := to.interrupted(err); !since.IsZero() && time.Since(since) > e.opts.MaxBackoff {
 			pause = e.pauses() // it had worked for a while: not the same trouble going on
 		}
-		e.opts.Observer.WatchResync(err)
+		e.opts.Observer.WatchResync(session, req.Range.Key, err)
+		ended(err)
 		e.opts.Logger.Debug("polykv: a watch session ended and starts again",
 			"backend", e.opts.Backend, "key", req.Range.Key, "prefix", req.Range.IsPrefix, "after", pause.next, "error", err)
 		pause.sleep(ctx, ctx)

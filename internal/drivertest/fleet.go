@@ -23,7 +23,7 @@ type requests struct {
 	n  map[string]int
 }
 
-func (r *requests) Request(op string, _ time.Duration, _ error) {
+func (r *requests) Request(_ context.Context, _, op string, _ time.Duration, _ error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.n == nil {

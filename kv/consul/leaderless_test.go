@@ -1,6 +1,7 @@
 package consul_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -24,7 +25,7 @@ type attempts struct {
 	ended func(err error)
 }
 
-func (a *attempts) Request(op string, _ time.Duration, err error) {
+func (a *attempts) Request(_ context.Context, _, op string, _ time.Duration, err error) {
 	if op == "swap" {
 		a.ended(err)
 	}

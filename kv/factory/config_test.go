@@ -249,7 +249,7 @@ type swaps struct {
 	n int
 }
 
-func (s *swaps) Swap(string, int) { s.n++ }
+func (s *swaps) Swap(context.Context, string, string, int) { s.n++ }
 
 func TestNewWiresPrefixObserverAndLogger(t *testing.T) {
 	ctx := context.Background()

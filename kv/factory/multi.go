@@ -154,6 +154,9 @@ func (m *MultiConfig) open(ctx context.Context, cdc codec.Codec, deps Deps, obse
 		backends = append(backends, backend)
 	}
 	options := []multi.Option{multi.WithCodec(cdc), multi.WithObserver(observer)}
+	if tracer, ok := deps.Observer.(kv.Tracer); ok {
+		options = append(options, multi.WithTracer(tracer))
+	}
 	if deps.Logger != nil {
 		options = append(options, multi.WithLogger(deps.Logger))
 	}

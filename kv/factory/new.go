@@ -26,7 +26,9 @@ type Deps struct {
 	// there are none. Any number of clients may share one.
 	Registerer prometheus.Registerer
 
-	// Observer is told what the client's engine does, beside the metrics.
+	// Observer is told what the client's engine does, beside the metrics. If it
+	// is a [kv.Tracer], as that of kv/otel, it is there when work begins, mirroring
+	// included.
 	Observer kv.Observer
 
 	// Codecs are those of views that the program will make of the client by
@@ -78,7 +80,7 @@ func New(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Clien
 		if err != nil {
 			return nil, err
 		}
-		env.Options.Observer = both(deps.Observer, m.Observer(d.Name))
+		env.Options.Observer = kv.Observers(deps.Observer, m.Observer(d.Name))
 		measure = func(c kv.Client) kv.Client { return m.Wrap(c, d.Name) }
 	}
 	client, err := open(ctx, d, cfg.section(d), env)

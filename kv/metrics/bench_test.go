@@ -21,10 +21,10 @@ func hotPaths(tb testing.TB) map[string]func() {
 		"Get":        func() { _, _ = c.Get(ctx, "k") },
 		"CAS":        func() { _ = c.CAS(ctx, "k", f) },
 		"failed Get": func() { _, _ = broken.Get(ctx, "k") },
-		"Request":    func() { o.Request("swap", time.Millisecond, nil) },
-		"Swap":       func() { o.Swap("applied", 64) },
-		"CAS seen":   func() { o.CAS(1, nil) },
-		"WatchEvent": func() { o.WatchEvent("put", time.Millisecond) },
+		"Request":    func() { o.Request(ctx, "k", "swap", time.Millisecond, nil) },
+		"Swap":       func() { o.Swap(ctx, "k", "applied", 64) },
+		"CAS seen":   func() { o.CAS(ctx, "k", 1, nil) },
+		"WatchEvent": func() { o.WatchEvent(ctx, "k", "put", time.Millisecond) },
 	}
 }
 

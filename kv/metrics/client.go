@@ -82,7 +82,7 @@ func (o *operation) took(d time.Duration) {
 	(*duration).Observe(d.Seconds())
 }
 
-func (o *operation) failed(err error) { o.errors.WithLabelValues(reason(err)).Inc() }
+func (o *operation) failed(err error) { o.errors.WithLabelValues(kv.Reason(err)).Inc() }
 
 func (c *client) List(ctx context.Context, prefix string) (_ []string, err error) {
 	defer c.ops.list.done(time.Now(), &err)
@@ -124,7 +124,7 @@ func (c *client) Watch(ctx context.Context, r kv.Range, f func(kv.Event) bool) e
 		return nil
 	}
 	// The end of its ctx is how a watch is meant to end.
-	if why := reason(err); why != reasonCanceled && why != reasonDeadline {
+	if why := kv.Reason(err); why != "canceled" && why != "deadline" {
 		c.ops.watchErrors.WithLabelValues(why).Inc()
 	}
 	return err

@@ -17,8 +17,8 @@ func TestNewSharesWhatARegistryHas(t *testing.T) {
 	if err != nil || again != m {
 		t.Fatalf("a second New = %p, %v, want %p", again, err, m)
 	}
-	again.Observer("a").Skipped("")
-	m.Observer("a").Skipped("")
+	again.Observer("a").Skipped(t.Context(), "")
+	m.Observer("a").Skipped(t.Context(), "")
 	wantSeries(t, reg, map[string]float64{"polykv_skipped_keys_total a": 2})
 	if !reg.Unregister(m) {
 		t.Error("the metrics could not be unregistered")
@@ -39,7 +39,7 @@ func TestNewBehindLabels(t *testing.T) {
 	if one == two || labelled("one") != one {
 		t.Error("metrics are shared across labels, or not within them")
 	}
-	one.Observer("a").Skipped("")
+	one.Observer("a").Skipped(t.Context(), "")
 	wantSeries(t, reg, map[string]float64{"polykv_skipped_keys_total a one": 1})
 }
 
@@ -60,7 +60,7 @@ func TestNewWithoutRegistry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Observer("b").Skipped("")
+	m.Observer("b").Skipped(t.Context(), "")
 	if n := testutil.CollectAndCount(m, "polykv_skipped_keys_total"); n != 1 {
 		t.Errorf("%d series, want 1", n)
 	}
@@ -77,7 +77,7 @@ func TestDurationBuckets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Observer("b").WatchEvent("put", time.Second)
+	m.Observer("b").WatchEvent(t.Context(), "k", "put", time.Second)
 	want := `
 # HELP polykv_watch_lag_seconds How long events waited in this process for their watch's callback, in seconds.
 # TYPE polykv_watch_lag_seconds histogram

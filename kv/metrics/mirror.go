@@ -1,6 +1,10 @@
 package metrics
 
-import "time"
+import (
+	"time"
+
+	"github.com/polykv/polykv/kv"
+)
 
 // MirrorObserver is what a client of two stores (package multi) is observed by.
 // Make one with [Metrics.MirrorObserver].
@@ -14,7 +18,7 @@ func (m *Metrics) MirrorObserver() *MirrorObserver { return &MirrorObserver{m} }
 func (o *MirrorObserver) Mirrored(store string, d time.Duration, err error) {
 	o.m.mirrorDuration.WithLabelValues(store).Observe(d.Seconds())
 	if err != nil {
-		o.m.mirrorErrors.WithLabelValues(store, reason(err)).Inc()
+		o.m.mirrorErrors.WithLabelValues(store, kv.Reason(err)).Inc()
 	}
 }
 

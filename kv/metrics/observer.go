@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -70,30 +71,32 @@ type observer struct {
 	skippedKeys   prometheus.Counter
 }
 
-func (o *observer) Request(op string, d time.Duration, err error) {
+func (o *observer) Request(_ context.Context, _, op string, d time.Duration, err error) {
 	o.requests.of(op).Observe(d.Seconds())
 	if err != nil {
-		o.requestErrors.WithLabelValues(op, reason(err)).Inc()
+		o.requestErrors.WithLabelValues(op, kv.Reason(err)).Inc()
 	}
 }
 
-func (o *observer) Swap(outcome string, callers int) {
+func (o *observer) Swap(_ context.Context, _, outcome string, callers int) {
 	o.swaps.of(outcome).Inc()
 	o.swapCallers.Observe(float64(callers))
 }
 
-func (o *observer) CAS(callbacks int, err error) {
+func (o *observer) CAS(_ context.Context, _ string, callbacks int, err error) {
 	o.casCallbacks.Observe(float64(callbacks))
 	if err != nil {
-		o.casErrors.WithLabelValues(reason(err)).Inc()
+		o.casErrors.WithLabelValues(kv.Reason(err)).Inc()
 	}
 }
 
-func (o *observer) WatchEvent(kind string, lag time.Duration) {
+func (o *observer) WatchEvent(_ context.Context, _, kind string, lag time.Duration) {
 	o.watchEvents.of(kind).Inc()
 	o.watchLag.Observe(lag.Seconds())
 }
 
-func (o *observer) WatchResync(err error) { o.watchResyncs.WithLabelValues(reason(err)).Inc() }
+func (o *observer) WatchResync(_ context.Context, _ string, err error) {
+	o.watchResyncs.WithLabelValues(kv.Reason(err)).Inc()
+}
 
-func (o *observer) Skipped(string) { o.skippedKeys.Inc() }
+func (o *observer) Skipped(context.Context, string) { o.skippedKeys.Inc() }

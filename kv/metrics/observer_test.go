@@ -12,18 +12,18 @@ import (
 
 // useEverything makes m export at least one series of each metric.
 func useEverything(t *testing.T, m *metrics.Metrics) {
-	o := m.Observer("b")
-	o.Request("get", time.Second, nil)
-	o.Request("swap", 2*time.Second, kv.ErrPermission)
-	o.Request("swap", 2*time.Second, io.EOF)
-	o.Swap("applied", 3)
-	o.Swap("unknown", 5)
-	o.CAS(2, nil)
-	o.CAS(4, context.Canceled)
-	o.WatchEvent("put", time.Second)
-	o.WatchEvent("synced", 3*time.Second)
-	o.WatchResync(io.EOF)
-	o.Skipped("a//b")
+	o, ctx := m.Observer("b"), t.Context()
+	o.Request(ctx, "k", "get", time.Second, nil)
+	o.Request(ctx, "k", "swap", 2*time.Second, kv.ErrPermission)
+	o.Request(ctx, "k", "swap", 2*time.Second, io.EOF)
+	o.Swap(ctx, "k", "applied", 3)
+	o.Swap(ctx, "k", "unknown", 5)
+	o.CAS(ctx, "k", 2, nil)
+	o.CAS(ctx, "k", 4, context.Canceled)
+	o.WatchEvent(ctx, "k", "put", time.Second)
+	o.WatchEvent(ctx, "k", "synced", 3*time.Second)
+	o.WatchResync(ctx, "k", io.EOF)
+	o.Skipped(ctx, "a//b")
 	c := m.Wrap(&failing{err: kv.ErrConflict}, "b")
 	_, _ = c.Get(t.Context(), "k")
 }
@@ -61,10 +61,10 @@ func TestObserver(t *testing.T) {
 
 func TestObserverTakesLabelsThatItDoesNotKnow(t *testing.T) {
 	m, reg := newMetrics(t)
-	o := m.Observer("b")
-	o.Request("lease", time.Second, nil)
-	o.Swap("postponed", 1)
-	o.WatchEvent("moved", 0)
+	o, ctx := m.Observer("b"), t.Context()
+	o.Request(ctx, "k", "lease", time.Second, nil)
+	o.Swap(ctx, "k", "postponed", 1)
+	o.WatchEvent(ctx, "k", "moved", 0)
 	wantSeries(t, reg, map[string]float64{
 		"polykv_store_request_duration_seconds b lease": 1,
 		"polykv_swaps_total b postponed":                1,

@@ -69,7 +69,7 @@ func TestHintsOfSeveralWritesDoNotCount(t *testing.T) {
 				case c.refused:
 					refuse.Do(func() {
 						// A write of before, which tells late.
-						client.core.mirror.want(1, "k", &side.Hint{Before: []byte("B"), After: []byte("A")})
+						client.core.mirror.want(t.Context(), 1, "k", &side.Hint{Before: []byte("B"), After: []byte("A")})
 						err = kv.ErrTooLarge
 					})
 				}
@@ -84,13 +84,13 @@ func TestHintsOfSeveralWritesDoNotCount(t *testing.T) {
 				}
 			}()
 			write(0, "busy", "v")
-			client.core.mirror.want(1, "busy", nil)
+			client.core.mirror.want(t.Context(), 1, "busy", nil)
 			<-inside // the only worker is held up
 			write(1, "k", "A")
 			write(0, "k", "C")
 			var last *round
 			for _, hint := range c.wants {
-				last = client.core.mirror.want(1, "k", hint)
+				last = client.core.mirror.want(t.Context(), 1, "k", hint)
 			}
 			close(goOn)
 			<-last.done

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -68,7 +69,13 @@ type task struct {
 
 	writes int        // that the next run stands for; many once a run failed
 	hint   *side.Hint // what the one write changed, if there was one
+
+	callers []context.Context // of those writes, the first ones, for a tracer
+	tried   int               // how many of them the run under way is for
 }
+
+// mostCallers bounds what a task that has to wait keeps for a tracer.
+const mostCallers = 8
 
 const many = 2 // writes, or more
 
@@ -96,9 +103,9 @@ func (m *mirror) takes(to int) bool {
 }
 
 // want notes that key was written in the other store than to, and what the
-// write changed, if that is known for certain. It returns what to wait for; nil
+// write changed, if that is known for certain. ctx is the write's. It returns what to wait for; nil
 // if there is nothing that will happen soon.
-func (m *mirror) want(to int, key string, hint *side.Hint) *round {
+func (m *mirror) want(ctx context.Context, to int, key string, hint *side.Hint) *round {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l := m.lines[to]
@@ -119,6 +126,9 @@ func (m *mirror) want(to int, key string, hint *side.Hint) *round {
 		hint = nil
 	}
 	t.hint = hint
+	if m.core.tracer != nil && len(t.callers) < mostCallers {
+		t.callers = append(t.callers, ctx)
+	}
 	switch {
 	case t.waiting || l.dead || l.state != lineOpen:
 		if t.place == nil && t.next == nil {
@@ -225,11 +235,13 @@ func (m *mirror) work() {
 		r := t.next
 		t.next = nil // who comes from here on waits for the next run
 		hint := t.hint
-		t.writes, t.hint = 0, nil
+		t.writes, t.hint, t.tried = 0, nil, len(t.callers)
+		ctx, ended := m.start(t)
 		m.mu.Unlock()
 
 		started := time.Now()
-		err := m.run(t, hint)
+		err := m.run(ctx, t, hint)
+		ended(err)
 		m.settle(t, r, err, time.Since(started))
 	}
 }
@@ -237,14 +249,24 @@ func (m *mirror) work() {
 // errHeld ends a task that may not run now.
 var errHeld = errors.New("the store takes no mirrored writes now")
 
-func (m *mirror) run(t *task, hint *side.Hint) error {
+// start tells the tracer, if there is one, that t runs; m.mu is held.
+func (m *mirror) start(t *task) (context.Context, func(error)) {
+	if m.core.tracer == nil {
+		return m.core.ctx, func(error) {}
+	}
+	return m.core.tracer.Start(m.core.ctx, kv.Work{
+		Op: "mirror", Backend: m.core.stores[t.line.to].name, Range: kv.KeyRange(t.key), Callers: slices.Clone(t.callers),
+	})
+}
+
+func (m *mirror) run(ctx context.Context, t *task, hint *side.Hint) error {
 	state, guard := m.core.lead.mirroring(t.line.to)
 	if state != lineOpen {
 		return errHeld
 	}
 	to := t.line.to
 	copying := side.Task{From: m.core.stores[other(to)].side, To: m.core.stores[to].side, Guard: guard, Equal: m.core.equal}
-	_, err := copying.CopyHinted(m.core.ctx, t.key, hint)
+	_, err := copying.CopyHinted(ctx, t.key, hint)
 	return err
 }
 
@@ -269,6 +291,7 @@ func (m *mirror) settle(t *task, r *round, err error, took time.Duration) {
 	}
 	if err == nil {
 		l.mirrored++
+		t.callers = t.callers[t.tried:]
 		m.succeeded(l, t)
 	} else {
 		m.failed(l, t, err, probe)

@@ -43,6 +43,10 @@ func WithLogger(l *slog.Logger) Option { return func(c *core) { c.log = l } }
 // WithObserver has o told what the client does. Default: nobody.
 func WithObserver(o Observer) Option { return func(c *core) { c.observer = o } }
 
+// WithTracer has t there when a key is mirrored. The clients of the two stores
+// have tracers of their own, see kv.Options. Default: nobody.
+func WithTracer(t kv.Tracer) Option { return func(c *core) { c.tracer = t } }
+
 // WithCodec gives the client the codec of its backends' clients. It is needed
 // for those that have no raw view (kv.Raw).
 func WithCodec(cdc codec.Codec) Option { return func(c *core) { c.codec = cdc } }
@@ -63,6 +67,7 @@ type core struct {
 	cfg      Config
 	log      *slog.Logger
 	observer Observer
+	tracer   kv.Tracer // nil: none
 	codec    codec.Codec
 	updates  <-chan Update
 	wanted   func() (Update, error) // nil: nobody says what is wanted

@@ -244,7 +244,7 @@ func (o *owner) followOne(ctx context.Context, r *route) error {
 			o.core.sweeps.soon()
 		case !synced, ev.Type == kv.Synced, ev.Type == kv.Interrupted, reserved(ev.Key):
 		default:
-			o.core.mirror.want(other(r.at), ev.Key, nil)
+			o.core.mirror.want(session, other(r.at), ev.Key, nil)
 		}
 		return r.term.ctx.Err() == nil
 	})

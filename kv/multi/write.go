@@ -80,9 +80,9 @@ func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *p
 		switch {
 		case reserved(key), c.owner != nil && !c.owner.owns():
 		case err == nil && made.wrote:
-			mirrored = c.mirror.want(other(r.at), key, made.hint)
+			mirrored = c.mirror.want(ctx, other(r.at), key, made.hint)
 		case errors.Is(err, kv.ErrIndeterminate):
-			mirrored = c.mirror.want(other(r.at), key, nil)
+			mirrored = c.mirror.want(ctx, other(r.at), key, nil)
 		}
 		p.out()
 		if err != nil && c.lead.again(r, err, &w) {

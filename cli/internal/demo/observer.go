@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,7 @@ type observer struct {
 }
 
 // Swap implements kv.Observer.
-func (o *observer) Swap(outcome string, callers int) {
+func (o *observer) Swap(_ context.Context, _, outcome string, callers int) {
 	switch outcome {
 	case "applied":
 		o.writes.Add(1)
@@ -32,7 +33,7 @@ func (o *observer) Swap(outcome string, callers int) {
 }
 
 // WatchEvent implements kv.Observer.
-func (o *observer) WatchEvent(kind string, lag time.Duration) {
+func (o *observer) WatchEvent(_ context.Context, _, kind string, lag time.Duration) {
 	if kind != "put" && kind != "delete" {
 		return
 	}
@@ -42,4 +43,4 @@ func (o *observer) WatchEvent(kind string, lag time.Duration) {
 }
 
 // WatchResync implements kv.Observer.
-func (o *observer) WatchResync(error) { o.resyncs.Add(1) }
+func (o *observer) WatchResync(context.Context, string, error) { o.resyncs.Add(1) }

@@ -28,12 +28,12 @@ type counts struct {
 	applied, events atomic.Int64
 }
 
-func (c *counts) Swap(outcome string, callers int) {
+func (c *counts) Swap(_ context.Context, _, outcome string, callers int) {
 	if outcome == "applied" {
 		c.applied.Add(int64(callers))
 	}
 }
-func (c *counts) WatchEvent(string, time.Duration) { c.events.Add(1) }
+func (c *counts) WatchEvent(context.Context, string, string, time.Duration) { c.events.Add(1) }
 
 // far is a client whose Serve runs here, over pipes.
 type far struct {

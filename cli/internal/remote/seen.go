@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -24,19 +25,20 @@ type seenEvent struct {
 	Lag  time.Duration `json:"lag"` // nanoseconds
 }
 
-// tell passes it on.
+// tell passes it on, without the keys and contexts, which stayed with the child.
 func (s *seen) tell(observer kv.Observer) {
 	if s == nil {
 		return
 	}
+	ctx := context.Background()
 	for _, swap := range s.Swaps {
-		observer.Swap(swap.Outcome, swap.Callers)
+		observer.Swap(ctx, "", swap.Outcome, swap.Callers)
 	}
 	for _, event := range s.Events {
-		observer.WatchEvent(event.Kind, event.Lag)
+		observer.WatchEvent(ctx, "", event.Kind, event.Lag)
 	}
 	for _, cause := range s.Resyncs {
-		observer.WatchResync(&restated{text: cause})
+		observer.WatchResync(ctx, "", &restated{text: cause})
 	}
 }
 
@@ -67,16 +69,16 @@ func (g *gatherer) add(add func(*seen)) {
 }
 
 // Swap implements kv.Observer.
-func (g *gatherer) Swap(outcome string, callers int) {
+func (g *gatherer) Swap(_ context.Context, _, outcome string, callers int) {
 	g.add(func(s *seen) { s.Swaps = append(s.Swaps, seenSwap{outcome, callers}) })
 }
 
 // WatchEvent implements kv.Observer.
-func (g *gatherer) WatchEvent(kind string, lag time.Duration) {
+func (g *gatherer) WatchEvent(_ context.Context, _, kind string, lag time.Duration) {
 	g.add(func(s *seen) { s.Events = append(s.Events, seenEvent{kind, lag}) })
 }
 
 // WatchResync implements kv.Observer.
-func (g *gatherer) WatchResync(err error) {
+func (g *gatherer) WatchResync(_ context.Context, _ string, err error) {
 	g.add(func(s *seen) { s.Resyncs = append(s.Resyncs, err.Error()) })
 }

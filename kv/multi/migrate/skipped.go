@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"context"
 	"sync"
 
 	"github.com/polykv/polykv/kv"
@@ -22,7 +23,7 @@ type Skipped struct {
 }
 
 // Skipped implements kv.Observer.
-func (s *Skipped) Skipped(key string) {
+func (s *Skipped) Skipped(_ context.Context, key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.keys == nil {
