@@ -30,9 +30,9 @@ func Run(t *testing.T, h Harness) {
 	run, unchecked := h.selected(offered)
 	slots := make(chan struct{}, h.Parallel)
 	var all sync.WaitGroup
-	for _, c := range run {
+	for _, c := range longestFirst(run) {
+		slots <- struct{}{}
 		all.Go(func() {
-			slots <- struct{}{}
 			defer func() { <-slots }()
 			t.Run(c.id(), func(t *testing.T) { report(t, c, h.runCase(c)) })
 		})

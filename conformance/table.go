@@ -1,6 +1,9 @@
 package conformance
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // testCase checks one thing that a rule says.
 type testCase struct {
@@ -150,6 +153,12 @@ func (h Harness) selected(offered need) (run, unchecked []testCase) {
 		}
 	}
 	return run, unchecked
+}
+
+// longestFirst has the cases that wait for the end of a lease begin, which takes
+// tens of seconds where the shortest is long, so that the others run meanwhile.
+func longestFirst(cases []testCase) []testCase {
+	return slices.SortedStableFunc(slices.Values(cases), func(a, b testCase) int { return cmp.Compare(b.needs&needLease, a.needs&needLease) })
 }
 
 // has reports whether the clients of a trial offer an optional interface.

@@ -3,6 +3,7 @@ package drivertest
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 
 	"github.com/polykv/polykv/codec"
@@ -16,14 +17,7 @@ import (
 // driver itself use keys of their own, and are left out.
 func RunBelow(t *testing.T, h conformance.Harness, prefix, declared string) {
 	t.Helper()
-	inner := h.New
-	h.New = func(t conformance.T) conformance.Store {
-		s := inner(t)
-		s.OpenDriver = nil
-		return s
-	}
-	h = h.Declared(declared)
-	h.Hooks = slicesWithout(h.Hooks, conformance.HookOpenDriver)
+	h = withoutDriver(h.Declared(declared))
 	h.Brief = !Soak()
 	conformance.Run(t, h.Wrapped(conformance.Wrapper{
 		Name: "Prefix", Prefix: prefix,
@@ -31,14 +25,17 @@ func RunBelow(t *testing.T, h conformance.Harness, prefix, declared string) {
 	}))
 }
 
-func slicesWithout(hooks []conformance.Hook, not conformance.Hook) []conformance.Hook {
-	var rest []conformance.Hook
-	for _, h := range hooks {
-		if h != not {
-			rest = append(rest, h)
-		}
+// withoutDriver is h without the cases that open handles of the driver and no
+// clients.
+func withoutDriver(h conformance.Harness) conformance.Harness {
+	inner := h.New
+	h.New = func(t conformance.T) conformance.Store {
+		s := inner(t)
+		s.OpenDriver = nil
+		return s
 	}
-	return rest
+	h.Hooks = slices.DeleteFunc(slices.Clone(h.Hooks), func(hook conformance.Hook) bool { return hook == conformance.HookOpenDriver })
+	return h
 }
 
 // Client returns a client of the keys below a prefix, which ends with the test.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,10 +37,12 @@ func Harness(n int, start func() *testserver.Cluster, store func(t conformance.T
 	}
 }
 
-// RunWrapped runs the suite over h with each of kv's wrappers: one case for each
-// rule, or all of it in a soak.
+// RunWrapped runs the suite over h with each of kv's wrappers, all at once: one
+// case for each rule, or all of it in a soak. The cases that look at the driver
+// itself go past a wrapper, and are left to the run without one.
 func RunWrapped(t *testing.T, h conformance.Harness, backend string) {
 	t.Helper()
+	h = withoutDriver(h)
 	h.Brief = !Soak()
 	measured, err := metrics.New(prometheus.NewRegistry(), metrics.Options{})
 	if err != nil {
@@ -49,9 +52,13 @@ func RunWrapped(t *testing.T, h conformance.Harness, backend string) {
 		Name: "metrics",
 		Wrap: func(c kv.Client) (kv.Client, error) { return measured.Wrap(c, backend), nil },
 	}
+	var all sync.WaitGroup
 	for _, w := range append(conformance.Wrappers(), byMetrics) {
-		t.Run(w.Name, func(t *testing.T) { conformance.Run(t, h.Wrapped(w)) })
+		all.Go(func() {
+			t.Run(w.Name, func(t *testing.T) { conformance.Run(t, h.Wrapped(w)) })
+		})
 	}
+	all.Wait()
 }
 
 // Server is a cluster as a case may use and break it.

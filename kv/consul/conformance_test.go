@@ -21,6 +21,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	conformance.Run(t, harness(t, 4, testserver.Options{}).Declared("consul"))
 }
 
@@ -29,10 +30,12 @@ func BenchmarkConformance(b *testing.B) {
 }
 
 func TestConformanceWrapped(t *testing.T) {
+	t.Parallel()
 	drivertest.RunWrapped(t, harness(t, 3, testserver.Options{}).Declared("consul"), "consul")
 }
 
 func TestConformanceOfCluster(t *testing.T) {
+	t.Parallel()
 	conformance.Run(t, harness(t, 1, testserver.Options{Nodes: 3}).Declared("consul, three nodes"))
 }
 

@@ -48,6 +48,7 @@ func token(t testing.TB, c *testserver.Cluster, rules string) string {
 // TestConformanceSecured runs the suite with ACLs and TLS on either side, below
 // a prefix, with the rights that docs/operations.md gives and no others.
 func TestConformanceSecured(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	configs := map[*testserver.Cluster]consul.Config{}
 	start := func() *testserver.Cluster {

@@ -92,6 +92,7 @@ func grant(t testing.TB, c *testserver.Cluster, user, block string) {
 // side, below a prefix, with the rights that docs/operations.md gives and no
 // others.
 func TestConformanceSecured(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	configs := map[*testserver.Cluster]etcd.Config{}
 	start := func() *testserver.Cluster {
