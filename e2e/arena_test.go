@@ -12,6 +12,7 @@ import (
 
 // An arena is a cluster of three servers with what it takes to break it.
 type arena struct {
+	name        string // of the test
 	backend     backend
 	cluster     *testserver.Cluster
 	storeFaults map[kind]func(context.Context, *round, fault) error
@@ -51,7 +52,7 @@ func newArena(t testing.TB, b backend, secured bool) *arena {
 	if secured && b.name == etcdBackend.name {
 		o.Args = []string{"--auth-token-ttl=1"} // seconds without use
 	}
-	a := &arena{backend: b, cluster: b.start(t, o), workers: 4, options: kv.DefaultOptions()}
+	a := &arena{name: t.Name(), backend: b, cluster: b.start(t, o), workers: 4, options: kv.DefaultOptions()}
 	a.storeFaults = map[kind]func(context.Context, *round, fault) error{
 		compaction: compactSome, defrag: defragment, restore: restoreBackup, revoke: revokeOne,
 	}

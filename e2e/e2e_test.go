@@ -104,6 +104,23 @@ func onEach(t *testing.T, test func(t *testing.T, b backend)) {
 	}
 }
 
+// onEachAmongOthers is onEach for a long test that has servers of its own.
+func onEachAmongOthers(t *testing.T, test func(t *testing.T, b backend)) {
+	amongOthers(t)
+	onEach(t, func(t *testing.T, b backend) {
+		amongOthers(t)
+		test(t, b)
+	})
+}
+
+// amongOthers has a test run beside others, since most of its time goes by with
+// servers that are down. The long forms have the machine for themselves.
+func amongOthers(t *testing.T) {
+	if os.Getenv("POLYKV_SOAK") == "" {
+		t.Parallel()
+	}
+}
+
 // client opens a client of its own, with string values.
 func (b backend) client(t testing.TB, opts kv.Options, endpoints ...string) kv.Client {
 	t.Helper()

@@ -17,7 +17,7 @@ import (
 //	POLYKV_SEED=n          only the round of this seed
 //	POLYKV_SOAK=1          longer rounds, one after another: of the seeds that once failed, then of others
 //	POLYKV_SOAK_TIME=1h    for so long on each backend; default 10m
-func TestRandomFaults(t *testing.T) { onEach(t, randomFaults) }
+func TestRandomFaults(t *testing.T) { onEachAmongOthers(t, randomFaults) }
 
 func randomFaults(t *testing.T, b backend) {
 	a, total := newArena(t, b, false), newTally()
@@ -49,7 +49,7 @@ func randomFaults(t *testing.T, b backend) {
 
 // What a secured cluster adds: rights that are taken away and given back.
 // Neither makes a watch tell of deletions.
-func TestRandomFaultsSecured(t *testing.T) { onEach(t, randomFaultsSecured) }
+func TestRandomFaultsSecured(t *testing.T) { onEachAmongOthers(t, randomFaultsSecured) }
 
 func randomFaultsSecured(t *testing.T, b backend) {
 	a, total := newArena(t, b, true), newTally()

@@ -1,13 +1,14 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -55,7 +56,13 @@ const (
 )
 
 // run carries out one round and reports whether nothing was wrong with it.
-func (a *arena) run(t testing.TB, seed uint64, p plan, total *tally) bool {
+func (a *arena) run(t testing.TB, seed uint64, p plan, total *tally) (fine bool) {
+	t.Helper()
+	pprof.Do(t.Context(), pprof.Labels(arenaLabel, a.name), func(context.Context) { fine = a.carryOut(t, seed, p, total) })
+	return fine
+}
+
+func (a *arena) carryOut(t testing.TB, seed uint64, p plan, total *tally) bool {
 	t.Helper()
 	r := &round{
 		t: t, arena: a, options: a.options, tally: newTally(), seed: seed,
@@ -283,10 +290,10 @@ func (r *round) leave(watchesEnd <-chan struct{}) {
 		r.fail("%v", err)
 	}
 	deadline := time.Now().Add(20 * time.Second)
-	left := goroutines(clientCode...)
+	left := r.arena.goroutines(clientCode...)
 	for len(left) > 0 && time.Now().Before(deadline) {
 		time.Sleep(5 * time.Millisecond) // between two looks at the condition
-		left = goroutines(clientCode...)
+		left = r.arena.goroutines(clientCode...)
 	}
 	if len(left) > 0 {
 		r.fail("%d goroutines of closed clients are left:\n%s", len(left), strings.Join(left, "\n\n"))
@@ -296,11 +303,19 @@ func (r *round) leave(watchesEnd <-chan struct{}) {
 // clientCode is what the stacks of goroutines that clients start have in them.
 var clientCode = []string{"/polykv/kv", "/etcd/client", "google.golang.org/grpc", "net/http.(*persistConn)"}
 
-// goroutines returns the stacks of those with one of the texts in them.
-func goroutines(texts ...string) (stacks []string) {
-	buf := make([]byte, 8<<20)
-	for _, stack := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-		if slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(stack, text) }) {
+// arenaLabel marks the goroutines of an arena's round, and those that they start,
+// since other tests run meanwhile.
+const arenaLabel = "arena"
+
+// goroutines returns the stacks of the arena's with one of the texts in them.
+func (a *arena) goroutines(texts ...string) (stacks []string) {
+	var profile bytes.Buffer
+	if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
+		return []string{err.Error()}
+	}
+	mark := fmt.Sprintf("%q:%q", arenaLabel, a.name)
+	for stack := range strings.SplitSeq(profile.String(), "\n\n") {
+		if strings.Contains(stack, mark) && slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(stack, text) }) {
 			stacks = append(stacks, stack)
 		}
 	}
@@ -329,6 +344,6 @@ func (r *round) within(what string, happens <-chan struct{}) {
 	select {
 	case <-happens:
 	case <-time.After(patience):
-		r.t.Fatalf("seed %d: after %v it still does not hold that %s:\n%s", r.seed, patience, what, strings.Join(goroutines(clientCode...), "\n\n"))
+		r.t.Fatalf("seed %d: after %v it still does not hold that %s:\n%s", r.seed, patience, what, strings.Join(r.arena.goroutines(clientCode...), "\n\n"))
 	}
 }

@@ -133,7 +133,7 @@ func (r *round) quietly(f func() error) error {
 	defer r.network.Unlock()
 	deadline := time.Now().Add(patience)
 	for {
-		groups := goroutines("/polykv/kv.(*group)")
+		groups := r.arena.goroutines("/polykv/kv.(*group)")
 		if len(groups) == 0 {
 			return f()
 		}

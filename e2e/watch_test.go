@@ -25,7 +25,7 @@ func (o *traffic) WatchResync(context.Context, string, error)                   
 // while keys change, go and come. Afterwards the watcher's picture is the
 // store, deletions included, and neither the client nor the connection ran
 // hot meanwhile.
-func TestWatchSurvives(t *testing.T) { onEach(t, watchSurvives) }
+func TestWatchSurvives(t *testing.T) { onEachAmongOthers(t, watchSurvives) }
 
 func watchSurvives(t *testing.T, b backend) {
 	cluster := b.start(t, testserver.Options{NoFsync: true})
