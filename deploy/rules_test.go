@@ -105,6 +105,7 @@ func TestAlertsFire(t *testing.T) {
 		"PolykvGossipNodesDisagree": {`  polykv_gossip_members{job="web",instance="a",node="a",state="alive"} 5x80
   polykv_gossip_members{job="web",instance="b",node="b",state="alive"} 5x4 4x80`, 9 * time.Minute, 15 * time.Minute},
 		"PolykvGossipRefuses": {`  polykv_gossip_refused_total{job="web",instance="a",node="a",cause="label"} 0+5x100`, 9 * time.Minute, 15 * time.Minute},
+		"PolykvGossipByTCP":   {`  polykv_gossip_members_by_tcp{job="web",instance="a",node="a"} 0x4 2x80`, 9 * time.Minute, 15 * time.Minute},
 		"PolykvWritesWait": {`  polykv_migration_waiting_calls{job="web",instance="a"} 0x4 7x40
   polykv_migration_phase{job="web",instance="a",phase="mirroring"} 1x4 _x40
   polykv_migration_phase{job="web",instance="a",phase="cutover"} _x4 1x40`, time.Minute, 100 * time.Second},

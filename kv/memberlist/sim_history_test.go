@@ -135,14 +135,25 @@ func (h *history) handedOn(c *simCluster, n *simProcess) {
 	}
 }
 
-// resists reports whether some process still has what o deleted.
+// resists reports whether some process still has what o deleted, and no other one
+// would remove it.
 func (h *history) resists(c *simCluster, o *operation) bool {
-	return slices.ContainsFunc(c.slots, func(s *simSlot) bool {
-		if s.node == nil {
-			return false
+	return slices.ContainsFunc(h.ops, func(p *operation) bool {
+		has := func(s *simSlot) bool {
+			if s.node == nil {
+				return false
+			}
+			_, v := simState(s.node, o.key)
+			return v == p.version
 		}
-		_, v := simState(s.node, o.key)
-		return !v.IsZero() && slices.ContainsFunc(h.ops, func(p *operation) bool { return p.key == o.key && p.version == v && o.past[p] })
+		removes := func(s *simSlot) bool {
+			if s.node == nil || has(s) {
+				return false
+			}
+			seen := s.node.store.Context()
+			return seen.Covers(p.version)
+		}
+		return p.key == o.key && p.value != "" && o.past[p] && slices.ContainsFunc(c.slots, has) && !slices.ContainsFunc(c.slots, removes)
 	})
 }
 

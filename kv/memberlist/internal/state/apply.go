@@ -142,7 +142,7 @@ func (s *Store) take(u Update, in *Record, peer *Context) Applied {
 		kept = cur
 	}
 	if kept.live() && in.merge != nil && !u.Partial && !s.breaks(RuleParts) { // in is all that the peer has of the key
-		kept = cur.without(in, peer)
+		kept = s.without(cur, in, peer)
 	}
 	if in = s.unseen(cur, in); in == nil {
 		return s.keep(sh, old, kept, Expired)

@@ -262,6 +262,16 @@ func (s *Store) unseen(cur, in *Record) *Record {
 	return in.without(cur, &s.context.Context)
 }
 
+// without is Record.without of a state of the store. The peer may not have seen
+// what the tombstones stand for that go.
+func (s *Store) without(r, other *Record, seen *Context) *Record {
+	rest := r.without(other, seen)
+	if rest != r {
+		s.keepRemoved(r, time.UnixMilli(maxWall+1))
+	}
+	return rest
+}
+
 // without returns r without what other lacks although it is covered by seen;
 // nil if nothing is left. Other may be nil.
 func (r *Record) without(other *Record, seen *Context) *Record {

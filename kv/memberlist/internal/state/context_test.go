@@ -57,6 +57,31 @@ func TestForgottenTombstoneLeavesADot(t *testing.T) {
 	}
 }
 
+// A state that was overwritten before its writer claimed it stays known, too.
+func TestOverwrittenStateLeavesADot(t *testing.T) {
+	a, b := newNode(t, 1), newNode(t, 2)
+	u := a.write(codec.String{}, "k", "v")
+	b.apply(u, Changed)
+	b.now = epoch.Add(time.Minute)
+	b.write(codec.String{}, "k", "over it")
+	b.write(codec.String{}, "k", "and again")
+	if r := b.Get("k"); len(r.over) != 1 {
+		t.Errorf("%v are remembered, for one write of somebody else", r.over)
+	}
+	b.remove("k")
+	b.now = epoch.Add(48 * time.Hour)
+	b.Expire()
+	b.apply(u, Expired)
+
+	b.apply(a.write(codec.String{}, "dropped", "v"), Changed)
+	u = a.write(codec.String{}, "dropped", "w")
+	b.now = b.now.Add(time.Minute)
+	b.apply(u, Changed)
+	b.write(codec.String{}, "dropped", "over it")
+	b.Drop("string", b.Keys("string", BucketOf("dropped")), claims(2, b.now.Add(time.Second)))
+	b.apply(u, Expired)
+}
+
 // A peer that has seen what this node has, and lacks it, has deleted it.
 func TestPeerThatLacksWhatItHasSeen(t *testing.T) {
 	n := newNode(t, 1)

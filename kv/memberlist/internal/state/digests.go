@@ -208,7 +208,7 @@ func (s *Store) drop(sh *shard, r *Record, peer *Context) bool {
 	if !r.live() || s.breaks(RuleDrop) {
 		return true
 	}
-	rest := r.without(nil, peer)
+	rest := s.without(r, nil, peer)
 	if rest != r {
 		s.publish(sh, r, rest)
 	}

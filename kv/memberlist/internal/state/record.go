@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,7 +20,7 @@ type Record struct {
 	key   string
 	codec *registered
 	e, v  Version
-	over  []Version      // of a tombstone: what it removed here, as far as the context doesn't cover it
+	over  []Version      // what it replaced or removed here, as far as the context doesn't cover it
 	seq   driver.Version // names this state on this node; never used again
 
 	merge Mergeable // nil if the value doesn't merge, and then
@@ -82,19 +83,32 @@ func (r *Record) Mergeable() Mergeable { return r.merge }
 // live reports whether the key exists.
 func (r *Record) live() bool { return r != nil && !r.v.IsZero() }
 
-// versions returns those of all that r consists of: what a tombstone in its
-// place stands for. r may be nil.
+// versions returns those of all that r consists of, and of what it replaced:
+// what another state in its place stands for. r may be nil.
 func (r *Record) versions() (all []Version) {
+	if r == nil {
+		return nil
+	}
 	if !r.live() {
-		if r == nil {
-			return nil
-		}
 		return r.over
 	}
 	if c, ok := r.merge.(Causal); ok {
 		c.Without(nil, func(v Version) bool { all = append(all, v); return false })
 	}
-	return append(all, r.v)
+	return append(append(all, r.v), r.over...)
+}
+
+// replacedBy returns the versions of r, a live value that doesn't merge, and of what
+// it replaced, for the state of version v in its place: of each writer the newest,
+// since a writer itself has no older one, and so none of v's.
+func (r *Record) replacedBy(v Version) (all []Version) {
+	all = []Version{r.v}
+	for _, o := range r.over {
+		if o.Instance != r.v.Instance {
+			all = append(all, o)
+		}
+	}
+	return slices.DeleteFunc(all, func(o Version) bool { return o.Instance == v.Instance })
 }
 
 // newest is the largest version in r.

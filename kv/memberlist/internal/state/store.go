@@ -169,9 +169,7 @@ func BucketOf(key string) int {
 // locked. The watches are told if what exists has changed.
 func (s *Store) publish(sh *shard, old, next *Record) {
 	key := ""
-	if next != nil && !next.live() {
-		next.over = s.context.uncovered(old.versions())
-	}
+	s.standIn(old, next)
 	if old != nil {
 		key = old.key
 		s.unweigh(sh, old)
@@ -204,11 +202,28 @@ func (s *Store) publish(sh *shard, old, next *Record) {
 	}
 }
 
+// standIn has next remember what it stands for in the place of old, or the
+// context if there is no next.
+func (s *Store) standIn(old, next *Record) {
+	switch {
+	case old == nil:
+	case next == nil && s.breaks(RuleDots):
+	case next == nil:
+		s.context.add(old.over) // what old is removed by covers its own version
+	case !next.live() || next.e != old.e:
+		next.over = s.context.uncovered(old.versions())
+	case next.merge != nil && old.merge != nil: // its parts remember
+		next.over = old.over
+	default:
+		next.over = s.context.uncovered(old.replacedBy(next.v))
+	}
+}
+
 // replaceQuietly puts next, the same state in another form, in the place of
 // old; the shard is locked. Clients don't notice.
 func (s *Store) replaceQuietly(sh *shard, old, next *Record) {
 	s.unweigh(sh, old)
-	next.seq = old.seq
+	next.seq, next.over = old.seq, old.over
 	sh.records[old.key] = next
 	s.tombs.replace(old, next)
 	s.mu.Lock()

@@ -55,7 +55,9 @@ func (s *Store) expired(kd KeyDigest) bool {
 // where that is cheap and matters: they count in the digest of a [Digester].
 func (s *Store) strip(r *Record) {
 	if d, ok := r.merge.(Digester); ok && d != nil {
-		r.merge.RemoveTombstones(s.tombstoneLimit())
+		limit := s.tombstoneLimit()
+		s.keepRemoved(r, limit)
+		r.merge.RemoveTombstones(limit)
 	}
 }
 
@@ -101,17 +103,24 @@ func (s *Store) bury(sh *shard, r *Record) {
 	s.publish(sh, r, nil)
 }
 
+// keepRemoved has what the tombstones within r older than limit stand for stay
+// known as seen, before they go.
+func (s *Store) keepRemoved(r *Record, limit time.Time) {
+	if c, ok := r.merge.(Causal); ok && !s.breaks(RuleDots) {
+		s.context.add(c.Removed(limit))
+	}
+}
+
 // expireParts removes the expired tombstones within a value. To clients that
 // is no change.
 func (s *Store) expireParts(sh *shard, r *Record, limit time.Time) (removed int) {
 	m := r.merge.Clone()
-	if c, ok := m.(Causal); ok && !s.breaks(RuleDots) {
-		s.context.add(c.Removed(limit))
-	}
+	s.keepRemoved(r, limit)
 	if _, removed = m.RemoveTombstones(limit); removed == 0 {
 		return 0
 	}
-	next := &Record{key: r.key, codec: r.codec, e: r.e, v: r.v, merge: m, bound: r.bound}
+	next := r.again()
+	next.merge = m
 	hidden := r.hidden
 	s.replaceQuietly(sh, r, next)
 	if hidden {

@@ -1,0 +1,88 @@
+package memberlist
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/memberlist/internal/state"
+)
+
+// sender is a loopback whose writes are kept.
+type sender struct {
+	*loopback
+	maps kv.Client
+	sent []state.Update
+}
+
+func newSender(t *testing.T, clock func() time.Time) *sender {
+	t.Helper()
+	s := &sender{loopback: newLoopback(t, clock)}
+	s.store.OnLocal(func(u state.Update) { s.sent = append(s.sent, u) })
+	var err error
+	if s.maps, err = s.clients.new(counts, kv.DefaultOptions()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.clients.close)
+	return s
+}
+
+// edit changes the map "m" and returns what has to travel.
+func (s *sender) edit(t *testing.T, f func(*Map[string, int])) state.Update {
+	t.Helper()
+	err := s.maps.CAS(context.Background(), "m", func(in any) (any, bool, error) {
+		m, _ := in.(*Map[string, int])
+		if m == nil {
+			m = NewMap[string, int]()
+		}
+		f(m)
+		return m, false, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.sent[len(s.sent)-1]
+}
+
+func (s *sender) lacks(t *testing.T, entry string) {
+	t.Helper()
+	if m, _ := s.store.Get("m").Mergeable().(*Map[string, int]); m != nil {
+		if _, ok := m.Get(entry); ok {
+			t.Errorf("the entry %q is back", entry)
+		}
+	}
+}
+
+// What a deletion within a Map removed stays known as seen when the deletion goes:
+// since a peer has seen and forgotten that one, though not what it removed, or
+// since it was too old when it came.
+func TestForgottenDeletionOfAnEntryLeavesADot(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	clock := func() time.Time { return now }
+	a, b, peer := newSender(t, clock), newSender(t, clock), newSender(t, clock)
+	written := a.edit(t, func(m *Map[string, int]) { m.Set("x", 1); m.Set("z", 1) })
+	b.store.Apply(written)
+	now = now.Add(time.Minute)
+	deleted := b.edit(t, func(m *Map[string, int]) { m.Delete("x") })
+	b.lacks(t, "x")
+	now = now.Add(time.Minute)
+
+	peer.edit(t, func(m *Map[string, int]) { m.Set("y", 1) })
+	whole, ok := peer.store.Read(counts.ID, state.KeyDigest{Key: "m"})
+	if !ok {
+		t.Fatal("nothing to read")
+	}
+	seen := b.store.Context()
+	b.store.ApplyFrom(whole, &seen)
+	b.store.Apply(written)
+	b.lacks(t, "x")
+
+	late := newSender(t, clock)
+	late.store.Apply(written)
+	now = now.Add(2 * time.Hour)
+	late.store.Apply(deleted)
+	late.lacks(t, "x")
+	late.store.Apply(written)
+	late.lacks(t, "x")
+}
