@@ -37,7 +37,7 @@ func declarations() []declaration {
 			hooks:  []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookChangeLeader, HookCompact},
 			rules:  []string{"G1", "C1", "C7", "W6"},
 		},
-		{driver: "postgres", hooks: []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookCompact, HookSnapshot}},
+		{driver: "postgres", hooks: []Hook{HookOpenLine, HookOpenDriver, HookPlant, HookRestart, HookCompact, HookSnapshot, HookLeases}},
 		{
 			driver:   "memberlist",
 			features: Features{PerNode: true, Lacks: []Extra{Guarded}},

@@ -29,8 +29,8 @@ type LeasedClient struct {
 }
 
 // Leased returns a client that writes keys which vanish with their writer, or
-// ErrNotSupported if c's store has no leases. etcd, Consul, memory and bolt have;
-// gossip and a client over two stores have none. It contacts nobody.
+// ErrNotSupported if c's store has no leases. etcd, Consul, PostgreSQL,
+// memory and bolt have; NATS, gossip and a client over two stores have none. It contacts nobody.
 //
 // What is written by [Lease.CAS] is attached to the lease. These rules hold:
 //

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -96,33 +97,29 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 // Validate implements factory.Section of package kv/factory. It reads the files
 // that it names and contacts no server.
 func (c *Config) Validate() error {
-	if _, _, err := serverForms.Servers(c.Servers, "servers", c.TLS); err != nil {
-		return err
-	}
-	if err := kit.CheckSecret("password", c.Password, "password_file", c.PasswordFile); err != nil {
-		return err
-	}
-	given := c.Password.Reveal() != "" || c.PasswordFile != ""
-	const smallest = 4 * headerRoom
+	_, _, err := c.check()
+	return err
+}
+
+// check is Validate, and returns the servers with what secures connections, nil if
+// they are plain.
+func (c *Config) check() (servers []kit.Address, tls *config.Renewing, err error) {
+	servers, tls, err = serverForms.Servers(c.Servers, "servers", c.TLS)
 	switch {
-	case c.Username != "" && !given:
-		return errors.New("password: is empty, and so is password_file, but username is set; set one of them, or none of the three")
-	case c.CredentialsFile != "" && given:
-		return errors.New("credentials_file: is set, but a password is set too; set one of them")
+	case err != nil:
+	case c.CredentialsFile != "" && (c.Password.Reveal() != "" || c.PasswordFile != ""):
+		err = errors.New("credentials_file: is set, but a password is set too; set one of them")
 	case !bucketName.MatchString(c.Bucket):
-		return fmt.Errorf("bucket: %q is not allowed; it must be of letters, digits, - and _", c.Bucket)
+		err = fmt.Errorf("bucket: %q is not allowed; it must be of letters, digits, - and _", c.Bucket)
 	case c.Domain != "" && !bucketName.MatchString(c.Domain):
-		return fmt.Errorf("domain: %q is not allowed; it must be of letters, digits, - and _", c.Domain)
-	case c.Replicas < 1 || c.Replicas > 5:
-		return fmt.Errorf("replicas: %d is not allowed; it must be 1 to 5", c.Replicas)
+		err = fmt.Errorf("domain: %q is not allowed; it must be of letters, digits, - and _", c.Domain)
 	case c.MarkerTTL != 0 && c.MarkerTTL < time.Second:
-		return fmt.Errorf("marker_ttl: %v is not allowed; it must be at least 1s, or 0 to keep markers", c.MarkerTTL)
-	case c.DialTimeout <= 0:
-		return fmt.Errorf("dial_timeout: %v is not allowed; it must be more than 0", c.DialTimeout)
-	case c.PingInterval <= 0:
-		return fmt.Errorf("ping_interval: %v is not allowed; it must be more than 0", c.PingInterval)
-	case c.MaxPayload < smallest || c.MaxPayload > 64<<20:
-		return fmt.Errorf("max_payload: %d is not allowed; it must be %d to %d bytes", c.MaxPayload, smallest, 64<<20)
+		err = fmt.Errorf("marker_ttl: %v is not allowed; it must be at least 1s, or 0 to keep markers", c.MarkerTTL)
 	}
-	return nil
+	return servers, tls, cmp.Or(err,
+		kit.CheckLogin(c.Username, c.Password, c.PasswordFile),
+		kit.Between("replicas", c.Replicas, 1, 5),
+		kit.Positive("dial_timeout", c.DialTimeout),
+		kit.Positive("ping_interval", c.PingInterval),
+		kit.Between("max_payload", c.MaxPayload, 4*headerRoom, 64<<20))
 }

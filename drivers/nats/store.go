@@ -42,7 +42,8 @@ var (
 // Open returns a handle on a bucket for one client. It contacts no server. log
 // may be nil.
 func Open(cfg Config, log *slog.Logger) (driver.Store, error) {
-	if err := cfg.Validate(); err != nil {
+	servers, tls, err := cfg.check()
+	if err != nil {
 		return nil, err
 	}
 	if log == nil {
@@ -50,13 +51,12 @@ func Open(cfg Config, log *slog.Logger) (driver.Store, error) {
 	}
 	s := &store{
 		cfg: cfg, stream: "KV_" + cfg.Bucket, api: "$JS.API.", subjects: subjects("$KV." + cfg.Bucket + "."),
-		password: kit.NewSecret(cfg.Password, cfg.PasswordFile, "the file with the password of NATS can't be read; the last one stays in use", log),
-		history:  kit.NewHistory(), batch: make(chan struct{}, 1),
+		password:  kit.NewSecret(cfg.Password, cfg.PasswordFile, "the file with the password of NATS can't be read; the last one stays in use", log),
+		addresses: servers, tls: tls, history: kit.NewHistory(), batch: make(chan struct{}, 1),
 	}
 	if cfg.Domain != "" {
 		s.api = "$JS." + cfg.Domain + ".API."
 	}
-	s.addresses, s.tls, _ = serverForms.Servers(cfg.Servers, "servers", cfg.TLS) // Validate looked
 	s.links = kit.NewShared(s.open, func(l *link) bool { return !l.conn.IsClosed() })
 	return s, nil
 }

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -76,31 +77,34 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 // Validate implements factory.Section of package kv/factory. It reads the files
 // that it names and contacts no server.
 func (c *Config) Validate() error {
-	addresses, _, err := serverForms.Servers(c.Servers, "servers", c.TLS)
-	if err == nil {
-		err = kit.CheckSecret("password", c.Password, "password_file", c.PasswordFile)
-	}
-	for i, a := range addresses {
+	_, _, err := c.check()
+	return err
+}
+
+// largestValue is what a field of a row may have at most, with room to spare.
+const largestValue = 256 << 20
+
+// check is Validate, and returns the servers with what secures connections, nil if
+// they are plain.
+func (c *Config) check() (servers []kit.Address, tls *config.Renewing, err error) {
+	servers, tls, err = serverForms.Servers(c.Servers, "servers", c.TLS)
+	for i, a := range servers {
 		if err == nil && a.Network != "tcp" {
 			err = fmt.Errorf("servers[%d]: %q is not allowed; it must be host:port", i, c.Servers[i])
 		}
 	}
-	const largest = 256 << 20
 	switch {
 	case err != nil:
-		return err
 	case c.Database == "":
-		return errors.New("database: is empty; it must name the database")
+		err = errors.New("database: is empty; it must name the database")
 	case c.Username == "":
-		return errors.New("username: is empty; it must name a user of the database")
+		err = errors.New("username: is empty; it must name a user of the database")
 	case !tableName.MatchString(c.Table):
-		return fmt.Errorf("table: %q is not allowed; it must be of lower-case letters, digits and _, with a dot after the schema, at most 51 each", c.Table)
-	case c.DialTimeout <= 0:
-		return fmt.Errorf("dial_timeout: %v is not allowed; it must be more than 0", c.DialTimeout)
-	case c.MaxConns < 1 || c.MaxConns > 10_000:
-		return fmt.Errorf("max_conns: %d is not allowed; it must be 1 to 10000", c.MaxConns)
-	case c.MaxValueSize < 1 || c.MaxValueSize > largest:
-		return fmt.Errorf("max_value_size: %d is not allowed; it must be 1 to %d bytes", c.MaxValueSize, largest)
+		err = fmt.Errorf("table: %q is not allowed; it must be of lower-case letters, digits and _, with a dot after the schema, at most 51 each", c.Table)
 	}
-	return nil
+	return servers, tls, cmp.Or(err,
+		kit.CheckSecret("password", c.Password, "password_file", c.PasswordFile),
+		kit.Positive("dial_timeout", c.DialTimeout),
+		kit.Between("max_conns", c.MaxConns, 1, 10_000),
+		kit.Between("max_value_size", c.MaxValueSize, 1, largestValue))
 }

@@ -43,7 +43,7 @@ func harness(t testing.TB, n int) conformance.Harness {
 		store.OpenLine = func(c codec.Codec, o kv.Options) (kv.Client, conformance.Line, error) {
 			return drivertest.OpenLine(s.addr(), "postgres", openAt, c, o)
 		}
-		store.Restart, store.Snapshot = s.restart, s.snapshot
+		store.Restart, store.Snapshot, store.Leases = s.restart, s.snapshot, true
 		store.Compact = func(ctx context.Context) error {
 			return s.admin(ctx, "UPDATE "+table+" SET write = version WHERE key = ''", "DELETE FROM "+table+" WHERE removed AND key <> ''")
 		}

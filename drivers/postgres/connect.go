@@ -49,8 +49,14 @@ func (s *store) poolConfig(cfg Config, addresses []kit.Address) (*pgxpool.Config
 	return p, nil
 }
 
-// clusterKey is where a connection keeps the id of the history that it has met.
-const clusterKey = "polykv"
+// origin is whom a connection has come to.
+type origin struct {
+	cluster uint64 // id of the history
+	started int64  // when the server was, in microseconds
+}
+
+// originKey is where a connection keeps its origin.
+const originKey = "polykv"
 
 // met looks whose table a new connection has come to, and makes one if there is
 // none. A table is another after it was made again, and after a replica took the
@@ -61,9 +67,10 @@ func (s *store) met(ctx context.Context, conn *pgx.Conn) error {
 	var id []byte
 	var index uint64
 	var timeline string
+	var o origin
 	identify := func() error {
-		return conn.QueryRow(ctx, s.names.in("SELECT value, version, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM {t} WHERE key = ''")).
-			Scan(&id, &index, &timeline)
+		return conn.QueryRow(ctx, s.names.in("SELECT value, version, left(pg_walfile_name(pg_current_wal_lsn()), 8), (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint FROM {t} WHERE key = ''")).
+			Scan(&id, &index, &timeline, &o.started)
 	}
 	err := identify()
 	if state(err) == undefinedTable && s.cfg.Create {
@@ -76,14 +83,14 @@ func (s *store) met(ctx context.Context, conn *pgx.Conn) error {
 	}
 	h := fnv.New64a()
 	_, _ = h.Write(append(id, timeline...))
-	cluster := h.Sum64() | 1 // 0 would be none
-	conn.PgConn().CustomData()[clusterKey] = cluster
-	_, err = s.history.Observe(mark, kit.Answer{Index: index, Evidence: kit.Current, Cluster: cluster})
+	o.cluster = h.Sum64() | 1 // 0 would be none
+	conn.PgConn().CustomData()[originKey] = o
+	_, err = s.history.Observe(mark, kit.Answer{Index: index, Evidence: kit.Current, Cluster: o.cluster})
 	return err
 }
 
-// clusterOf returns the id of the history that a connection has met.
-func clusterOf(conn *pgconn.PgConn) uint64 {
-	cluster, _ := conn.CustomData()[clusterKey].(uint64)
-	return cluster
+// originOf returns whom a connection has come to.
+func originOf(conn *pgconn.PgConn) origin {
+	o, _ := conn.CustomData()[originKey].(origin)
+	return o
 }

@@ -16,7 +16,16 @@
 //
 // A handle has one connection that listens; a notification names the key, and a
 // session whose range has it reads what was written since. PgBouncer passes
-// notifications on in its session mode only.
+// notifications on in its session mode only. A session whose connection broke goes
+// on from its position, as long as the server was not stopped since: a version of a
+// server that was set back may stand for something else.
+//
+// # Leases
+//
+// A lease is a row of a second table, with the time of its end, and a row of the
+// first names the lease that it is attached to. A function ends the leases whose time
+// is up, with what is attached, as any write; readers, writers and listeners call it
+// when they meet one.
 //
 // # What a table can't give
 //

@@ -13,27 +13,55 @@ import (
 // keep is for how many writes the row of a removed key stays.
 const keep = 10_000
 
-// schema makes the table and its function. {t} is the table, {f} the function and
-// {c} the channel of notifications. The counter's row has the last version that was
-// forgotten in its column write, and in its value what names the table.
+// schema makes the table, that of leases, and their functions. {t} and {l} are the
+// tables, {f} and {e} the functions and {c} the channel of notifications. The
+// counter's row has the last version that was forgotten in its column write, and in
+// its value what names the table. {e} ends the leases whose time is up. Whoever may
+// read may call it, so it runs as the tables' owner, with names that no caller can
+// replace by others.
 const schema = `
+SELECT set_config('search_path', concat_ws(', ', quote_ident(current_schema()), 'pg_temp'), true);
 CREATE TABLE {t} (
 	key     bytea PRIMARY KEY,
 	value   bytea   NOT NULL,
 	version bigint  NOT NULL,
 	write   bigint  NOT NULL,
-	removed boolean NOT NULL
+	removed boolean NOT NULL,
+	lease   bigint  NOT NULL
 );
 CREATE INDEX ON {t} (version);
-INSERT INTO {t} VALUES ('', uuid_send(gen_random_uuid()), 0, 0, true);
-CREATE FUNCTION {f}(k bytea, prev bigint, val bytea, remove boolean, id bigint, gkeys bytea[], gversions bigint[],
+CREATE INDEX ON {t} (lease) WHERE lease <> 0;
+CREATE TABLE {l} (id bigint PRIMARY KEY, ttl interval NOT NULL, ends timestamptz NOT NULL);
+CREATE INDEX ON {l} (ends);
+INSERT INTO {t} VALUES ('', uuid_send(gen_random_uuid()), 0, 0, true, 0);
+CREATE FUNCTION {e}() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+	counter bigint;
+	gone bytea;
+BEGIN
+	SELECT version INTO counter FROM {t} WHERE key = '' FOR UPDATE;
+	FOR gone IN WITH o AS (DELETE FROM {l} WHERE ends <= clock_timestamp() RETURNING id) SELECT key FROM {t} JOIN o ON lease = id AND lease <> 0 LOOP
+		counter := counter + 1;
+		UPDATE {t} SET value = '', version = counter, write = 0, removed = true, lease = 0 WHERE key = gone;
+		PERFORM pg_notify('{c}', encode(gone, 'base64'));
+	END LOOP;
+	UPDATE {t} SET version = counter WHERE key = '' AND version < counter;
+END $$;
+CREATE FUNCTION {f}(k bytea, prev bigint, val bytea, remove boolean, id bigint, gkeys bytea[], gversions bigint[], by bigint,
 	OUT outcome int, OUT v bigint, OUT now bytea, OUT nowwrite bigint) LANGUAGE plpgsql AS $$
 DECLARE counter bigint;
 BEGIN
+	IF EXISTS (SELECT FROM {l} WHERE ends <= clock_timestamp()) THEN
+		PERFORM {e}();
+	END IF;
 	SELECT version INTO counter FROM {t} WHERE key = '' FOR UPDATE;
 	IF EXISTS (SELECT FROM unnest(gkeys, gversions) AS g(gkey, gversion) WHERE NOT EXISTS (
 		SELECT FROM {t} WHERE key = gkey AND version = gversion AND NOT removed)) THEN
 		outcome := 3;
+		RETURN;
+	END IF;
+	IF by <> 0 AND NOT EXISTS (SELECT FROM {l} l WHERE l.id = by AND ends > clock_timestamp()) THEN
+		outcome := 4;
 		RETURN;
 	END IF;
 	SELECT version, value, write INTO v, now, nowwrite FROM {t} WHERE key = k AND NOT removed;
@@ -43,8 +71,8 @@ BEGIN
 	END IF;
 	outcome := 1;
 	v := counter + 1;
-	INSERT INTO {t} VALUES (k, val, v, id, remove)
-		ON CONFLICT (key) DO UPDATE SET value = val, version = v, write = id, removed = remove;
+	INSERT INTO {t} VALUES (k, val, v, id, remove, CASE WHEN remove THEN 0 ELSE by END)
+		ON CONFLICT (key) DO UPDATE SET value = val, version = v, write = EXCLUDED.write, removed = remove, lease = EXCLUDED.lease;
 	UPDATE {t} SET version = v WHERE key = '';
 	IF v % 1000 = 0 AND v > {k} THEN
 		DELETE FROM {t} WHERE removed AND version <= v - {k} AND key <> '';
@@ -54,19 +82,25 @@ BEGIN
 END $$;
 `
 
-// names are the table's and what goes with it, quoted for SQL.
-type names struct{ table, function, channel string }
+// names replace the placeholders of statements by the table's name and what goes
+// with it, quoted for SQL.
+type names struct {
+	table    string
+	channel  string
+	replacer *strings.Replacer
+}
 
 func namesOf(table string) names {
 	parts := strings.Split(table, ".")
-	function := append(parts[:len(parts)-1:len(parts)-1], parts[len(parts)-1]+"_swap")
-	return names{pgx.Identifier(parts).Sanitize(), pgx.Identifier(function).Sanitize(), table}
+	beside := func(suffix string) string {
+		return pgx.Identifier(append(parts[:len(parts)-1:len(parts)-1], parts[len(parts)-1]+suffix)).Sanitize()
+	}
+	return names{beside(""), table, strings.NewReplacer("{t}", beside(""), "{l}", beside("_leases"),
+		"{f}", beside("_swap"), "{e}", beside("_expire"), "{c}", table, "{k}", strconv.Itoa(keep))}
 }
 
 // in puts the names into a statement.
-func (n names) in(sql string) string {
-	return strings.NewReplacer("{t}", n.table, "{f}", n.function, "{c}", n.channel, "{k}", strconv.Itoa(keep)).Replace(sql)
-}
+func (n names) in(sql string) string { return n.replacer.Replace(sql) }
 
 // SQLSTATEs.
 const (

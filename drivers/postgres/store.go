@@ -35,21 +35,17 @@ var (
 // Open returns a handle on a table for one client. It contacts no server. log may
 // be nil.
 func Open(cfg Config, log *slog.Logger) (driver.Store, error) {
-	if err := cfg.Validate(); err != nil {
+	addresses, tls, err := cfg.check()
+	if err != nil {
 		return nil, err
 	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	s := &store{
-		cfg: cfg, names: namesOf(cfg.Table), history: kit.NewHistory(),
+		cfg: cfg, names: namesOf(cfg.Table), tls: tls, history: kit.NewHistory(),
 		password: kit.NewSecret(cfg.Password, cfg.PasswordFile, "the file with the password of PostgreSQL can't be read; the last one stays in use", log),
 	}
-	addresses, tls, err := serverForms.Servers(cfg.Servers, "servers", cfg.TLS)
-	if err != nil {
-		return nil, err
-	}
-	s.tls = tls
 	pool, err := s.poolConfig(cfg, addresses)
 	if err != nil {
 		return nil, err
@@ -86,14 +82,18 @@ func (s *store) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, e
 	var hold bool
 	var r row
 	keys, versions := arrays(req.Guards)
-	err = conn.QueryRow(ctx, s.names.in(`SELECT c.version, NOT EXISTS (SELECT FROM unnest($2::bytea[], $3::bigint[]) AS g(gkey, gversion)
-			WHERE NOT EXISTS (SELECT FROM {t} WHERE key = gkey AND version = gversion AND NOT removed)),
-		e.value, e.version, e.write FROM {t} c LEFT JOIN {t} e ON e.key = $1 AND NOT e.removed WHERE c.key = ''`), []byte(req.Key), keys, versions).
-		Scan(&index, &hold, &r.value, &r.version, &r.write)
+	err = s.settled(ctx, conn.Conn(), func() (late bool, err error) {
+		r = row{}
+		return late, conn.QueryRow(ctx, s.names.in(`SELECT c.version, EXISTS (SELECT FROM {l} WHERE ends <= clock_timestamp()),
+			NOT EXISTS (SELECT FROM unnest($2::bytea[], $3::bigint[]) AS g(gkey, gversion)
+				WHERE NOT EXISTS (SELECT FROM {t} WHERE key = gkey AND version = gversion AND NOT removed)),
+			e.value, e.version, e.write FROM {t} c LEFT JOIN {t} e ON e.key = $1 AND NOT e.removed WHERE c.key = ''`), []byte(req.Key), keys, versions).
+			Scan(&index, &late, &hold, &r.value, &r.version, &r.write)
+	})
 	if err != nil {
 		return driver.Entry{}, s.wrap(ctx, err)
 	}
-	gen, err := s.history.Observe(m, kit.Answer{Index: index, Evidence: kit.Current, Cluster: clusterOf(conn.Conn().PgConn())})
+	gen, err := s.history.Observe(m, kit.Answer{Index: index, Evidence: kit.Current, Cluster: originOf(conn.Conn().PgConn()).cluster})
 	if err == nil && !hold {
 		err = driver.ErrFenced
 	}
@@ -102,9 +102,11 @@ func (s *store) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, e
 
 // row is what there is of a key; its columns are null if the key is absent.
 type row struct {
+	key     []byte
 	value   []byte
 	version *int64
 	write   *int64
+	removed *bool
 }
 
 func (r row) entry(key string, generation uint64) driver.Entry {
@@ -142,14 +144,15 @@ func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, 
 	}
 	q.within(driver.Range{Key: req.Prefix, IsPrefix: true})
 	page := driver.Page{}
-	gen, _, err := s.read(ctx, conn.Conn(), m, q, func(key string, r row, _ bool) {
-		e := r.entry(key, m.Gen)
+	rows, c, err := s.read(ctx, conn.Conn(), m, q)
+	for _, r := range rows {
+		e := r.entry(string(r.key), c.gen)
 		if req.KeysOnly {
 			e.Value = nil
 		}
 		page.Entries = append(page.Entries, e)
-	})
-	page.Generation = gen
+	}
+	page.Generation = c.gen
 	page.More = req.Limit > 0 && len(page.Entries) == req.Limit
 	return page, s.wrap(ctx, err)
 }
@@ -172,13 +175,16 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 	}
 	var o int
 	var r row
-	id := int64(w.ID)                                                                                             //nolint:gosec // the bits of it
-	err = conn.QueryRow(ctx, s.names.in("SELECT outcome, v, now, nowwrite FROM {f}($1, $2, $3, $4, $5, $6, $7)"), //
-		[]byte(w.Key), int64(w.Prev.Version), value, w.Remove, id, keys, versions).Scan(&o, &r.version, &r.value, &r.write) //nolint:gosec // as it came
+	id := int64(w.ID)                                                                                                 //nolint:gosec // the bits of it
+	err = conn.QueryRow(ctx, s.names.in("SELECT outcome, v, now, nowwrite FROM {f}($1, $2, $3, $4, $5, $6, $7, $8)"), //
+		[]byte(w.Key), int64(w.Prev.Version), value, w.Remove, id, keys, versions, leaseOf(w.Lease)).Scan(&o, &r.version, &r.value, &r.write) //nolint:gosec // as it came
 	if err != nil {
 		return driver.Result{Outcome: outcome(err)}, s.wrap(ctx, err)
 	}
-	answer := kit.Answer{Cluster: clusterOf(conn.Conn().PgConn())}
+	if driver.Outcome(o) == driver.NotApplied {
+		return driver.Result{Outcome: driver.NotApplied}, driver.ErrLeaseLost
+	}
+	answer := kit.Answer{Cluster: originOf(conn.Conn().PgConn()).cluster}
 	if driver.Outcome(o) == driver.Applied {
 		answer.Index, answer.Evidence = uint64(*r.version), kit.Written //nolint:gosec // versions count from 1
 		if r.value, r.write = w.Value, &id; w.Remove {
@@ -255,36 +261,41 @@ func after(prefix string) []byte {
 	return nil
 }
 
-// read reads what q selects, at one moment, and returns the counter then.
-func (s *store) read(ctx context.Context, conn *pgx.Conn, m kit.Mark, q query, take func(key string, r row, removed bool)) (gen uint64, c counter, err error) {
-	sql := fmt.Sprintf("SELECT c.version, c.write, e.key, e.v, e.version, e.write, e.removed FROM {t} c LEFT JOIN LATERAL "+
+// read reads what q selects, at one moment.
+func (s *store) read(ctx context.Context, conn *pgx.Conn, m kit.Mark, q query) (found []row, c counter, err error) {
+	sql := fmt.Sprintf("SELECT c.version, c.write, EXISTS (SELECT FROM {l} WHERE ends <= clock_timestamp()), "+
+		"e.key, e.v, e.version, e.write, e.removed FROM {t} c LEFT JOIN LATERAL "+
 		"(SELECT e.key, %s AS v, e.version, e.write, e.removed FROM {t} e WHERE e.key <> '' AND %s ORDER BY %s", q.columns, q.where, q.order)
 	if q.limit > 0 {
 		sql += fmt.Sprintf(" LIMIT %d", q.limit)
 	}
-	rows, err := conn.Query(ctx, s.names.in(sql+") e ON true WHERE c.key = '' ORDER BY "+q.order), q.args...)
-	if err != nil {
-		return 0, c, err
-	}
-	var key []byte
-	var r row
-	var removed *bool
-	_, err = pgx.ForEachRow(rows, []any{&c.now, &c.forgotten, &key, &r.value, &r.version, &r.write, &removed}, func() error {
-		if r.version != nil {
-			take(string(key), r, *removed)
+	sql = s.names.in(sql + ") e ON true WHERE c.key = '' ORDER BY " + q.order)
+	err = s.settled(ctx, conn, func() (late bool, _ error) {
+		found = nil
+		rows, err := conn.Query(ctx, sql, q.args...)
+		if err != nil {
+			return false, err
 		}
-		r = row{}
-		return nil
+		var r row
+		_, err = pgx.ForEachRow(rows, []any{&c.now, &c.forgotten, &late, &r.key, &r.value, &r.version, &r.write, &r.removed}, func() error {
+			if r.version != nil {
+				found = append(found, r)
+			}
+			r = row{}
+			return nil
+		})
+		return late, err
 	})
 	if err != nil {
-		return 0, c, err
+		return nil, c, err
 	}
-	gen, err = s.history.Observe(m, kit.Answer{Index: c.now, Evidence: kit.Current, Cluster: clusterOf(conn.PgConn())})
-	return gen, c, err
+	c.origin = originOf(conn.PgConn())
+	c.gen, err = s.history.Observe(m, kit.Answer{Index: c.now, Evidence: kit.Current, Cluster: c.cluster})
+	return found, c, err
 }
 
 // counter is the row of the empty key.
 type counter struct {
-	now       uint64 // version of the last write
+	position
 	forgotten uint64 // up to this version, rows of removed keys may be gone
 }

@@ -188,7 +188,7 @@ func TestNothingIsSkipped(t *testing.T) {
 func TestPermissions(t *testing.T) {
 	n := start(t)
 	drivertest.Put(t, open(t, n.config()), "k", "v")
-	if err := n.admin(t.Context(), "CREATE USER reader", "GRANT SELECT ON polykv TO reader", "CREATE USER nobody"); err != nil {
+	if err := n.admin(t.Context(), "CREATE USER reader", "GRANT SELECT ON polykv, polykv_leases TO reader", "CREATE USER nobody"); err != nil {
 		t.Fatal(err)
 	}
 	cfg := n.config()
@@ -226,13 +226,13 @@ func TestRemovedRowsAreForgotten(t *testing.T) {
 	if err := n.admin(t.Context(), "DO $$ BEGIN ASSERT (SELECT count(*) FROM polykv) = 2; END $$"); err != nil {
 		t.Error(err)
 	}
-	err := func() error {
-		q := query{columns: "value", where: "e.version > $1", args: []any{int64(keep - 1)}, order: "e.version"}
-		q.within(driver.Range{IsPrefix: true})
-		_, err := s.emit(t.Context(), q, keep-1, func(driver.Event) {})
-		return err
-	}()
-	if !errors.Is(err, errBehind) {
+	r := driver.Range{IsPrefix: true}
+	_, at, err := s.since(t.Context(), r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at.now = keep - 1
+	if _, _, err := s.since(t.Context(), r, at); !errors.Is(err, errBehind) {
 		t.Errorf("a session that was behind: %v", err)
 	}
 }

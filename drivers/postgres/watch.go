@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	quiet  = 5 * time.Second // without a notification the connection is tried
+	quiet  = 5 * time.Second // after so long the connection is tried
 	answer = 5 * time.Second // for that to be answered
 )
 
@@ -57,7 +57,7 @@ func (s *store) listen(ctx context.Context) (*listener, error) {
 	l := &listener{wakes: map[*wake]struct{}{}}
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	s.listeners.Go(func() {
-		l.cancel(l.hear(conn))
+		l.cancel(s.hear(l, conn))
 		end, cancel := context.WithTimeout(context.Background(), answer)
 		defer cancel()
 		_ = conn.Close(end)
@@ -65,29 +65,34 @@ func (s *store) listen(ctx context.Context) (*listener, error) {
 	return l, nil
 }
 
-// hear wakes sessions until the connection breaks.
-func (l *listener) hear(conn *pgx.Conn) error {
-	for {
-		wait, cancel := context.WithTimeout(l.ctx, quiet)
+// hear wakes sessions until the connection breaks, and tends the leases: at once,
+// when one was granted, and when one may be over. That shows that the connection
+// is alive, too.
+func (s *store) hear(l *listener, conn *pgx.Conn) error {
+	for due := time.Now(); ; {
+		if !time.Now().Before(due) {
+			pause, err := s.tend(l.ctx, conn)
+			if err != nil {
+				return err
+			}
+			due = time.Now().Add(pause)
+		}
+		wait, cancel := context.WithDeadline(l.ctx, due)
 		n, err := conn.WaitForNotification(wait)
-		overdue := wait.Err() != nil && l.ctx.Err() == nil
+		late := wait.Err() != nil && l.ctx.Err() == nil
 		cancel()
 		switch {
-		case err == nil:
+		case err != nil && !late:
+			return err
+		case err != nil:
+		case n.Payload == "":
+			due = time.Now()
+		default:
 			key, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(n.Payload, "\n", ""))
 			if err != nil {
 				return err
 			}
 			l.tell(string(key))
-		case overdue:
-			ask, cancel := context.WithTimeout(l.ctx, answer)
-			err := conn.Ping(ask)
-			cancel()
-			if err != nil {
-				return err
-			}
-		default:
-			return err
 		}
 	}
 }
@@ -126,18 +131,30 @@ func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(dr
 	}
 	w, end := l.subscribe(req.Range)
 	defer end()
-	if req.BeforeSnapshot != nil {
-		if err := req.BeforeSnapshot(ctx); err != nil {
+	at, resumed := req.Position.(*position)
+	var events []driver.Event
+	if resumed {
+		if events, at, err = s.since(ctx, req.Range, at); err == nil {
+			emit(driver.Event{Type: driver.Resumed})
+		} else if !errors.Is(err, errBehind) {
+			return err
+		}
+		resumed = err == nil
+	}
+	if !resumed {
+		if req.BeforeSnapshot != nil {
+			if err := req.BeforeSnapshot(ctx); err != nil {
+				return err
+			}
+		}
+		if events, at, err = s.since(ctx, req.Range, nil); err != nil {
 			return err
 		}
 	}
-	q := query{columns: "value", where: "NOT e.removed", order: "e.key"}
-	q.within(req.Range)
-	now, err := s.emit(ctx, q, 0, emit)
-	if err != nil {
-		return err
+	for _, ev := range events {
+		emit(ev)
 	}
-	emit(driver.Event{Type: driver.Synced})
+	emit(driver.Event{Type: driver.Synced, Position: at})
 	for {
 		select {
 		case <-w.ch:
@@ -146,43 +163,48 @@ func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(dr
 		case <-l.ctx.Done():
 			return s.wrap(ctx, context.Cause(l.ctx))
 		}
-		q := query{columns: "value", where: "e.version > $1", args: []any{int64(now)}, order: "e.version"} //nolint:gosec // as it came
-		q.within(req.Range)
-		if now, err = s.emit(ctx, q, now, emit); err != nil {
+		if events, at, err = s.since(ctx, req.Range, at); err != nil {
 			return err
+		}
+		for i, ev := range events {
+			if i == len(events)-1 { // before that, an older write may be missing that a newer one replaced
+				ev.Position = at
+			}
+			emit(ev)
 		}
 	}
 }
 
-// emit emits what q selects and returns the version up to which nothing is missing:
-// the counter of that moment.
-func (s *store) emit(ctx context.Context, q query, last uint64, emit func(driver.Event)) (now uint64, err error) {
+// since returns what happened in a range after a position, all that exists if that
+// is nil, and the position up to which nothing is missing then.
+func (s *store) since(ctx context.Context, r driver.Range, from *position) (events []driver.Event, at *position, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	conn, err := s.acquire(ctx)
 	if err != nil {
-		return 0, err
+		return nil, nil, err
 	}
 	defer conn.Release()
-	m := s.history.Mark()
-	var events []driver.Event
-	_, c, err := s.read(ctx, conn.Conn(), m, q, func(key string, r row, removed bool) {
-		ev := driver.Event{Type: driver.Put, Entry: r.entry(key, m.Gen)}
-		if removed {
-			ev = driver.Event{Type: driver.Delete, Entry: driver.Entry{Key: key, Generation: m.Gen}}
-		}
-		events = append(events, ev)
-	})
-	if err == nil && last > 0 && c.forgotten > last {
+	q := query{columns: "value", where: "NOT e.removed", order: "e.key"}
+	q.within(r)
+	if from != nil {
+		q = newer(r, from.now)
+	}
+	found, c, err := s.read(ctx, conn.Conn(), s.history.Mark(), q)
+	if err == nil && from != nil && (c.forgotten > from.now || !from.same(&c.position)) {
 		err = errBehind
 	}
 	if err != nil {
-		return 0, s.wrap(ctx, err)
+		return nil, nil, s.wrap(ctx, err)
 	}
-	for _, ev := range events {
-		emit(ev)
+	for _, r := range found {
+		ev := driver.Event{Type: driver.Put, Entry: r.entry(string(r.key), c.gen)}
+		if *r.removed {
+			ev = driver.Event{Type: driver.Delete, Entry: driver.Entry{Key: string(r.key), Generation: c.gen}}
+		}
+		events = append(events, ev)
 	}
-	return c.now, nil
+	return events, &c.position, nil
 }
 
 // readTimeout bounds what a session reads at once: all of its range, perhaps.

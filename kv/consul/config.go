@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -154,37 +155,36 @@ func (c *Config) RegisterFlags(flags *pflag.FlagSet, prefix string) {
 // not look at the environment; [Open] does.
 func (c Config) Validate() error {
 	_, err := c.endpoint()
-	if err != nil {
-		return err
-	}
-	if c.Token.Reveal() != "" && c.TokenFile != "" {
-		return errors.New("token_file: is set, but token is set too; set one of them")
-	}
-	if _, err := checkToken(c.Token.Reveal()); err != nil {
-		return fmt.Errorf("token: %w", err)
-	}
-	if err := c.Root.Validate(); err != nil {
-		return fmt.Errorf("root: %w", err)
-	}
-	if c.TokenFile != "" {
-		if err := checkTokenFile(c.TokenFile); err != nil {
-			return fmt.Errorf("token_file: %w", err)
-		}
+	if err == nil {
+		err = c.checkTokens()
 	}
 	switch c.Consistency {
 	case consistent, defaultConsistent, stale:
 	default:
-		return fmt.Errorf("consistency: %q is not allowed; it must be consistent, default or stale", c.Consistency)
+		err = cmp.Or(err, fmt.Errorf("consistency: %q is not allowed; it must be consistent, default or stale", c.Consistency))
 	}
-	switch {
-	case c.WaitTime < time.Second || c.WaitTime > maxWaitTime:
-		return fmt.Errorf("wait_time: %v is not allowed; it must be 1s to 60s", c.WaitTime)
-	case c.DialTimeout <= 0:
-		return fmt.Errorf("dial_timeout: %v is not allowed; it must be more than 0", c.DialTimeout)
-	case c.MaxValueSize < minValueSize || c.MaxValueSize > maxValueSize:
-		return fmt.Errorf("max_value_size: %d is not allowed; it must be %d to %d", c.MaxValueSize, minValueSize, maxValueSize)
-	case c.MaxConns <= 0:
-		return fmt.Errorf("max_conns: %d is not allowed; it must be more than 0", c.MaxConns)
+	if c.WaitTime < time.Second || c.WaitTime > maxWaitTime {
+		err = cmp.Or(err, fmt.Errorf("wait_time: %v is not allowed; it must be 1s to 60s", c.WaitTime))
+	}
+	return cmp.Or(err,
+		c.Root.Validate(),
+		kit.Positive("dial_timeout", c.DialTimeout),
+		kit.Between("max_value_size", c.MaxValueSize, minValueSize, maxValueSize),
+		kit.Positive("max_conns", c.MaxConns))
+}
+
+func (c Config) checkTokens() error {
+	if err := kit.CheckSecret("token", c.Token, "token_file", c.TokenFile); err != nil {
+		return err
+	}
+	if _, err := checkToken(c.Token.Reveal()); err != nil {
+		return fmt.Errorf("token: %w", err)
+	}
+	if c.TokenFile == "" {
+		return nil
+	}
+	if err := checkTokenFile(c.TokenFile); err != nil {
+		return fmt.Errorf("token_file: %w", err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -123,54 +124,38 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	fs.IntVar(&c.ScanPageSize, prefix+"scan-page-size", c.ScanPageSize, "most `keys` in one page of a listing, which also ends at about 8 MiB; more than 0")
 }
 
+var endpointForms = kit.Forms{Schemes: []string{"http", "https", "unix", "unixs"}, Secrets: "username and password"}
+
 // Validate reports the first wrong field, by its name in YAML, and what is
 // allowed. It reads the files that TLS names and contacts no server.
 func (c Config) Validate() error {
-	if _, _, err := c.addresses(); err != nil {
-		return err
-	}
-	if err := c.checkLogin(); err != nil {
-		return err
-	}
-	if err := c.Root.Validate(); err != nil {
-		return fmt.Errorf("root: %w", err)
-	}
-	switch {
-	case c.SyncInterval < 0:
-		return fmt.Errorf("sync_interval: %v is not allowed; it must be more than 0, or 0 to leave the members alone", c.SyncInterval)
-	case c.DialTimeout <= 0:
-		return fmt.Errorf("dial_timeout: %v is not allowed; it must be more than 0", c.DialTimeout)
-	case c.KeepAliveTime < minKeepAliveTime:
-		return fmt.Errorf("keepalive_time: %v is not allowed; it must be at least %v", c.KeepAliveTime, minKeepAliveTime)
-	case c.KeepAliveTimeout <= 0:
-		return fmt.Errorf("keepalive_timeout: %v is not allowed; it must be more than 0", c.KeepAliveTimeout)
-	case c.MaxRequestBytes < minRequestBytes || c.MaxRequestBytes > maxRequestBytes:
-		return fmt.Errorf("max_request_bytes: %d is not allowed; it must be %d to %d", c.MaxRequestBytes, minRequestBytes, maxRequestBytes)
-	case c.ScanPageSize <= 0:
-		return fmt.Errorf("scan_page_size: %d is not allowed; it must be more than 0", c.ScanPageSize)
-	}
-	return nil
+	_, _, err := c.check()
+	return err
 }
 
-func (c Config) checkLogin() error {
-	field := "password"
-	if c.PasswordFile != "" {
-		field = "password_file"
-	}
-	given := c.Password.Reveal() != "" || c.PasswordFile != ""
+// check is Validate, and returns the endpoints with what secures connections, nil
+// if they are plain. The endpoints must agree on that, since gRPC secures all
+// connections of a client in one way.
+func (c Config) check() (endpoints []kit.Address, tls *config.Renewing, err error) {
+	endpoints, tls, err = endpointForms.Servers(c.Endpoints, "endpoints", c.TLS)
 	switch {
-	case c.Password.Reveal() != "" && c.PasswordFile != "":
-		return errors.New("password_file: is set, but password is set too; set one of them")
-	case c.Username == "" && given:
-		return fmt.Errorf("username: is empty, but %s is set; set both, or neither", field)
-	case c.Username != "" && !given:
-		return errors.New("password: is empty, and so is password_file, but username is set; set one of them, or none of the three")
-	case c.PasswordFile != "":
-		if _, err := kit.ReadSecret(c.PasswordFile); err != nil {
-			return fmt.Errorf("password_file: %w", err)
-		}
+	case err != nil:
+	case c.Username == "" && c.PasswordFile != "":
+		err = errors.New("username: is empty, but password_file is set; set both, or neither")
+	case c.Username == "" && c.Password.Reveal() != "":
+		err = errors.New("username: is empty, but password is set; set both, or neither")
+	case c.SyncInterval < 0:
+		err = fmt.Errorf("sync_interval: %v is not allowed; it must be more than 0, or 0 to leave the members alone", c.SyncInterval)
+	case c.KeepAliveTime < minKeepAliveTime:
+		err = fmt.Errorf("keepalive_time: %v is not allowed; it must be at least %v", c.KeepAliveTime, minKeepAliveTime)
 	}
-	return nil
+	return endpoints, tls, cmp.Or(err,
+		kit.CheckLogin(c.Username, c.Password, c.PasswordFile),
+		c.Root.Validate(),
+		kit.Positive("dial_timeout", c.DialTimeout),
+		kit.Positive("keepalive_timeout", c.KeepAliveTimeout),
+		kit.Between("max_request_bytes", c.MaxRequestBytes, minRequestBytes, maxRequestBytes),
+		kit.Positive("scan_page_size", c.ScanPageSize))
 }
 
 // limits follow from etcd's check that a proposal is not larger than

@@ -50,10 +50,7 @@ var (
 // files that cfg names and contacts no server. What the etcd client
 // has to say goes to logger; nil discards it. The caller closes the store.
 func Open(cfg Config, logger *slog.Logger) (driver.Store, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, fmt.Errorf("etcd: %w", err)
-	}
-	addresses, tls, err := cfg.addresses()
+	addresses, tls, err := cfg.check()
 	if err != nil {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}

@@ -14,13 +14,13 @@ const maxRoot = 256
 // program can use the keys of a tool that begins its keys with a slash.
 type Root string
 
-// Validate reports what is wrong with the root.
+// Validate reports what is wrong with the root, as the field root of a configuration.
 func (r Root) Validate() error {
 	if len(r) > maxRoot {
-		return fmt.Errorf("has %d bytes; allowed are %d", len(r), maxRoot)
+		return fmt.Errorf("root: has %d bytes; allowed are %d", len(r), maxRoot)
 	}
 	if !utf8.ValidString(string(r)) || strings.ContainsFunc(string(r), func(c rune) bool { return c < ' ' || c == 0x7f }) {
-		return fmt.Errorf("%q holds characters that no key may have: it must be UTF-8 without control characters", string(r))
+		return fmt.Errorf("root: %q holds characters that no key may have: it must be UTF-8 without control characters", string(r))
 	}
 	return nil
 }

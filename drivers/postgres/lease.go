@@ -1,0 +1,110 @@
+package postgres
+
+import (
+	"context"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+var _ driver.Leaser = (*store)(nil)
+
+const (
+	minLease = 500 * time.Millisecond
+
+	// spare is by how much a lease outlasts its TTL, for the clock of a server that
+	// takes the primary's place.
+	spare = time.Second
+	// overdue is how long a handle that watches may take to end a lease.
+	overdue = 2 * time.Second
+)
+
+// MinLease implements driver.Leaser.
+func (s *store) MinLease() time.Duration { return minLease }
+
+// Grant implements driver.Leaser. Listeners are told, since one may wait for a
+// later end.
+func (s *store) Grant(ctx context.Context, ttl time.Duration) (driver.Grant, error) {
+	ttl = max(ttl, minLease)
+	id := rand.Int64N(1<<63-1) + 1
+	_, err := s.exec(ctx, "WITH l AS (INSERT INTO {l} VALUES ($1, $2, clock_timestamp() + $2) RETURNING id) SELECT pg_notify('{c}', '') FROM l", id, ttl+spare)
+	return driver.Grant{ID: driver.LeaseID(strconv.FormatInt(id, 10)), TTL: ttl, Bound: ttl + spare + overdue}, err
+}
+
+// Renew implements driver.Leaser.
+func (s *store) Renew(ctx context.Context, id driver.LeaseID) error {
+	n, err := s.exec(ctx, "UPDATE {l} SET ends = clock_timestamp() + ttl WHERE id = $1 AND ends > clock_timestamp()", leaseOf(id))
+	if err == nil && n == 0 {
+		err = driver.ErrLeaseLost
+	}
+	return err
+}
+
+// Revoke implements driver.Leaser.
+func (s *store) Revoke(ctx context.Context, id driver.LeaseID) error {
+	_, err := s.exec(ctx, "UPDATE {l} SET ends = 'epoch' WHERE id = $1", leaseOf(id))
+	if err == nil {
+		_, err = s.exec(ctx, "SELECT {e}()")
+	}
+	return err
+}
+
+// leaseOf returns the number of a lease, 0 for none; that of another store has one
+// that no lease has.
+func leaseOf(id driver.LeaseID) int64 {
+	if id == "" {
+		return 0
+	}
+	n, err := strconv.ParseInt(string(id), 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// exec runs one statement and returns how many rows it is about.
+func (s *store) exec(ctx context.Context, sql string, args ...any) (rows int64, err error) {
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Release()
+	tag, err := conn.Exec(ctx, s.names.in(sql), args...)
+	return tag.RowsAffected(), s.wrap(ctx, err)
+}
+
+// settled runs a read, and again once the leases are ended that it met overdue.
+// So no read shows what was attached to one, whoever else is there.
+func (s *store) settled(ctx context.Context, conn *pgx.Conn, read func() (overdue bool, err error)) error {
+	for {
+		late, err := read()
+		if err == nil && late {
+			_, err = conn.Exec(ctx, s.names.in("SELECT {e}()"))
+		}
+		if err != nil || !late {
+			return err
+		}
+	}
+}
+
+// tend ends the leases whose time is up and returns for how long there is nothing
+// to do.
+func (s *store) tend(ctx context.Context, conn *pgx.Conn) (pause time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answer)
+	defer cancel()
+	pause = quiet
+	err = s.settled(ctx, conn, func() (bool, error) {
+		var next *float64 // in seconds; nil: there are no leases
+		err := conn.QueryRow(ctx, s.names.in("SELECT extract(epoch FROM min(ends) - clock_timestamp())::float8 FROM {l}")).Scan(&next)
+		if err != nil || next == nil {
+			return false, err
+		}
+		pause = min(quiet, time.Duration(*next*float64(time.Second))+time.Millisecond)
+		return *next <= 0, nil
+	})
+	return pause, err
+}

@@ -1,0 +1,64 @@
+package postgres
+
+import (
+	"context"
+	"math"
+
+	"github.com/polykv/polykv/kv/driver"
+)
+
+var _ driver.Locator = (*store)(nil)
+
+// position is a driver.Position: the table at a version. It counts while the
+// server runs on, since one that was stopped may have been set back: then it may
+// give versions again that it gave before.
+type position struct {
+	origin
+	gen uint64 // of the history
+	now uint64 // version of the last write
+}
+
+// Covers implements driver.Position.
+func (p *position) Covers(other driver.Position) bool {
+	o, ok := other.(*position)
+	return ok && p.same(o) && p.now >= o.now
+}
+
+// same reports whether both are of one history.
+func (p *position) same(o *position) bool { return p.origin == o.origin && p.gen == o.gen }
+
+// Locate implements driver.Locator: of the writes since from, the last one in the
+// range tells.
+func (s *store) Locate(ctx context.Context, r driver.Range, from driver.Position) (driver.Position, error) {
+	since, ok := from.(*position)
+	if !ok {
+		since = &position{now: math.MaxInt64}
+	}
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+	q := newer(r, since.now)
+	q.columns, q.order, q.limit = "NULL::bytea", "e.version DESC", 1
+	found, c, err := s.read(ctx, conn.Conn(), s.history.Mark(), q)
+	if err != nil {
+		return nil, s.wrap(ctx, err)
+	}
+	at := c.position
+	switch {
+	case !since.same(&at) || c.forgotten > since.now:
+	case len(found) > 0:
+		at.now = uint64(*found[0].version) //nolint:gosec // versions count from 1
+	default:
+		at.now = since.now
+	}
+	return &at, nil
+}
+
+// newer selects what was written in a range after a version.
+func newer(r driver.Range, version uint64) query {
+	q := query{columns: "value", where: "e.version > $1", args: []any{int64(version)}, order: "e.version"} //nolint:gosec // as it came
+	q.within(r)
+	return q
+}
