@@ -289,3 +289,42 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("a read from a full disk: %+v", e)
 	}
 }
+
+// Where nobody watches, whoever reads a lease that is over ends it, also one who may
+// only read; and nobody renews it.
+func TestLeaseThatIsOver(t *testing.T) {
+	n := start(t)
+	s := open(t, n.config())
+	attach := func(key string) driver.LeaseID {
+		g, err := s.Grant(t.Context(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("v"), Lease: g.ID, ID: 1}, driver.Applied)
+		return g.ID
+	}
+	over := func() {
+		if err := n.admin(t.Context(), "UPDATE polykv_leases SET ends = clock_timestamp()"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := attach("got")
+	if err := n.admin(t.Context(), "CREATE USER reader", "GRANT SELECT ON polykv, polykv_leases TO reader"); err != nil {
+		t.Fatal(err)
+	}
+	over()
+	if err := s.Renew(t.Context(), id); !errors.Is(err, driver.ErrLeaseLost) {
+		t.Errorf("Renew of a lease that is over: %v", err)
+	}
+	cfg := n.config()
+	cfg.Username = "reader"
+	reader := open(t, cfg)
+	if e := drivertest.Get(t, reader, "got"); e.Exists() {
+		t.Errorf("a read shows what was attached to a lease that is over: %+v", e)
+	}
+	attach("listed")
+	over()
+	if page, err := reader.Scan(t.Context(), driver.ScanRequest{}); err != nil || len(page.Entries) > 0 {
+		t.Errorf("a listing shows what was attached to a lease that is over: %+v, %v", page, err)
+	}
+}
