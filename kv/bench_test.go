@@ -74,3 +74,39 @@ func BenchmarkList2000(b *testing.B) {
 		}
 	}
 }
+
+// What a store across a network adds to a call, without the network; nobody
+// observes it.
+func BenchmarkAcrossALine(b *testing.B) {
+	for name, observer := range map[string]kv.Observer{"none": nil, "nop": kv.NopObserver{}} {
+		c := kv.New(&hooked{Store: inmemory.NewStore().Open()}, stringCodec, &kv.Options{Observer: observer})
+		b.Cleanup(func() { _ = c.Close() })
+		b.Run("CAS/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := c.CAS(b.Context(), "k", toggle); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run("CAS of 32/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(16)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if err := c.CAS(context.Background(), "hot", toggle); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+		b.Run("Get/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.Get(b.Context(), "k"); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,11 +1,13 @@
 package factory_test
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,7 +45,8 @@ func TestTwoStores(t *testing.T) {
 		t.Fatalf("the section is %v", cfg)
 	}
 	registry := prometheus.NewPedanticRegistry()
-	client, err := factory.New(t.Context(), cfg, codec.String{}, factory.Deps{Registerer: registry})
+	traced := &works{}
+	client, err := factory.New(t.Context(), cfg, codec.String{}, factory.Deps{Registerer: registry, Observer: traced})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +77,22 @@ func TestTwoStores(t *testing.T) {
 	if !found {
 		t.Error("the mirrored write is not among the metrics")
 	}
+	for _, work := range []string{"inmemory swap a/k", "inmemory swap c/k", "new mirror k"} {
+		if _, told := traced.seen.Load(work); !told {
+			t.Errorf("the tracer was not told of %q", work)
+		}
+	}
+}
+
+// works is an observer that traces.
+type works struct {
+	kv.NopObserver
+	seen sync.Map // of strings
+}
+
+func (w *works) Start(ctx context.Context, work kv.Work) (context.Context, func(err error)) {
+	w.seen.Store(work.Backend+" "+work.Op+" "+work.Range.Key, true)
+	return ctx, func(error) {}
 }
 
 func TestTwoStoresThatAreWrong(t *testing.T) {

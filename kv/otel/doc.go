@@ -25,7 +25,8 @@
 //
 // Attributes: db.system.name (the backend), db.operation.name, error.type
 // (the words of [kv.Reason]); polykv.key or polykv.prefix; of a swap
-// polykv.outcome and polykv.callers, as [kv.Observer] has them; of a callback
+// polykv.outcome and polykv.callers, as [kv.Observer] has them; of what is
+// mirrored polykv.store (the name of the store that is written); of a callback
 // polykv.decision ("put", "remove", "nothing", "retry", "error" or "panic"); of a
 // watch's callback polykv.event. A span of a watch has the events
 // "polykv.synced", "polykv.interrupted" and "polykv.undecodable".

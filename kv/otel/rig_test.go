@@ -122,7 +122,7 @@ func (r *rig) traces() string {
 		})
 		for _, s := range below[at] {
 			b.WriteString(indent + s.Name())
-			if strings.HasPrefix(s.Name(), "store.") || s.Name() == "mirror" {
+			if strings.HasPrefix(s.Name(), "store.") {
 				b.WriteString(" " + attributeOf(s, "db.system.name"))
 			}
 			for _, a := range s.Attributes() {

@@ -16,6 +16,7 @@ const (
 	systemKey    = attribute.Key("db.system.name")
 	operationKey = attribute.Key("db.operation.name")
 	errorKey     = attribute.Key("error.type")
+	storeKey     = attribute.Key("polykv.store")
 	keyKey       = attribute.Key("polykv.key")
 	prefixKey    = attribute.Key("polykv.prefix")
 	outcomeKey   = attribute.Key("polykv.outcome")
@@ -57,12 +58,12 @@ func New(opts ...Option) *Tracing {
 
 // Start implements kv.Tracer.
 func (t *Tracing) Start(ctx context.Context, w kv.Work) (context.Context, func(err error)) {
-	name, kind := "store."+w.Op, trace.SpanKindClient
-	if w.Op == "mirror" {
-		name, kind = w.Op, trace.SpanKindInternal // the requests that it makes are the store's
+	name, kind, described := "store."+w.Op, trace.SpanKindClient, describe(w.Backend, w.Op, w.Range)
+	if w.Op == "mirror" { // the requests that it makes are the store's
+		name, kind, described[0] = w.Op, trace.SpanKindInternal, storeKey.String(w.Backend)
 	}
 	ctx, span := t.tracer.Start(sampled(ctx, w.Callers), name, trace.WithSpanKind(kind),
-		trace.WithAttributes(describe(w.Backend, w.Op, w.Range)...), trace.WithLinks(links(w.Callers)...))
+		trace.WithAttributes(described...), trace.WithLinks(links(w.Callers)...))
 	for _, caller := range w.Callers {
 		trace.SpanFromContext(caller).AddLink(trace.Link{SpanContext: span.SpanContext()})
 	}

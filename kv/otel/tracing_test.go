@@ -157,7 +157,7 @@ func TestMirroredWrite(t *testing.T) {
 		    store.get etcd key=k
 		    kv.CAS callback key=k decision=put
 		    store.swap etcd key=k outcome=applied callers=1
-		mirror consul key=k -> A/kv.CAS
+		mirror store=consul key=k -> A/kv.CAS
 		  store.get consul key=k
 		  store.swap consul key=k outcome=applied callers=1
 		  store.get etcd key=k
