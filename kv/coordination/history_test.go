@@ -188,6 +188,7 @@ func TestLockHistories(t *testing.T) {
 
 // TestLockHistoriesOnServers judges a history on each real server.
 func TestLockHistoriesOnServers(t *testing.T) {
+	t.Parallel()
 	etcdServer := servertest.Etcd(t, testserver.Options{NoFsync: true})
 	consulServer := servertest.Consul(t, testserver.Options{})
 	for name, open := range map[string]func() (driver.Store, error){

@@ -63,6 +63,7 @@ func gossiping(t *testing.T) string {
 // A process that observes is stopped for longer than a TTL, and takes nobody for
 // dead when it wakes; a member that is killed is told gone.
 func TestObserverProcessIsStopped(t *testing.T) {
+	t.Parallel()
 	stop := 3 * serverTTL
 	if os.Getenv("POLYKV_SOAK") != "" {
 		stop = time.Minute

@@ -181,8 +181,10 @@ func (p *process) line() string {
 // writing when it wakes: nothing of that arrives. One that is killed is followed
 // after a TTL.
 func TestHolderProcessIsStopped(t *testing.T) {
+	t.Parallel()
 	for backend, config := range servers(t) {
 		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			stopped := start(t, "hold", config)
@@ -235,8 +237,10 @@ func TestHolderProcessIsStopped(t *testing.T) {
 
 // 64 contenders in 8 processes: each gets its turns, one at a time.
 func TestContendersInProcesses(t *testing.T) {
+	t.Parallel()
 	for backend, config := range servers(t) {
 		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
 			const processes = 8
 			var all []*process
 			for range processes {
