@@ -99,6 +99,7 @@ func (c cluster) inStep(ctx context.Context, bucket string) error {
 // TestConformanceOfCluster has the rules that a change of leader may break, on
 // buckets of one cluster.
 func TestConformanceOfCluster(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t)
 	var buckets atomic.Int64
 	h := conformance.Harness{Parallel: 1, Patience: time.Minute}

@@ -18,7 +18,10 @@ import (
 	"github.com/polykv/polykv/kv/driver"
 )
 
-func TestConformance(t *testing.T) { conformance.Run(t, harness()) }
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	conformance.Run(t, harness())
+}
 
 // harness runs every case on a server of its own.
 func harness() conformance.Harness {
