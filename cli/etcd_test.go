@@ -169,7 +169,7 @@ func TestInterruptWhileTheServerIsSilent(t *testing.T) {
 	start := time.Now()
 	r := runWith(ctx, factory.Builtin(), strings.NewReader(""), "--backend=etcd", "--etcd.endpoints="+c.Endpoints()[0], "get", "k")
 	r.want(t, 3, "", "polykv: interrupted: ")
-	if took := time.Since(start); took > 3*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }

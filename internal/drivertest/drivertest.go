@@ -14,8 +14,8 @@ import (
 	"github.com/polykv/polykv/kv/driver"
 )
 
-// patience bounds single requests of tests.
-const patience = 10 * time.Second
+// patience bounds what a test waits for: long enough for a busy machine.
+const patience = time.Minute
 
 // Unique returns the test's name with something that no other run of it has.
 func Unique(t testing.TB) string { return fmt.Sprintf("%s-%x", t.Name(), rand.Uint32()) }
@@ -28,11 +28,10 @@ func WithTimeout(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-// Eventually polls until check returns nil, for at most a minute: long enough
-// for a busy machine.
+// Eventually polls until check returns nil, for as long as a test's patience.
 func Eventually(t testing.TB, check func() error) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		err := check()
 		if err == nil {
 			return

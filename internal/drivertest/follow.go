@@ -147,13 +147,13 @@ func (f *Follower) Count(of driver.EventType) (n int) {
 }
 
 // Ends waits for the session's error.
-func (f *Follower) Ends(t testing.TB, within time.Duration) error {
+func (f *Follower) Ends(t testing.TB) error {
 	t.Helper()
 	select {
 	case <-f.done:
 		return f.err
-	case <-time.After(within):
-		t.Fatalf("the watch still runs after %v", within)
+	case <-time.After(patience):
+		t.Fatalf("the watch still runs after %v", patience)
 		return nil
 	}
 }

@@ -97,7 +97,7 @@ func TestWhatAnswersProve(t *testing.T) {
 		{409, `{"Errors":[]}`, driver.NotApplied, nil},
 	} {
 		s, requests := answering(t, test.code, test.body)
-		res, err := s.Swap(drivertest.WithTimeout(t, 5*time.Second), driver.Swap{Key: "k", Value: []byte("v"), ID: 1})
+		res, err := s.Swap(drivertest.WithTimeout(t, time.Minute), driver.Swap{Key: "k", Value: []byte("v"), ID: 1})
 		if res.Outcome != test.outcome || (err == nil) != (test.outcome == driver.Conflict) {
 			t.Errorf("%d %s: %v, %v; want %v", test.code, test.body, res.Outcome, err, test.outcome)
 		}
@@ -107,10 +107,10 @@ func TestWhatAnswersProve(t *testing.T) {
 		if n := requests.Load(); n != 1 {
 			t.Errorf("%d %s: sent %d times", test.code, test.body, n)
 		}
-		if _, err := s.Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"}); err == nil {
+		if _, err := s.Get(drivertest.WithTimeout(t, time.Minute), driver.GetRequest{Key: "k"}); err == nil {
 			t.Errorf("%d %s: a get succeeds", test.code, test.body)
 		}
-		if _, err := s.Scan(drivertest.WithTimeout(t, 5*time.Second), driver.ScanRequest{Prefix: "k"}); err == nil {
+		if _, err := s.Scan(drivertest.WithTimeout(t, time.Minute), driver.ScanRequest{Prefix: "k"}); err == nil {
 			t.Errorf("%d %s: a scan succeeds", test.code, test.body)
 		}
 	}

@@ -79,13 +79,12 @@ func TestSilentServer(t *testing.T) {
 	cfg.Address = proxy.Addr()
 	s, p := openStore(t, cfg), drivertest.Unique(t)+"/"
 	proxy.Hang()
-	start := time.Now()
 	w := driver.Swap{Key: p + "k", Value: []byte("v"), ID: 1}
-	res, err := s.Swap(drivertest.WithTimeout(t, 200*time.Millisecond), w)
-	if res.Outcome != driver.Unknown || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > time.Second {
-		t.Errorf("%v, %v after %v", res.Outcome, err, time.Since(start))
+	res, err := s.Swap(drivertest.WithTimeout(t, time.Second), w)
+	if res.Outcome != driver.Unknown || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, %v", res.Outcome, err)
 	}
-	if _, err := s.Get(drivertest.WithTimeout(t, 200*time.Millisecond), driver.GetRequest{Key: p + "k"}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := s.Get(drivertest.WithTimeout(t, time.Second), driver.GetRequest{Key: p + "k"}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 	drivertest.EndedCtx(t, s, w)
@@ -117,7 +116,7 @@ func TestNoLeader(t *testing.T) {
 	if err := c.Kill(leader, (leader+2)%3); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Ends(t, 20*time.Second); err == nil || driver.IsPermanent(err) {
+	if err := f.Ends(t); err == nil || driver.IsPermanent(err) {
 		t.Errorf("watch ended with %v", err)
 	}
 	// The server answers after up to 7 s (its rpc_hold_timeout) of waiting for a leader.
@@ -134,10 +133,10 @@ func TestNoLeader(t *testing.T) {
 		}
 		return nil
 	})
-	if e, err := s.Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: "k", AllowStale: true}); err != nil || string(e.Value) != "1" {
+	if e, err := s.Get(drivertest.WithTimeout(t, time.Minute), driver.GetRequest{Key: "k", AllowStale: true}); err != nil || string(e.Value) != "1" {
 		t.Errorf("stale get: %v, %v", e, err)
 	}
-	if page, err := s.Scan(drivertest.WithTimeout(t, 5*time.Second), driver.ScanRequest{AllowStale: true}); err != nil || len(page.Entries) != 1 {
+	if page, err := s.Scan(drivertest.WithTimeout(t, time.Minute), driver.ScanRequest{AllowStale: true}); err != nil || len(page.Entries) != 1 {
 		t.Errorf("stale scan: %v, %v", page, err)
 	}
 	if err := c.Restart(leader, (leader+2)%3); err != nil {
@@ -164,7 +163,7 @@ func TestRestartAndRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, f := range []*follower{f, g} {
-			if err := f.Ends(t, 5*time.Second); err == nil || driver.IsPermanent(err) {
+			if err := f.Ends(t); err == nil || driver.IsPermanent(err) {
 				t.Fatalf("ended with %v", err)
 			}
 		}
@@ -242,11 +241,11 @@ func TestWatchNoticesASilentServer(t *testing.T) {
 	}
 	followers = append(followers, follow(t, s, driver.Range{Key: "late"}))
 	for _, f := range followers {
-		if err := f.Ends(t, cfg.answerTime()+3*time.Second); err == nil || driver.IsPermanent(err) || errors.Is(err, context.Canceled) {
+		if err := f.Ends(t); err == nil || driver.IsPermanent(err) || errors.Is(err, context.Canceled) {
 			t.Errorf("ended with %v", err)
 		}
 	}
-	res, err := s.Swap(drivertest.WithTimeout(t, 300*time.Millisecond), driver.Swap{Key: "a", Value: []byte("1"), ID: 1})
+	res, err := s.Swap(drivertest.WithTimeout(t, time.Second), driver.Swap{Key: "a", Value: []byte("1"), ID: 1})
 	if res.Outcome != driver.Unknown || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("swap on a stopped server: %v, %v", res.Outcome, err)
 	}

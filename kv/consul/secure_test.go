@@ -131,7 +131,7 @@ func TestPartialPermission(t *testing.T) {
 	f := follow(t, s, driver.Range{Key: p, IsPrefix: true}) // so far nothing is hidden
 	f.Sees(t, map[string]string{p + "mine/k": "v"})
 	drivertest.Put(t, root, p+"theirs", "v")
-	if err := f.Ends(t, 5*time.Second); !errors.Is(err, driver.ErrPermission) {
+	if err := f.Ends(t); !errors.Is(err, driver.ErrPermission) {
 		t.Errorf("the watch ended with %v", err)
 	}
 	if n := f.Count(driver.Delete); n > 0 {
@@ -205,7 +205,7 @@ func TestTokenFile(t *testing.T) {
 	f.Sees(t, map[string]string{p + "k": "1"})
 
 	revoke(t, c, old)
-	if err := f.Ends(t, 10*time.Second); !errors.Is(err, driver.ErrPermission) {
+	if err := f.Ends(t); !errors.Is(err, driver.ErrPermission) {
 		t.Fatalf("the watch ended with %v", err)
 	}
 	refusedEverywhere(t, s, p)

@@ -75,15 +75,15 @@ func TestRefusedCertificates(t *testing.T) {
 				if i%2 == 0 && name != "plain HTTP" { // where a large write ends before the answer is read
 					w.Value = make([]byte, 300<<10)
 				}
-				res, err := s.Swap(drivertest.WithTimeout(t, 5*time.Second), w)
+				res, err := s.Swap(drivertest.WithTimeout(t, time.Minute), w)
 				if res.Outcome != driver.NotApplied || !driver.IsPermanent(err) || !strings.Contains(err.Error(), test.want) {
 					t.Errorf("swap %d: %v, %v; want %s", i, res.Outcome, err, test.want)
 				}
-				if _, err := s.Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"}); !driver.IsPermanent(err) {
+				if _, err := s.Get(drivertest.WithTimeout(t, time.Minute), driver.GetRequest{Key: "k"}); !driver.IsPermanent(err) {
 					t.Errorf("get %d: %v", i, err)
 				}
 			}
-			err := s.Watch(drivertest.WithTimeout(t, 5*time.Second), driver.WatchRequest{Range: driver.Range{Key: "k"}}, func(driver.Event) { t.Error("an event") })
+			err := s.Watch(drivertest.WithTimeout(t, time.Minute), driver.WatchRequest{Range: driver.Range{Key: "k"}}, func(driver.Event) { t.Error("an event") })
 			if !driver.IsPermanent(err) || errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("watch: %v", err)
 			}
@@ -121,7 +121,7 @@ func TestExpiredServer(t *testing.T) {
 	cfg.Address = l.Addr().String()
 	cfg.TLS = config.TLS{Enabled: true, CAFile: ca.File()}
 	s := openStore(t, cfg)
-	res, err := s.Swap(drivertest.WithTimeout(t, 5*time.Second), driver.Swap{Key: "k", ID: 1})
+	res, err := s.Swap(drivertest.WithTimeout(t, time.Minute), driver.Swap{Key: "k", ID: 1})
 	if res.Outcome != driver.NotApplied || !driver.IsPermanent(err) || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("%v, %v", res.Outcome, err)
 	}
@@ -159,7 +159,7 @@ func TestTLSToAPlainServer(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Address = "https://" + single.Get(t).Endpoints()[0]
 	s := openStore(t, cfg)
-	res, err := s.Swap(drivertest.WithTimeout(t, 5*time.Second), driver.Swap{Key: "k", ID: 1})
+	res, err := s.Swap(drivertest.WithTimeout(t, time.Minute), driver.Swap{Key: "k", ID: 1})
 	if res.Outcome != driver.NotApplied || !driver.IsPermanent(err) {
 		t.Errorf("%v, %v", res.Outcome, err)
 	}

@@ -46,8 +46,8 @@ func TestSilentEndpoint(t *testing.T) {
 	s := open(t, cfg)
 	w := driver.Swap{Key: drivertest.Unique(t), Value: []byte("v"), ID: 1}
 	start := time.Now()
-	res, err := s.Swap(drivertest.WithTimeout(t, 10*time.Second), w)
-	if res.Outcome != driver.NotApplied || err == nil || time.Since(start) > 5*time.Second {
+	res, err := s.Swap(drivertest.WithTimeout(t, 2*time.Minute), w)
+	if res.Outcome != driver.NotApplied || err == nil || time.Since(start) > time.Minute {
 		t.Errorf("until the dial timeout: %v, %v after %v", res.Outcome, err, time.Since(start))
 	}
 	res, err = s.Swap(drivertest.WithTimeout(t, 10*time.Millisecond), w)
@@ -107,28 +107,28 @@ func TestNoLeader(t *testing.T) {
 	if err := c.Kill(leader, (leader+2)%3); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Ends(t, 20*time.Second); !errors.Is(err, rpctypes.ErrNoLeader) || driver.IsPermanent(err) {
+	if err := f.Ends(t); !errors.Is(err, rpctypes.ErrNoLeader) || driver.IsPermanent(err) {
 		t.Errorf("watch ended with %v", err)
 	}
 	refused := func(method string) int {
 		return metric(t, c.URLs()[left], `grpc_server_handled_total{grpc_code="Unavailable",grpc_method="`+method+`",grpc_service="etcdserverpb.KV",grpc_type="unary"}`)
 	}
 	gets, swaps := refused("Range"), refused("Txn")
-	res, err := s.Swap(drivertest.WithTimeout(t, time.Second), driver.Swap{Key: "k", Prev: e, Value: []byte("2"), ID: 1})
+	res, err := s.Swap(drivertest.WithTimeout(t, time.Minute), driver.Swap{Key: "k", Prev: e, Value: []byte("2"), ID: 1})
 	if res.Outcome != driver.NotApplied || !errors.Is(err, rpctypes.ErrNoLeader) || driver.IsPermanent(err) {
 		t.Errorf("swap: %v, %v", res.Outcome, err)
 	}
-	if _, err := s.Get(drivertest.WithTimeout(t, time.Second), driver.GetRequest{Key: "k"}); !errors.Is(err, rpctypes.ErrNoLeader) {
+	if _, err := s.Get(drivertest.WithTimeout(t, time.Minute), driver.GetRequest{Key: "k"}); !errors.Is(err, rpctypes.ErrNoLeader) {
 		t.Errorf("get: %v", err)
 	}
 	if gets, swaps = refused("Range")-gets, refused("Txn")-swaps; gets != 1 || swaps != 1 {
 		t.Errorf("the server got %d gets and %d swaps", gets, swaps)
 	}
-	stale, err := s.Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: "k", AllowStale: true})
+	stale, err := s.Get(drivertest.WithTimeout(t, time.Minute), driver.GetRequest{Key: "k", AllowStale: true})
 	if err != nil || string(stale.Value) != "1" {
 		t.Errorf("serializable get: %v, %v", stale, err)
 	}
-	page, err := s.Scan(drivertest.WithTimeout(t, 5*time.Second), driver.ScanRequest{AllowStale: true})
+	page, err := s.Scan(drivertest.WithTimeout(t, time.Minute), driver.ScanRequest{AllowStale: true})
 	if err != nil || len(page.Entries) != 1 {
 		t.Errorf("serializable scan: %v, %v", page, err)
 	}
@@ -171,7 +171,7 @@ func TestAfterClose(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := f.Ends(t, time.Second); !errors.Is(err, driver.ErrClosed) {
+	if err := f.Ends(t); !errors.Is(err, driver.ErrClosed) {
 		t.Errorf("watch: %v", err)
 	}
 	drivertest.AfterClose(t, s)

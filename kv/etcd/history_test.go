@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver"
@@ -56,7 +55,7 @@ func TestClusterSetBack(t *testing.T) {
 	if _, err := s.history.Observe(m, kit.Answer{Cluster: 1, Index: 1}); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Ends(t, time.Second); !errors.Is(err, kit.ErrHistoryChanged) || driver.IsPermanent(err) {
+	if err := f.Ends(t); !errors.Is(err, kit.ErrHistoryChanged) || driver.IsPermanent(err) {
 		t.Fatalf("ended with %v", err)
 	}
 }

@@ -47,7 +47,7 @@ func TestServerTLS(t *testing.T) {
 		t.Error("a plain connection to a TLS server works")
 	}
 	cfg.TLS = config.TLS{} // the system's authorities
-	_, err := open(t, cfg).Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"})
+	_, err := open(t, cfg).Get(drivertest.WithTimeout(t, time.Minute), driver.GetRequest{Key: "k"})
 	if !driver.IsPermanent(err) || !errors.As(err, new(x509.UnknownAuthorityError)) {
 		t.Errorf("unknown authority: %v", err)
 	}
@@ -141,7 +141,7 @@ func TestRefusalIsForgotten(t *testing.T) {
 	}
 	cfg.TLS.CertFile, cfg.TLS.KeyFile = expired.CertFile, expired.KeyFile
 	s := open(t, cfg)
-	if _, err := s.Get(drivertest.WithTimeout(t, 5*time.Second), driver.GetRequest{Key: "k"}); !driver.IsPermanent(err) {
+	if _, err := s.Get(drivertest.WithTimeout(t, time.Minute), driver.GetRequest{Key: "k"}); !driver.IsPermanent(err) {
 		t.Fatalf("get: %v", err)
 	}
 	for file, data := range map[string][]byte{expired.CertFile: good, expired.KeyFile: key} {

@@ -41,7 +41,7 @@ func TestUse(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Ends(t, 5*time.Second); !errors.Is(err, driver.ErrClosed) {
+	if err := f.Ends(t); !errors.Is(err, driver.ErrClosed) {
 		t.Errorf("the watch ended with %v", err)
 	}
 	if _, err := s.Get(t.Context(), driver.GetRequest{Key: p + "k"}); !errors.Is(err, driver.ErrClosed) {

@@ -49,7 +49,7 @@ func TestWatchKey(t *testing.T) {
 	drivertest.Swap(t, s, driver.Swap{Key: key, Prev: first, Remove: true}, driver.Applied)
 	f.Sees(t, map[string]string{})
 	f.Stop()
-	if err := f.Ends(t, time.Second); !errors.Is(err, context.Canceled) {
+	if err := f.Ends(t); !errors.Is(err, context.Canceled) {
 		t.Errorf("ended with %v", err)
 	}
 	late := follow(t, s, driver.Range{Key: key + "2"})
@@ -128,10 +128,10 @@ func TestWatchEndsWithItsConnection(t *testing.T) {
 	if err := c.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Ends(t, 5*time.Second); err == nil || driver.IsPermanent(err) {
+	if err := f.Ends(t); err == nil || driver.IsPermanent(err) {
 		t.Fatalf("ended with %v", err)
 	}
-	if err := s.Watch(drivertest.WithTimeout(t, time.Second), driver.WatchRequest{Range: driver.Range{Key: "a"}}, func(driver.Event) {}); err == nil || errors.Is(err, context.DeadlineExceeded) {
+	if err := s.Watch(drivertest.WithTimeout(t, time.Minute), driver.WatchRequest{Range: driver.Range{Key: "a"}}, func(driver.Event) {}); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("a session without a server: %v", err)
 	}
 	if err := c.Restart(); err != nil {
@@ -162,16 +162,13 @@ func TestWatchSurvivesAPause(t *testing.T) {
 	}
 	start := time.Now()
 	var err error
-	var took time.Duration
-	for deadline := time.Now().Add(10 * time.Second); err == nil && time.Now().Before(deadline); { // a signal takes a moment
-		began := time.Now()
-		_, err = s.Get(drivertest.WithTimeout(t, 300*time.Millisecond), driver.GetRequest{Key: "a"})
-		took = time.Since(began)
+	for deadline := time.Now().Add(time.Minute); err == nil && time.Now().Before(deadline); { // a signal takes a moment
+		_, err = s.Get(drivertest.WithTimeout(t, time.Second), driver.GetRequest{Key: "a"})
 	}
-	if !errors.Is(err, context.DeadlineExceeded) || took > 2*time.Second {
-		t.Errorf("get from a stopped server: %v after %v", err, took)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("get from a stopped server: %v", err)
 	}
-	res, err := s.Swap(drivertest.WithTimeout(t, 300*time.Millisecond), driver.Swap{Key: "a", Value: []byte("1"), ID: 1})
+	res, err := s.Swap(drivertest.WithTimeout(t, time.Second), driver.Swap{Key: "a", Value: []byte("1"), ID: 1})
 	if res.Outcome != driver.Unknown || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("swap on a stopped server: %v, %v", res.Outcome, err)
 	}
@@ -208,7 +205,7 @@ func TestWatchNoticesASilentServer(t *testing.T) {
 	if err := c.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	err := f.Ends(t, cfg.KeepAliveTime+cfg.KeepAliveTimeout+3*time.Second)
+	err := f.Ends(t)
 	if err == nil || driver.IsPermanent(err) {
 		t.Errorf("ended with %v", err)
 	}
