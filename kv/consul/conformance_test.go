@@ -36,7 +36,7 @@ func TestConformanceWrapped(t *testing.T) {
 
 func TestConformanceOfCluster(t *testing.T) {
 	t.Parallel()
-	conformance.Run(t, harness(t, 1, testserver.Options{Nodes: 3}).Declared("consul, three nodes"))
+	conformance.Run(t, harness(t, 2, testserver.Options{Nodes: 3}).Declared("consul, three nodes"))
 }
 
 // harness has n clusters, of which each case gets one for itself.
