@@ -3,6 +3,7 @@ package network
 import (
 	"bytes"
 	"io"
+	"net"
 	"testing"
 
 	"github.com/hashicorp/memberlist"
@@ -48,40 +49,75 @@ type script struct {
 	io.Writer
 }
 
+// Before a proof was heard, hellos and answers are of anybody, in TLS too.
 func FuzzHello(f *testing.F) {
 	rings := []*ring{ringOf(f, Security{Label: "a"}), ringOf(f, Security{Label: "a", Keys: [][]byte{key(1)}})}
-	for _, r := range rings {
+	binding := make([]byte, 32)
+	for _, b := range [][]byte{nil, binding} {
 		var hello bytes.Buffer
-		_, _ = r.openStream(script{bytes.NewReader(nil), &hello}, kindData, 1)
+		_ = rings[1].introduce(script{bytes.NewReader(nil), &hello}, b, kindData, 1)
 		f.Add(hello.Bytes())
 	}
 	f.Fuzz(func(t *testing.T, hello []byte) {
-		for _, r := range rings {
-			s, why, _ := r.acceptStream(script{bytes.NewReader(hello), io.Discard}, 2)
-			if why == "" && (s.send == nil) != (len(r.Keys) == 0) {
-				t.Error("a stream without a key is accepted where there are keys")
+		for i, r := range rings {
+			for _, b := range [][]byte{nil, binding} {
+				kind, why, _ := r.welcome(script{bytes.NewReader(hello), io.Discard}, b, 2)
+				if why == "" && kind != kindData && kind != kindMembership && kind != kindPackets {
+					t.Errorf("kind %d is accepted", kind)
+				}
+				if why == "" && (i == 0) != (b == nil) {
+					t.Error("a stream without a key is accepted where there are keys, or one with a key that nobody has")
+				}
 			}
 		}
 	})
 }
+
+// The bytes that come before TLS has shaken hands.
+func FuzzHandshake(f *testing.F) {
+	r := ringOf(f, Security{Label: "a", Keys: [][]byte{key(1)}})
+	var opener bytes.Buffer
+	_, _ = r.openStream(&scriptConn{in: bytes.NewReader(nil), out: &opener}, kindData, 1)
+	f.Add(opener.Bytes())
+	f.Add([]byte{tlsHandshake, 3, 1, 0, 4, 1, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, said []byte) {
+		if _, _, why, _ := r.acceptStream(&scriptConn{in: bytes.NewReader(said), out: io.Discard}, 2); why == "" {
+			t.Error("a stream without a key is accepted")
+		}
+		if _, err := r.openStream(&scriptConn{in: bytes.NewReader(said), out: io.Discard}, kindData, 1); err == nil {
+			t.Error("an answer without a key is accepted")
+		}
+	})
+}
+
+// scriptConn is script for TLS.
+type scriptConn struct {
+	net.Conn // nil
+	in       io.Reader
+	out      io.Writer
+}
+
+func (c *scriptConn) Read(b []byte) (int, error)  { return c.in.Read(b) }
+func (c *scriptConn) Write(b []byte) (int, error) { return c.out.Write(b) }
 
 func FuzzAnswer(f *testing.F) {
 	rings := []*ring{ringOf(f, Security{Label: "a"}), ringOf(f, Security{Label: "a", Keys: [][]byte{key(1)}})}
 	f.Add([]byte{statusOK, 1, 2, 3})
 	f.Add([]byte{statusLabel})
 	f.Fuzz(func(t *testing.T, answer []byte) {
-		for _, r := range rings {
-			s, err := r.openStream(script{bytes.NewReader(answer), io.Discard}, kindData, 1)
-			if err == nil && (s.send == nil) != (len(r.Keys) == 0) {
-				t.Error("an answer without a key is accepted where there are keys")
-			}
+		if rings[1].introduce(script{bytes.NewReader(answer), io.Discard}, make([]byte, 32), kindData, 1) == nil {
+			t.Error("an answer without a key is accepted where there are keys")
+		}
+		if err := rings[0].introduce(script{bytes.NewReader(answer), io.Discard}, nil, kindData, 1); err == nil && answer[0] != statusOK {
+			t.Error("a refusal is taken for none")
 		}
 	})
 }
 
-func FuzzRecords(f *testing.F) {
-	f.Add([]byte{0x80, 0, 0, 3, 'a', 'b', 'c'})
-	f.Add([]byte{0, 0, 0, 1, 'a', 0x80, 0, 0, 0})
+func FuzzMessages(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 3, 'a', 'b', 'c'})
+	f.Add([]byte{0, 0, 0, 1, 'a', 0, 0, 0, 0})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		if len(wire) > pipeBuffer {
 			return
@@ -91,7 +127,7 @@ func FuzzRecords(f *testing.F) {
 			t.Fatal(err)
 		}
 		_ = near.Close()
-		conn := newRecordConn(far, session{}, patience)
+		conn := newStreamConn(far, far, patience)
 		for {
 			m, err := conn.readMessage(1 << 10)
 			if err != nil {

@@ -2,7 +2,6 @@ package network
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -135,19 +134,25 @@ func bombs(t *testing.T) [][]byte {
 
 func TestHostileConnectionsCostNoMemory(t *testing.T) {
 	n, lines := hostileTarget(t, key(1))
-	hello := func(s Security) []byte {
-		var b bytes.Buffer
-		_, _ = ringOf(t, s).openStream(script{bytes.NewReader(nil), &b}, kindMembership, 1)
-		return b.Bytes()
-	}
-	all := append(
+	var all []func(net.Conn)
+	for _, said := range append(
 		bombs(t),
-		hello(Security{Label: "other", Keys: [][]byte{key(1)}}),
-		hello(Security{Label: "test", Keys: [][]byte{key(2)}}),
-		hello(Security{Label: "test"}),
-		hello(Security{Label: "test", Keys: [][]byte{key(1)}})[:20], // goes silent
-		append(hello(Security{Label: "test", Keys: [][]byte{key(1)}}), 0x7f, 0xff, 0xff, 0xff),
-	)
+		[]byte{tlsHandshake, 3, 1}, // goes silent
+		[]byte{tlsHandshake, 3, 1, 0x3f, 0xff, 1, 0, 0xff, 0xff}, // and announces what TLS takes at most
+		[]byte{tlsHandshake, 3, 1, 0, 4, 1, 0xff, 0xff, 0xff},    // or more
+	) {
+		all = append(all, func(conn net.Conn) { _, _ = conn.Write(said) })
+	}
+	for _, s := range []Security{
+		{Label: "other", Keys: [][]byte{key(1)}}, {Label: "test", Keys: [][]byte{key(2)}}, {Label: "test"}, {Label: "test", Keys: [][]byte{key(1)}},
+	} {
+		r := ringOf(t, s)
+		all = append(all, func(conn net.Conn) {
+			if _, err := r.openStream(conn, kindMembership, 1); err == nil {
+				_, _ = conn.Write([]byte("no TLS any more"))
+			}
+		})
+	}
 	before := heap()
 	var conns []net.Conn
 	defer func() {
@@ -162,7 +167,7 @@ func TestHostileConnectionsCostNoMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		conns = append(conns, conn)
-		_, _ = conn.Write(all[i%len(all)])
+		all[i%len(all)](conn)
 		if i%100 == 99 {
 			highest = max(highest, heap())
 		}
@@ -207,12 +212,12 @@ func TestMembershipBombsOfInsidersAreRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s, err := r.openStream(raw, kindMembership, 1)
+			opened, err := r.openStream(raw, kindMembership, 1)
 			if err != nil {
 				t.Fatal(err)
 			}
-			conn := newRecordConn(raw, s, patience)
-			if _, err := conn.Write(bomb); err != nil {
+			conn := newStreamConn(opened, raw, patience)
+			if err := conn.writeMessage(bomb); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := conn.Read(make([]byte, 1)); err == nil {
@@ -270,8 +275,8 @@ func TestCountersOfRecordsAreOfTheStream(t *testing.T) {
 	if _, err := ringOf(t, Security{Label: "test", Keys: [][]byte{key(1)}}).openStream(raw, kindData, 1); err != nil {
 		t.Fatal(err)
 	}
-	forged := binary.BigEndian.AppendUint32(nil, endBit|3)
-	if _, err := raw.Write(append(forged, make([]byte, 3+tagSize)...)); err != nil {
+	forged := append([]byte{23, 3, 3, 0, 20}, make([]byte, 20)...) // as a record of TLS looks
+	if _, err := raw.Write(forged); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the forged record is counted", func() bool { return n.Stats().Rejected[CauseRecord] == 1 })

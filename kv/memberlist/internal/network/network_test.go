@@ -57,6 +57,9 @@ func TestStreamsCarryBytesBothWays(t *testing.T) {
 			if _, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, sent) {
 				t.Errorf("read %d bytes back, equal: %v, error %v", len(got), bytes.Equal(got, sent), err)
 			}
+			if counted := nodes[0].Stats().StreamBytes; counted < 2*uint64(len(sent)) {
+				t.Errorf("%d bytes are counted", counted)
+			}
 			_ = conn.Close()
 			eventually(t, "the stream is gone at both ends", func() bool {
 				return nodes[0].Stats().OpenStreams == 0 && nodes[1].Stats().OpenStreams == 0

@@ -289,7 +289,7 @@ func (n *Network) enqueue(s *packetStream, kind byte, payload []byte) {
 
 // servePackets takes packets from a peer that this node doesn't answer by
 // datagrams, as far as the peer can tell. The first message says where it is.
-func (n *Network) servePackets(conn *recordConn) {
+func (n *Network) servePackets(conn *streamConn) {
 	first, err := conn.readMessage(256)
 	if err != nil || len(first) < 1 {
 		return
@@ -322,7 +322,7 @@ func (n *Network) deliver(from netip.AddrPort, kind byte, payload []byte) {
 
 // packetStream is a stream that carries packets to one peer.
 type packetStream struct {
-	conn *recordConn
+	conn *streamConn
 	wake chan struct{} // has room for one
 
 	mu    sync.Mutex
@@ -337,7 +337,7 @@ const (
 	maxStreamBytes   = 4 << 20
 )
 
-func newPacketStream(conn *recordConn) *packetStream {
+func newPacketStream(conn *streamConn) *packetStream {
 	_ = conn.SetReadDeadline(time.Now().Add(100 * 365 * 24 * time.Hour)) // nothing is read but its end
 	return &packetStream{conn: conn, wake: make(chan struct{}, 1)}
 }
@@ -364,7 +364,7 @@ func (s *packetStream) flush() error {
 	s.queue, s.bytes = nil, 0
 	s.mu.Unlock()
 	for _, packet := range queue {
-		if _, err := s.conn.Write(packet); err != nil {
+		if err := s.conn.writeMessage(packet); err != nil {
 			return err
 		}
 	}

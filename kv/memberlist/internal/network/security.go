@@ -6,6 +6,7 @@ import (
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -56,6 +57,7 @@ type ring struct {
 	counter   atomic.Uint64  // nonces of seal
 	sendersMu sync.RWMutex
 	senders   map[senderID]cipher.AEAD
+	tls       *tls.Config // of streams, those of others included
 }
 
 // senderID is a sending process under one label.
@@ -75,6 +77,10 @@ func newRing(s Security) (*ring, error) {
 		}
 		r.labels[idOf(label)] = label
 	}
+	var err error
+	if r.tls, err = newTLS(); err != nil {
+		return nil, err
+	}
 	r.Keys = nil
 	for i, key := range s.Keys {
 		if n := len(key); n != 16 && n != 24 && n != 32 {
@@ -92,7 +98,6 @@ func newRing(s Security) (*ring, error) {
 		if _, err := rand.Read(r.salt[:]); err != nil {
 			return nil, err
 		}
-		var err error
 		if r.seal, err = packetAEAD(r.Keys[0], r.salt[:], s.Label); err != nil {
 			return nil, err
 		}

@@ -2,6 +2,8 @@ package network
 
 import (
 	"bytes"
+	"crypto/tls"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -161,6 +163,9 @@ func TestStreamIsAcceptedOnlyFromWhoMay(t *testing.T) {
 		{name: "another key", from: sealed, to: Security{Label: "a", Keys: [][]byte{key(2)}}, why: CauseKey, told: "first key"},
 		{name: "a key where there is none", from: sealed, to: plain, why: CauseKey, told: "first key"},
 		{name: "plaintext where there are keys", from: plain, to: sealed, why: CausePlaintext, told: "wants encryption"},
+		{name: "a key, to one that still sends plaintext", from: sealed, to: Security{Label: "a", Keys: sealed.Keys, AcceptPlaintext: true, SendPlaintext: true}},
+		{name: "another label and key", from: sealed, to: Security{Label: "b", Keys: [][]byte{key(2)}}, why: CauseLabel, told: "another label"},
+		{name: "the other's second key is no answer to the first", from: Security{Label: "a", Keys: [][]byte{key(2), key(1)}}, to: sealed, why: CauseKey, told: "first key"},
 		{name: "itself", from: plain, to: plain, self: true, why: causeSelf, told: errSelf.Error()},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -170,15 +175,16 @@ func TestStreamIsAcceptedOnlyFromWhoMay(t *testing.T) {
 				instance = 1
 			}
 			type accepted struct {
-				s   session
-				why Cause
+				conn net.Conn
+				kind byte
+				why  Cause
 			}
 			done := make(chan accepted, 1)
 			go func() {
-				s, why, _ := ringOf(t, test.to).acceptStream(far, 1)
-				done <- accepted{s, why}
+				conn, kind, why, _ := ringOf(t, test.to).acceptStream(far, 1)
+				done <- accepted{conn, kind, why}
 			}()
-			s, err := ringOf(t, test.from).openStream(near, kindData, instance)
+			conn, err := ringOf(t, test.from).openStream(near, kindData, instance)
 			got := <-done
 			if got.why != test.why {
 				t.Fatalf("cause %q, want %q (%v)", got.why, test.why, err)
@@ -192,16 +198,19 @@ func TestStreamIsAcceptedOnlyFromWhoMay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			exchange(t, newRecordConn(near, s, patience), newRecordConn(far, got.s, patience))
+			if _, secure := conn.(*tls.Conn); secure != (test.from.Keys != nil) || got.kind != kindData {
+				t.Errorf("TLS: %v, kind %d", secure, got.kind)
+			}
+			exchange(t, newStreamConn(conn, near, patience), newStreamConn(got.conn, far, patience))
 		})
 	}
 }
 
-func exchange(t *testing.T, a, b *recordConn) {
+func exchange(t *testing.T, a, b *streamConn) {
 	t.Helper()
-	for _, way := range [][2]*recordConn{{a, b}, {b, a}} {
-		for _, message := range []string{"first", "", strings.Repeat("x", maxRecord+1)} {
-			go func() { _, _ = way[0].Write([]byte(message)) }()
+	for _, way := range [][2]*streamConn{{a, b}, {b, a}} {
+		for _, message := range []string{"first", "", strings.Repeat("x", pipeBuffer+1)} {
+			go func() { _ = way[0].writeMessage([]byte(message)) }()
 			got, err := way[1].readMessage(1 << 20)
 			if err != nil || string(got) != message {
 				t.Fatalf("%d bytes instead of %d, error %v", len(got), len(message), err)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,7 +31,7 @@ func (n *Network) Dial(ctx context.Context, to Peer) (net.Conn, error) {
 	return conn, nil
 }
 
-func (n *Network) dial(ctx context.Context, to netip.AddrPort, kind byte) (*recordConn, error) {
+func (n *Network) dial(ctx context.Context, to netip.AddrPort, kind byte) (*streamConn, error) {
 	if !allowed(n.cfg.AllowedCIDRs, to.Addr()) {
 		return nil, fmt.Errorf("address %s is not allowed", to)
 	}
@@ -44,7 +45,7 @@ func (n *Network) dial(ctx context.Context, to netip.AddrPort, kind byte) (*reco
 		return nil, ErrClosed
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	s, err := n.ring.Load().openStream(conn, kind, n.self.Instance)
+	secured, err := n.ring.Load().openStream(conn, kind, n.self.Instance)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -56,18 +57,31 @@ func (n *Network) dial(ctx context.Context, to netip.AddrPort, kind byte) (*reco
 		return nil, err
 	}
 	n.traffic.opened.Add(1)
-	return n.records(conn, s), nil
+	return n.stream(secured, conn), nil
 }
 
 // trackedConn is a connection that Close of the network closes.
 type trackedConn struct {
 	net.Conn
-	once sync.Once
-	a    *admission
+	once  sync.Once
+	a     *admission
+	bytes *atomic.Uint64 // sent and received
 }
 
 func (n *Network) tracked(conn net.Conn) *trackedConn {
-	return &trackedConn{Conn: conn, a: n.admission}
+	return &trackedConn{Conn: conn, a: n.admission, bytes: &n.traffic.streamBytes}
+}
+
+func (c *trackedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.bytes.Add(uint64(n))
+	return n, err
+}
+
+func (c *trackedConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.bytes.Add(uint64(n))
+	return n, err
 }
 
 func (c *trackedConn) Close() error {
@@ -75,12 +89,12 @@ func (c *trackedConn) Close() error {
 	return c.Conn.Close()
 }
 
-func (n *Network) records(conn *trackedConn, s session) *recordConn {
-	rc := newRecordConn(conn, s, n.cfg.StreamTimeout)
-	rc.count = func(bytes int) { n.traffic.streamBytes.Add(uint64(bytes)) }
-	rc.bad = func(err error) { n.rejects.add(CauseRecord, conn.RemoteAddr(), err.Error()) }
-	_ = rc.SetDeadline(time.Time{})
-	return rc
+// stream makes a stream of what has introduced itself over raw.
+func (n *Network) stream(secured net.Conn, raw *trackedConn) *streamConn {
+	conn := newStreamConn(secured, raw, n.cfg.StreamTimeout)
+	conn.bad = func(err error) { n.rejects.add(CauseRecord, raw.RemoteAddr(), err.Error()) }
+	_ = conn.SetDeadline(time.Time{})
+	return conn
 }
 
 // accept accepts streams until the listener is closed.
@@ -123,7 +137,7 @@ func (n *Network) serve(conn *trackedConn) {
 		return
 	}
 	_ = conn.SetDeadline(time.Now().Add(helloTimeout))
-	s, why, detail := n.ring.Load().acceptStream(conn, n.self.Instance)
+	secured, kind, why, detail := n.ring.Load().acceptStream(conn, n.self.Instance)
 	if why != "" {
 		if why != causeSelf && n.ctx.Err() == nil { // else Close has closed it
 			n.rejects.add(why, from, detail)
@@ -137,17 +151,17 @@ func (n *Network) serve(conn *trackedConn) {
 		return
 	}
 	n.traffic.accepted.Add(1)
-	rc := n.records(conn, s)
-	if s.kind == kindMembership {
-		n.transport.accept(rc) // memberlist closes it
+	stream := n.stream(secured, conn)
+	if kind == kindMembership {
+		n.transport.accept(stream) // memberlist closes it
 		return
 	}
-	defer func() { _ = rc.Close() }()
-	if s.kind == kindPackets {
-		n.servePackets(rc)
+	defer func() { _ = stream.Close() }()
+	if kind == kindPackets {
+		n.servePackets(stream)
 		return
 	}
-	n.handler.HandleStream(n.ctx, rc)
+	n.handler.HandleStream(n.ctx, stream)
 }
 
 func remote(conn net.Conn) (netip.AddrPort, bool) {

@@ -159,14 +159,14 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: err}
 	}
 	conn.limit = limit
-	return &memberConn{recordConn: conn, t: t, to: to}, nil
+	return &memberConn{streamConn: conn, t: t, to: to}, nil
 }
 
 // accept reads the message that a stream for memberlist begins with, and hands
 // both to memberlist.
-func (t *transport) accept(conn *recordConn) {
+func (t *transport) accept(conn *streamConn) {
 	conn.limit = time.Now().Add(2 * t.n.cfg.JoinTimeout)
-	mc := &memberConn{recordConn: conn, t: t}
+	mc := &memberConn{streamConn: conn, t: t}
 	if !t.fillFirst(mc) {
 		_ = conn.Close()
 		return
@@ -195,7 +195,7 @@ func (t *transport) fillFirst(mc *memberConn) bool {
 
 // memberConn is a stream of memberlist's: one message each way.
 type memberConn struct {
-	*recordConn
+	*streamConn
 	t       *transport
 	to      netip.AddrPort // zero: the other opened it
 	message []byte
@@ -208,7 +208,10 @@ func (c *memberConn) Write(b []byte) (int, error) {
 	if len(b) > 0 && b[0] == msgPing && c.to.IsValid() {
 		c.t.n.paths.doubt(c.to)
 	}
-	return c.recordConn.Write(b)
+	if err := c.writeMessage(b); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
 
 // fill reads the other's message and looks at it.
