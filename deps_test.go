@@ -68,7 +68,7 @@ var backends = map[string][]string{
 var mayLinkAll = []string{"kv/factory", "adapters/hostconfig", "cli", "cmd/", "examples/", "internal/", "e2e", "bench"}
 
 func TestDependencyRules(t *testing.T) {
-	packages := listPackages(t)
+	packages := listPackages(t, "./...")
 	if len(packages["kv"]) == 0 || len(packages["kv/etcd"]) == 0 {
 		t.Fatalf("the list of packages is incomplete: %v", packages)
 	}
@@ -101,11 +101,40 @@ func TestDependencyRules(t *testing.T) {
 	}
 }
 
-// listPackages returns our packages with everything that each links.
-func listPackages(t *testing.T) map[string][]string {
+// libraries are the drivers with what the packages of their library begin with.
+var libraries = map[string]string{
+	"kv/inmemory": module + "kv/inmemory/", "kv/etcd": "go.etcd.io/etcd/", "kv/consul": "github.com/hashicorp/consul/", "kv/memberlist": "github.com/hashicorp/memberlist",
+	"drivers/bolt": "go.etcd.io/bbolt", "drivers/nats": "github.com/nats-io/", "drivers/postgres": "github.com/jackc/pgx/",
+}
+
+// TestDriverAlone wants a program with one driver to link none of the others, nor
+// their libraries.
+func TestDriverAlone(t *testing.T) {
+	var patterns []string
+	for name := range libraries {
+		patterns = append(patterns, "./"+name)
+	}
+	packages := listPackages(t, patterns...)
+	for name, own := range libraries {
+		links := func(prefix string) bool {
+			return slices.ContainsFunc(packages[name], func(dep string) bool { return strings.HasPrefix(dep, prefix) })
+		}
+		if name != "kv/inmemory" && !links(own) {
+			t.Errorf("%s doesn't link %s; is the list of packages complete?", name, own)
+		}
+		for other, library := range libraries {
+			if other != name && (slices.Contains(packages[name], module+other) || links(library)) {
+				t.Errorf("%s links %s or its library", name, other)
+			}
+		}
+	}
+}
+
+// listPackages returns packages of ours with everything that each links.
+func listPackages(t *testing.T, patterns ...string) map[string][]string {
 	t.Helper()
 	_ = os.Getenv("POLYKV_TREE") // set by make test, so that no result from before a change of what go list reads is taken
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Deps", "./...").Output()
+	out, err := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=ImportPath,Deps"}, patterns...)...).Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
