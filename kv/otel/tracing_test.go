@@ -90,6 +90,8 @@ func TestWatchWithAResync(t *testing.T) {
 		defer r.client.Close()
 		r.line.onWatch = func(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
 			r.line.onWatch = nil
+			_, span := r.app.Start(ctx, "etcdserverpb.Watch/Watch")
+			defer span.End()
 			session, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
 			_ = r.line.Store.Watch(session, req, emit)
@@ -114,6 +116,7 @@ func TestWatchWithAResync(t *testing.T) {
 			A
 			  kv.WatchPrefix prefix=k polykv.synced polykv.interrupted polykv.synced -> store.watch -> store.watch
 			store.watch etcd prefix=k error=other -> A/kv.WatchPrefix
+			  etcdserverpb.Watch/Watch
 			kv.Watch callback key=k event=put -> A/kv.WatchPrefix
 			store.watch etcd prefix=k -> A/kv.WatchPrefix
 			kv.CAS key=k
