@@ -271,6 +271,7 @@ var lightWeeks = map[string]uint64{
 	"two write anew what was deleted, and the earlier write stayed":        147,
 	"a peer had seen a deletion within a Map, but not what it deleted":     272,
 	"a deletion that a new process knows by its context alone":             496,
+	"what a deletion removed that is handed to a new process":              5094,
 }
 
 func TestLightWeeksThatFailedOnce(t *testing.T) {

@@ -69,6 +69,9 @@ func TestOverwrittenStateLeavesADot(t *testing.T) {
 		t.Errorf("%v are remembered, for one write of somebody else", r.over)
 	}
 	b.remove("k")
+	if seen := b.Context(); !seen.Covers(u.V) {
+		t.Error("a peer is not told what a deletion removed")
+	}
 	b.now = epoch.Add(48 * time.Hour)
 	b.Expire()
 	b.apply(u, Expired)

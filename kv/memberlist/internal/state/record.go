@@ -20,7 +20,7 @@ type Record struct {
 	key   string
 	codec *registered
 	e, v  Version
-	over  []Version      // what it replaced or removed here, as far as the context doesn't cover it
+	over  []Version      // what it overwrote here, as far as the context doesn't cover it
 	seq   driver.Version // names this state on this node; never used again
 
 	merge Mergeable // nil if the value doesn't merge, and then
@@ -83,14 +83,11 @@ func (r *Record) Mergeable() Mergeable { return r.merge }
 // live reports whether the key exists.
 func (r *Record) live() bool { return r != nil && !r.v.IsZero() }
 
-// versions returns those of all that r consists of, and of what it replaced:
-// what another state in its place stands for. r may be nil.
+// versions returns those of all that r consists of, and of what it overwrote. r
+// may be nil.
 func (r *Record) versions() (all []Version) {
-	if r == nil {
-		return nil
-	}
 	if !r.live() {
-		return r.over
+		return nil
 	}
 	if c, ok := r.merge.(Causal); ok {
 		c.Without(nil, func(v Version) bool { all = append(all, v); return false })

@@ -202,16 +202,20 @@ func (s *Store) publish(sh *shard, old, next *Record) {
 	}
 }
 
-// standIn has next remember what it stands for in the place of old, or the
-// context if there is no next.
+// standIn notes what next takes the place of: what is gone by a deletion in the
+// context, at once, so that a peer that refuses the tombstone as too old
+// learns of it, too; what is overwritten in next, until that is gone.
 func (s *Store) standIn(old, next *Record) {
 	switch {
 	case old == nil:
-	case next == nil && s.breaks(RuleDots):
-	case next == nil:
-		s.context.add(old.over) // what old is removed by covers its own version
-	case !next.live() || next.e != old.e:
-		next.over = s.context.uncovered(old.versions())
+	case next == nil || !next.live() || next.e != old.e:
+		gone := old.versions()
+		if next == nil && old.live() {
+			gone = old.over // what removes it covers its own versions
+		}
+		if !s.breaks(RuleDots) {
+			s.context.add(s.context.uncovered(gone))
+		}
 	case next.merge != nil && old.merge != nil: // its parts remember
 		next.over = old.over
 	default:

@@ -98,7 +98,7 @@ func (sh *shard) expire(s *Store, limit time.Time, e *Expiry) {
 // on.
 func (s *Store) bury(sh *shard, r *Record) {
 	if !s.breaks(RuleDots) {
-		s.context.add(append(r.over, r.e)) // r has left the store when it is next asked for
+		s.context.add([]Version{r.e}) // r has left the store when it is next asked for
 	}
 	s.publish(sh, r, nil)
 }
