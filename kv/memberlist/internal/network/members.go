@@ -2,19 +2,11 @@ package network
 
 import (
 	"cmp"
-	"encoding/binary"
-	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
-
-	"github.com/hashicorp/memberlist"
 )
 
 // Versions of the frames and streams of the layer above, which memberlist
@@ -65,12 +57,6 @@ type member struct {
 	doubted time.Time // since when it didn't answer, if it failed
 }
 
-var (
-	_ memberlist.EventDelegate = (*members)(nil)
-	_ memberlist.AliveDelegate = (*members)(nil)
-	_ memberlist.MergeDelegate = (*members)(nil)
-)
-
 func newMembers(self string, cfg *Config, r *rejects, started time.Time, labelled func() bool) (*members, error) {
 	m := &members{
 		self: self, cfg: cfg, rejects: r, started: started, labelled: labelled, told: true,
@@ -83,207 +69,6 @@ func newMembers(self string, cfg *Config, r *rejects, started time.Time, labelle
 	m.digest.Store(memberHash(self))
 	m.health.Store(&Health{})
 	return m, nil
-}
-
-// memberID is a node's name for memberlist: another one after each start, so
-// that a node that comes back at another address is no conflict but new.
-func memberID(name string, instance uint64) string {
-	return fmt.Sprintf("%s/%016x", name, instance)
-}
-
-func parseID(id string) (name string, instance uint64, err error) {
-	i := strings.LastIndexByte(id, '/')
-	if i <= 0 || len(id)-i != 17 || len(id) > maxMemberID || !utf8.ValidString(id) {
-		return "", 0, fmt.Errorf("%.200q is not the name of a node", id)
-	}
-	instance, err = strconv.ParseUint(id[i+1:], 16, 64)
-	if err != nil {
-		return "", 0, fmt.Errorf("%.200q is not the name of a node: %w", id, err)
-	}
-	if name = id[:i]; memberID(name, instance) != id { // else two members could be the same instance
-		return "", 0, fmt.Errorf("%.200q is not the name of a node: it should be %.200q", id, memberID(name, instance))
-	}
-	return name, instance, nil
-}
-
-// Metadata of a node: 1 byte version, 8 bytes milliseconds of its start; and its
-// founding, if it has no label.
-const (
-	metaVersion = 1
-	metaSize    = 1 + 8
-)
-
-func encodeMeta(started time.Time) []byte {
-	return binary.BigEndian.AppendUint64([]byte{metaVersion}, uint64(started.UnixMilli()))
-}
-
-// peerOf copies a node.
-func peerOf(node *memberlist.Node) (Peer, error) {
-	name, instance, err := parseID(node.Name)
-	if err != nil {
-		return Peer{}, err
-	}
-	ip, ok := netip.AddrFromSlice(node.Addr)
-	ip = ip.Unmap()
-	if !ok || node.Port == 0 || ip.IsUnspecified() || ip.IsMulticast() {
-		return Peer{}, fmt.Errorf("node %q has the address %v:%d", name, node.Addr, node.Port)
-	}
-	if len(node.Meta) < metaSize || len(node.Meta) > maxMeta || node.Meta[0] != metaVersion {
-		return Peer{}, fmt.Errorf("node %q has unknown metadata of %d bytes", name, len(node.Meta))
-	}
-	addr := netip.AddrPortFrom(ip, node.Port)
-	return Peer{
-		ID: strings.Clone(node.Name), Name: strings.Clone(name), Instance: instance, Addr: addr, Protocol: node.DCur,
-		Started: time.UnixMilli(int64(binary.BigEndian.Uint64(node.Meta[1:]))), wire: wireAddrOf(addr),
-	}, nil
-}
-
-// NotifyAlive refuses members that break the bounds. memberlist's lock is held.
-func (m *members) NotifyAlive(node *memberlist.Node) error {
-	err := m.check(node)
-	switch {
-	case errors.Is(err, errForeign):
-		m.rejects.add(CauseCluster, addrOf(node), err.Error())
-	case err != nil:
-		m.rejects.add(CauseMember, "", err.Error())
-	}
-	return err
-}
-
-func (m *members) check(node *memberlist.Node) error {
-	peer, err := peerOf(node)
-	if err != nil {
-		return err
-	}
-	if !allowed(m.cfg.AllowedCIDRs, peer.Addr.Addr()) {
-		return fmt.Errorf("node %q has the address %s, which is not allowed", peer.Name, peer.Addr)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if peer.ID == m.self {
-		return nil
-	}
-	if old := m.known[peer.ID]; old != nil && old.goodbye {
-		return errors.New("a message about a node that has left since")
-	}
-	if known := m.known[peer.ID]; (known == nil || !live(known.State)) && m.foreign(decodeFounding(node.Meta[metaSize:])) {
-		m.stranger(node)
-		return fmt.Errorf("node %q: %w", peer.Name, errForeign)
-	}
-	if m.known[peer.ID] == nil && m.alive >= m.cfg.MaxMembers {
-		return fmt.Errorf("node %q would be more than %d members", peer.Name, m.cfg.MaxMembers)
-	}
-	return nil
-}
-
-// NotifyJoin is called when a node is alive that wasn't.
-func (m *members) NotifyJoin(node *memberlist.Node) { m.seen(node, true) }
-
-// NotifyUpdate is called when a node's metadata changed.
-func (m *members) NotifyUpdate(node *memberlist.Node) { m.seen(node, false) }
-
-func (m *members) seen(node *memberlist.Node, joined bool) {
-	peer, err := peerOf(node)
-	if err != nil || peer.ID == m.self { // NotifyAlive has refused it
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := time.Now()
-	old := m.known[peer.ID]
-	if old == nil {
-		old = &member{}
-		m.known[peer.ID] = old
-	}
-	if joined || old.State == "" {
-		peer.Joined = now
-		if old.State == Failed {
-			peer.Away = now.Sub(old.Since)
-		}
-		if !live(old.State) {
-			m.alive++
-		}
-		old.State, old.Since = Alive, now
-		m.everJoined, m.lonely = true, time.Time{}
-	} else {
-		peer.Joined, peer.Away = old.Joined, old.Away
-	}
-	old.Peer = peer
-	m.adopt(decodeFounding(node.Meta[metaSize:]))
-	m.changed()
-}
-
-func live(s State) bool { return s == Alive || s == Suspect }
-
-// NotifyLeave is called when a node left or failed.
-func (m *members) NotifyLeave(node *memberlist.Node) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	known := m.known[node.Name]
-	if known == nil || !live(known.State) {
-		return
-	}
-	m.alive--
-	known.doubted = known.Since
-	if known.State == Alive {
-		known.doubted = time.Now()
-	}
-	known.State, known.Since = Failed, time.Now()
-	if known.goodbye {
-		known.State = Left
-	}
-	if m.alive == 0 && known.State == Failed {
-		m.lonely = known.Since
-	}
-	m.changed()
-}
-
-// left is called when a node's own word that it leaves is seen: possibly
-// before memberlist takes note of it, or after it took the node for failed.
-func (m *members) left(id string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	known := m.known[id]
-	if known == nil || known.goodbye {
-		return
-	}
-	known.goodbye = true
-	if known.State == Failed {
-		known.State = Left
-		m.changed()
-	}
-}
-
-// suspected is called when anybody's word that a node doesn't answer is seen.
-func (m *members) suspected(id string) { m.setSuspect(id, true) }
-
-// refuted is called when anybody's word that a node is alive is seen.
-func (m *members) refuted(id string) { m.setSuspect(id, false) }
-
-// acked is called when a node has answered.
-func (m *members) acked(id string, rtt time.Duration) (Peer, bool) {
-	m.setSuspect(id, false)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	known := m.known[id]
-	if known == nil || !live(known.State) {
-		return Peer{}, false
-	}
-	known.RTT, known.Acked = rtt, time.Now()
-	return known.Peer, true
-}
-
-func (m *members) setSuspect(id string, suspect bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	known := m.known[id]
-	switch {
-	case known == nil:
-	case suspect && known.State == Alive:
-		known.State, known.Since = Suspect, time.Now()
-	case !suspect && known.State == Suspect:
-		known.State, known.Since = Alive, time.Now()
-	}
 }
 
 // expect is told whether the join list names somebody other than this node.
@@ -389,10 +174,6 @@ func (m *members) failedAddrs() []netip.AddrPort {
 		}
 	}
 	return addrs
-}
-
-func allowed(prefixes []netip.Prefix, addr netip.Addr) bool {
-	return len(prefixes) == 0 || slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // HasLeft reports whether a member that was known has said that it leaves.
