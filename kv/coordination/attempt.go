@@ -200,7 +200,7 @@ func (a *attempt) adopt(ctx context.Context) (*Held, error) {
 // hold begins a hold. The attempt stays a user of its session for as long.
 func (a *attempt) hold(now holder, version kv.Version) (*Held, error) {
 	h := &Held{
-		session: a.session, id: a.id, term: now.Term, value: now.Value, done: make(chan struct{}),
+		session: a.session, id: a.id, term: now.Term, value: now.Value, done: make(chan struct{}), unqueued: make(chan struct{}),
 		guard: kv.Guard{Key: a.names.holder(), Version: version},
 	}
 	a.mu.Lock()
@@ -208,14 +208,12 @@ func (a *attempt) hold(now holder, version kv.Version) (*Held, error) {
 	if !closed {
 		a.held = h
 		a.wg.Go(h.expire)
+		a.wg.Go(h.unqueue)
 	}
 	a.mu.Unlock()
 	if closed {
 		return nil, kv.ErrClosed
 	}
-	ctx, cancel := a.bounded()
-	defer cancel()
-	_ = a.unqueue(ctx, func(attempt string) bool { return attempt == a.id }) // or later, when the hold is over
 	a.opts.Observer(Event{Name: a.name, ID: a.id, Type: Acquired, Term: now.Term})
 	return h, nil
 }

@@ -18,6 +18,8 @@ type Held struct {
 	guard   kv.Guard
 	done    chan struct{}
 
+	unqueued chan struct{} // closed when its place in the queue was given up
+
 	mu  sync.Mutex
 	err error // why it is over; nil: it isn't
 }
@@ -85,9 +87,22 @@ func (h *Held) Unlock(ctx context.Context) error {
 		}
 		return nil
 	}
+	select {
+	case <-h.unqueued: // or the next one would wait until it is
+	case <-ctx.Done():
+	}
 	err := h.session.giveBack(ctx, func(attempt string) bool { return attempt == h.id })
 	h.session.leave(h.id)
 	return err
+}
+
+// unqueue gives up the place in the queue, for which nobody has to wait. If it
+// fails it is done when the hold is over.
+func (h *Held) unqueue() {
+	defer close(h.unqueued)
+	ctx, cancel := h.session.bounded()
+	defer cancel()
+	_ = h.session.unqueue(ctx, func(attempt string) bool { return attempt == h.id })
 }
 
 // lose ends a hold that can't go on.

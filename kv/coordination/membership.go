@@ -190,7 +190,12 @@ func (m *Membership) await(next time.Duration) bool {
 	select {
 	case <-timer.C:
 	case <-m.kick:
-	case <-lost:
+	case <-lost: // once: another can't be had at once, perhaps
+		m.mu.Lock()
+		if m.lost == lost {
+			m.lost = nil
+		}
+		m.mu.Unlock()
 	case <-m.ctx.Done():
 	}
 	return m.ctx.Err() == nil
@@ -289,9 +294,14 @@ func (m *Membership) follow() {
 		switch e.Type {
 		case kv.Put:
 			exists = true
-			if now, err := decode[record](e.Key, e.Value); err == nil && now.Run != m.run {
+			now, err := decode[record](e.Key, e.Value)
+			switch {
+			case err != nil:
+			case now.Run != m.run:
 				m.end(ErrReplaced, Replaced)
 				return false
+			case m.detached(now):
+				m.again()
 			}
 		case kv.Delete:
 			exists = false
@@ -306,6 +316,13 @@ func (m *Membership) follow() {
 	if err != nil && m.ctx.Err() == nil {
 		m.p.opts.Logger.Warn("polykv: the record of a member can't be watched any more", "name", m.p.name, "id", m.id, "error", err)
 	}
+}
+
+// detached reports whether an observer asks if the lease keeps the record.
+func (m *Membership) detached(now record) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lost != nil && !now.Leased
 }
 
 // again writes the record of a member that others took for gone.

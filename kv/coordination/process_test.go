@@ -84,7 +84,7 @@ func child(role string) error {
 	}
 	fmt.Println("held", held.Term())
 	for { // it never looks whether it has lost the lock
-		if err := appendTerm(ctx, fenced, held.Term()); errors.Is(err, kv.ErrFenced) {
+		if err := Append(ctx, fenced, held.Term()); errors.Is(err, kv.ErrFenced) {
 			fmt.Println("fenced, told:", held.Err())
 			return l.Close()
 		}
@@ -118,21 +118,10 @@ func turn(ctx context.Context, l *coordination.Lock) error {
 	if err != nil {
 		return err
 	}
-	if err := appendTerm(ctx, fenced, held.Term()); err != nil {
+	if err := Append(ctx, fenced, held.Term()); err != nil {
 		return err
 	}
 	return held.Unlock(ctx)
-}
-
-func appendTerm(ctx context.Context, c kv.Client, term uint64) error {
-	return c.CAS(ctx, "acts", func(in any) (any, bool, error) {
-		acts, _ := in.(string)
-		if len(acts) > 20_000 { // of a holder that went on and on
-			acts = acts[len(acts)-10_000:]
-			acts = acts[strings.IndexByte(acts, ' ')+1:]
-		}
-		return acts + fmt.Sprintf("%d ", term), false, nil
-	})
 }
 
 // servers are the configurations of clients of real servers.

@@ -101,8 +101,11 @@ func (p *Presence) takeRecord(id string, e kv.Event) bool {
 	}
 	s := p.sighted(id)
 	s.exists = e.Type == kv.Put
-	if s.record.Run != now.Run { // a new one
+	switch {
+	case s.record.Run != now.Run: // a new one
 		s.gone = false
+		s.moved()
+	case s.record.Leased || now.Leased: // asked, or its answer
 		s.moved()
 	}
 	s.record = now
@@ -174,6 +177,9 @@ func (p *Presence) look(id string) {
 	now := *s
 	p.mu.Unlock()
 	if now.record.Leased {
+		if p.leases == nil {
+			p.ask(id, now)
+		}
 		return // the store takes it away
 	}
 	if p.roster != nil && now.record.Node != "" {
@@ -184,6 +190,36 @@ func (p *Presence) look(id string) {
 	}
 	if version, dead := p.dead(id, now); dead && p.judge(id, now, true) {
 		p.reap(id, now.record.Run, version)
+	}
+}
+
+// ask finds out whether a lease still keeps a record that was seen for a TTL, for an
+// observer whose client has no leases. That is one of two stores, into the second
+// of which records are copied, and stay, while leases end with the first. A
+// member that is alive attaches its record again; one that doesn't answer is
+// told by its beat, which it doesn't have.
+func (p *Presence) ask(id string, was sighted) {
+	if time.Since(was.since) < p.opts.TTL {
+		return
+	}
+	ctx, cancel := p.bounded()
+	defer cancel()
+	key := p.names.member(id)
+	err := p.client.CAS(ctx, key, func(in any) (any, bool, error) {
+		now, err := decode[record](key, in)
+		if err != nil || in == nil || now.Run != was.record.Run || !now.Leased {
+			return nil, false, err
+		}
+		now.Leased = false
+		return encode(now), false, nil
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.seen[id]; s != nil {
+		s.moved()
+	}
+	if err != nil && p.ctx.Err() == nil {
+		p.opts.Logger.Warn("polykv: a member could not be asked whether its lease keeps it", "name", p.name, "id", id, "error", err)
 	}
 }
 

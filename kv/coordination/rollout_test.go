@@ -1,0 +1,54 @@
+package coordination_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/inmemory"
+)
+
+// While a fleet begins a migration some of its members have leases, and others,
+// whose clients have two stores, beat. These observe those: who is alive stays,
+// with the lease, and a record that was copied without one, of a member that died
+// meanwhile, goes.
+func TestLeasedMembersBesideBeatingOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := inmemory.NewStore()
+		owner := open(t, s.Open())
+		join(t, newPresence(t, owner, nil), "leased", "1")
+		raw, err := kv.WithCodec(open(t, s.Open()), codec.Bytes{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = raw.CAS(t.Context(), "ring/members/copied", func(any) (any, bool, error) {
+			return []byte(`{"run":"gone","data":"2","leased":true}`), false, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newPresence(t, beating{kv.Forward{Client: open(t, s.Open())}}, nil)
+		join(t, p, "beating", "3")
+		wantMembers(t, p, "beating=3 copied=2 leased=1")
+		told := seenBy(t, p)
+		time.Sleep(10 * ttl)
+		synctest.Wait() // whoever was asked has answered
+		wantMembers(t, p, "beating=3 leased=1")
+		if slices.ContainsFunc(told(), func(seen string) bool { return !strings.Contains(seen, "leased=1") }) {
+			t.Errorf("one that is alive came and went: %q", told())
+		}
+		record, err := raw.Get(t.Context(), "ring/members/leased")
+		if stored, _ := record.([]byte); err != nil || !strings.Contains(string(stored), `"leased":true`) {
+			t.Errorf("it has the record %s, %v", stored, err)
+		}
+		if err := owner.Close(); err != nil { // and nothing is told to anybody
+			t.Error(err)
+		}
+		time.Sleep(5 * ttl)
+		wantMembers(t, p, "beating=3")
+	})
+}
