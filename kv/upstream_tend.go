@@ -96,23 +96,6 @@ func (u *upstream) advance(to driver.Position) (inStep bool) {
 	return true
 }
 
-// disperse gives those who wait for u sessions of their own.
-func (e *engine) disperse(u *upstream) {
-	e.hub.mu.Lock()
-	defer e.hub.mu.Unlock()
-	e.retire(u)
-	u.mu.Lock()
-	waiting := u.waiting
-	u.waiting = nil
-	u.mu.Unlock()
-	for _, d := range waiting {
-		e.move(d)
-	}
-	if u.users == 0 {
-		e.end(u)
-	}
-}
-
 func (e *engine) locate(ctx context.Context, r Range, from driver.Position) (at driver.Position, err error) {
 	err = e.attempt(ctx, "locate", r, e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
 		at, err = e.locator.Locate(ctx, r, from)
