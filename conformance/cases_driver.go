@@ -192,9 +192,10 @@ func driverOutcomes(t *trial) {
 func driverPages(t *trial) {
 	d := t.openDriver()
 	want := make([]string, 23)
+	versions := map[string]driver.Version{}
 	for i := range want {
 		want[i] = fmt.Sprintf("p/%02d", i)
-		t.set(d, want[i], []byte(want[i]))
+		versions[want[i]] = t.set(d, want[i], []byte(want[i])).Version
 	}
 	t.set(d, "p", []byte("before"))
 	t.set(d, "p0", []byte("after"))
@@ -207,6 +208,9 @@ func driverPages(t *trial) {
 				t.ok(err, "Scan")
 				for _, e := range page.Entries {
 					got = append(got, e.Key)
+					if keysOnly && e.Version != 0 && e.Version != versions[e.Key] {
+						t.Fatalf("Scan of keys tells %q of version %d, which has version %d", e.Key, e.Version, versions[e.Key])
+					}
 					if !keysOnly && (e.Version == 0 || string(e.Value) != e.Key) {
 						t.Fatalf("Scan tells %q of %q, at version %d", e.Value, e.Key, e.Version)
 					}

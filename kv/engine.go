@@ -17,6 +17,7 @@ type engine struct {
 	epocher  driver.Epocher  // nil if the driver has none
 	locator  driver.Locator  // nil if the driver has none
 	values   driver.Values   // nil if the driver has none: values are bytes to it
+	compares bool            // what watches were told, see Options.CompareWatches
 	local    bool            // the store never waits, see driver.NonBlocking
 	opts     Options
 	limits   Limits
@@ -52,6 +53,8 @@ func newEngine(store driver.Store, opts Options) *engine {
 	if nb, ok := store.(driver.NonBlocking); ok {
 		e.local = nb.NonBlocking()
 	}
+	wc, ok := store.(driver.WatchComparer)
+	e.compares = opts.CompareWatches > 0 && !(ok && wc.ComparesWatches())
 	e.groups.init()
 	lower(&e.limits.Key, MaxKeyLen)
 	lower(&e.limits.Value, opts.MaxValueSize)

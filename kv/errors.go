@@ -51,6 +51,11 @@ var (
 	// within Options.RetryTimeout. Nothing was written.
 	ErrUnavailable = errors.New("unavailable")
 
+	// ErrMissed: a watch was compared with the store and found not to have been
+	// told of a change. It is the Err of Interrupted, never that of a call; the
+	// range is read anew.
+	ErrMissed = errors.New("the store did not tell a watch of a change")
+
 	// ErrNotSupported: this client or store can't do that.
 	ErrNotSupported = driver.ErrNotSupported
 )
@@ -94,8 +99,8 @@ func because(sentinel, cause error) error {
 
 // Reason is a word for an error, for metrics and traces: "indeterminate",
 // "closed", "fenced", "conflict", "invalid_key", "too_large", "full",
-// "permission", "not_supported", "unavailable", "canceled", "deadline" or
-// "other". Of an error that matches several, the one that decides what the caller
+// "permission", "not_supported", "missed", "unavailable", "canceled", "deadline"
+// or "other". Of an error that matches several, the one that decides what the caller
 // has to do comes first: a write of unknown outcome matters more than the context
 // that ended it.
 func Reason(err error) string {
@@ -118,6 +123,8 @@ func Reason(err error) string {
 		return "permission"
 	case errors.Is(err, ErrNotSupported):
 		return "not_supported"
+	case errors.Is(err, ErrMissed):
+		return "missed"
 	case errors.Is(err, ErrUnavailable):
 		return "unavailable"
 	case errors.Is(err, context.Canceled):

@@ -54,6 +54,12 @@ func (e *engine) place(d *downstream) (ok bool) {
 		defer e.gate.leave()
 		e.sessions(u.ctx, u)
 	})
+	if e.compares && e.gate.enter() {
+		u.work.Go(func() {
+			defer e.gate.leave()
+			u.compare()
+		})
+	}
 	return true
 }
 

@@ -61,6 +61,14 @@ type Options struct {
 	// account where the store is in this process.
 	ShareBytes int
 
+	// CompareWatches is how often what watches were told is compared with what
+	// the store has, for an event that a server or a proxy lost: the keys and
+	// versions of each watched range are listed, after a time drawn from once to
+	// twice as long, and at most 100 keys a second. Default 10 min; negative:
+	// never. It is of no account where the store is in this process, and on
+	// Consul, each of whose answers is all of the range.
+	CompareWatches time.Duration
+
 	// ScanPage is the number of entries asked for at once when a prefix is
 	// read. Default 1000.
 	ScanPage int
@@ -91,6 +99,7 @@ func DefaultOptions() Options {
 		RememberBytes:     16 << 20,
 		RememberFor:       5 * time.Minute,
 		ShareBytes:        64 << 20,
+		CompareWatches:    10 * time.Minute,
 		ScanPage:          1000,
 		ListPage:          10_000,
 	}
@@ -148,6 +157,7 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.RememberBytes, d.RememberBytes)
 	orDefault(&o.RememberFor, d.RememberFor)
 	orDefault(&o.ShareBytes, d.ShareBytes)
+	orDefault(&o.CompareWatches, d.CompareWatches)
 	orDefault(&o.ListPage, o.ScanPage)
 	orDefault(&o.ListPage, d.ListPage)
 	orDefault(&o.ScanPage, d.ScanPage)

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -42,7 +43,7 @@ func (o *outages) begun(r Range, err error, first bool) {
 		o.calm.Stop()
 		o.calm = nil
 	}
-	refused := driver.IsPermanent(err)
+	refused := driver.IsPermanent(err) || errors.Is(err, ErrMissed)
 	if opts := &o.e.opts; !o.log || refused && !o.refused {
 		if !o.log {
 			o.began = time.Now()

@@ -38,7 +38,9 @@ type upstream struct {
 	inStep   bool
 	since    time.Time // when the session was first in step; zero: not yet
 	position driver.Position
-	failed   error // why the last session ended, until the next one is in step
+	end      context.CancelCauseFunc // of the session
+	missed   bool                    // it did not tell of all, so the next one reads the range anew
+	failed   error                   // why the last session ended, until the next one is in step
 }
 
 // holding is one key of an upstream.
@@ -136,9 +138,12 @@ func (u *upstream) callers() (all []context.Context) {
 }
 
 // begin implements sink.
-func (u *upstream) begin() driver.WatchRequest {
+func (u *upstream) begin(end context.CancelCauseFunc) driver.WatchRequest {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.end = end; u.missed {
+		u.missed, u.position = false, nil
+	}
 	u.session++
 	u.fresh, u.scanning, u.inStep = true, true, false
 	for d := range u.everybody {

@@ -128,7 +128,8 @@ func (e *engine) feed(caller context.Context, r Range, t *watchTable) (end func(
 
 // sink takes in what watch sessions tell, one after another.
 type sink interface {
-	begin() driver.WatchRequest
+	// begin announces a session, which end ends for a reason.
+	begin(end context.CancelCauseFunc) driver.WatchRequest
 	emit(ev driver.Event)
 
 	// callers are the contexts of the watches that are told.
@@ -146,7 +147,7 @@ type alone struct {
 	*watchTable
 }
 
-func (a alone) begin() driver.WatchRequest {
+func (a alone) begin(context.CancelCauseFunc) driver.WatchRequest {
 	a.watchTable.begin()
 	return driver.WatchRequest{Range: a.r}
 }
@@ -157,15 +158,20 @@ func (a alone) callers() []context.Context { return []context.Context{a.ctx} }
 func (e *engine) sessions(ctx context.Context, to sink) {
 	pause := e.pauses()
 	for ctx.Err() == nil {
-		req := to.begin()
-		session, ended := ctx, untraced
+		of, end := context.WithCancelCause(ctx)
+		req := to.begin(end)
+		session, ended := of, untraced
 		if e.tracer != nil {
-			session, ended = e.start(context.WithValue(ctx, callersKey{}, to.callers()), "watch", req.Range)
+			session, ended = e.start(context.WithValue(of, callersKey{}, to.callers()), "watch", req.Range)
 		}
 		err := e.store.Watch(session, req, to.emit)
 		if ctx.Err() != nil {
+			end(nil)
 			ended(nil)
 			return
+		}
+		if of.Err() != nil {
+			err = context.Cause(of)
 		}
 		if err == nil {
 			err = errors.New("the watch session ended without a reason")
@@ -175,6 +181,7 @@ func (e *engine) sessions(ctx context.Context, to sink) {
 		}
 		e.opts.Observer.WatchResync(session, req.Range.Key, err)
 		ended(err)
+		end(nil)
 		e.opts.Logger.Debug("polykv: a watch session ended and starts again",
 			"backend", e.opts.Backend, "key", req.Range.Key, "prefix", req.Range.IsPrefix, "after", pause.next, "error", err)
 		pause.sleep(ctx, ctx)

@@ -196,6 +196,49 @@ func (t *watchTable) synced() {
 	}
 }
 
+// keys returns how many keys the store has, as far as is known.
+func (t *watchTable) keys() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.slots)
+}
+
+// version returns what the store was told to have of a key; 0: it is absent.
+func (t *watchTable) version(key string) Version {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.slots[key]; s != nil && s.exists {
+		return s.version
+	}
+	return 0
+}
+
+// differing returns the keys of which t was told something else than what a
+// listing has. It takes the others out of the listing.
+func (t *watchTable) differing(stored map[string]Version) map[string]doubt {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	doubts := map[string]doubt{}
+	for key, s := range t.slots {
+		version, there := stored[key]
+		switch {
+		case !s.exists:
+			continue
+		case version != s.version:
+			doubts[key] = doubt{version, s.version}
+		}
+		if there {
+			delete(stored, key)
+		}
+	}
+	for key, version := range stored {
+		if t.wanted(key) {
+			doubts[key] = doubt{stored: version}
+		}
+	}
+	return doubts
+}
+
 // sortNews puts the first snapshot in the order of keys, whatever sessions it
 // took to read it, and later ones in that of versions if that is wanted.
 func (t *watchTable) sortNews(order func(a, b *slot) int) {

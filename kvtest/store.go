@@ -50,7 +50,7 @@ var (
 )
 
 // Wrap returns a store that hands everything to s, which it owns from now on. It forwards driver.Resolver,
-// driver.Deliberate, driver.Epocher and driver.Locator, but not driver.NonBlocking, since it may hang.
+// driver.Deliberate, driver.Epocher, driver.Locator and driver.WatchComparer, but not driver.NonBlocking, since it may hang.
 func Wrap(s driver.Store) *Store {
 	l := &Store{store: s, changed: make(chan struct{})}
 	l.intact, l.cut = context.WithCancel(context.Background())
@@ -366,6 +366,12 @@ func (l *Store) AttemptTimeout() time.Duration {
 		return d.AttemptTimeout()
 	}
 	return 0
+}
+
+// ComparesWatches implements driver.WatchComparer: false if the store beneath does not.
+func (l *Store) ComparesWatches() bool {
+	c, ok := l.store.(driver.WatchComparer)
+	return ok && c.ComparesWatches()
 }
 
 // Limits implements driver.Store.

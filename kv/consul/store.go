@@ -41,7 +41,8 @@ var (
 	_ driver.Epocher  = (*store)(nil)
 	_ driver.Locator  = (*store)(nil)
 
-	_ driver.Deliberate = (*store)(nil)
+	_ driver.Deliberate    = (*store)(nil)
+	_ driver.WatchComparer = (*store)(nil)
 )
 
 // Open returns a store for cfg, completed from the environment as [Config]
@@ -137,6 +138,10 @@ func (s *store) Limits() driver.Limits { return s.limits }
 // default: so long a server without a leader holds a request before it refuses
 // it. Giving up earlier would leave every create of that time in doubt.
 const attemptTimeout = 8 * time.Second
+
+// ComparesWatches implements driver.WatchComparer: each answer is all of a range,
+// and one comes after WaitTime if nothing happens.
+func (s *store) ComparesWatches() bool { return true }
 
 // AttemptTimeout implements driver.Deliberate.
 func (s *store) AttemptTimeout() time.Duration { return attemptTimeout }

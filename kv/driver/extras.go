@@ -105,6 +105,14 @@ type Locator interface {
 	Locate(ctx context.Context, r Range, from Position) (Position, error)
 }
 
+// WatchComparer is an optional interface of a Store whose watch sessions compare
+// by themselves, now and then, all that they told with all that the store has.
+// Of others the engine reads the keys and versions of a watched range from time
+// to time, if pages of keys alone have versions.
+type WatchComparer interface {
+	ComparesWatches() bool
+}
+
 // Epocher is an optional interface of a Store that notices when what it was
 // told before may hold no more, though no Generation says so: a server that
 // lost its disk and was restored from a backup has the same history up to a

@@ -131,7 +131,7 @@ type ScanRequest struct {
 	After  string // only keys greater than this one; empty on the first page
 	Limit  int    // at most so many entries, if the store can page; 0: the driver's choice
 
-	KeysOnly   bool // leave the values out if that is cheaper
+	KeysOnly   bool // leave the values out if that is cheaper, and versions only if they are not known without
 	AllowStale bool // as in GetRequest
 
 	// Snapshot is that of the page before, nil on the first page.

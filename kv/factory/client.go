@@ -3,6 +3,7 @@ package factory
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -25,6 +26,7 @@ type ClientConfig struct {
 	RememberBytes     int           `yaml:"remember_bytes"`
 	RememberFor       time.Duration `yaml:"remember_for"`
 	ShareBytes        int           `yaml:"share_bytes"`
+	CompareWatches    time.Duration `yaml:"compare_watches"`
 	ScanPage          int           `yaml:"scan_page"` // entries
 	ListPage          int           `yaml:"list_page"` // keys
 }
@@ -46,6 +48,7 @@ func DefaultClientConfig() ClientConfig {
 		RememberBytes:     o.RememberBytes,
 		RememberFor:       o.RememberFor,
 		ShareBytes:        o.ShareBytes,
+		CompareWatches:    o.CompareWatches,
 		ScanPage:          o.ScanPage,
 		ListPage:          o.ListPage,
 	}
@@ -72,6 +75,7 @@ func (c *ClientConfig) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 	number(&c.RememberBytes, "remember-bytes", "limit in `bytes` of the values that are remembered so that a compare-and-swap needs no read before it; 0: 16777216")
 	duration(&c.RememberFor, "remember-for", "how long an entry is remembered so that a compare-and-swap needs no read before it; 0: 5m")
 	number(&c.ShareBytes, "share-bytes", "limit in `bytes` of the keys and values that are kept so that watches of the same keys share one session of the store; 0: 67108864; negative: none share")
+	duration(&c.CompareWatches, "compare-watches", "how often the keys and versions of a watched range are read to find changes that the store did not tell of, after a time drawn from once to twice as long; 0: 10m; negative: never; not needed on Consul, nor in this process")
 	number(&c.ScanPage, "scan-page", "how many `entries` are asked for at once when a prefix is read with its values; 0: 1000")
 	number(&c.ListPage, "list-page", "how many `keys` are asked for at once when a prefix is listed; 0: as many as scan-page says")
 }
@@ -81,7 +85,7 @@ func (c *ClientConfig) Validate() error {
 	v := reflect.ValueOf(*c)
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Tag.Get("yaml")
-		if v.Field(i).Int() < 0 && name != "remember_entries" && name != "share_bytes" {
+		if v.Field(i).Int() < 0 && !slices.Contains([]string{"remember_entries", "share_bytes", "compare_watches"}, name) {
 			return &FieldError{Field: name, Err: fmt.Errorf("%v must not be negative", v.Field(i))}
 		}
 	}
@@ -106,6 +110,7 @@ func (c *ClientConfig) options() kv.Options {
 		RememberBytes:     c.RememberBytes,
 		RememberFor:       c.RememberFor,
 		ShareBytes:        c.ShareBytes,
+		CompareWatches:    c.CompareWatches,
 		ScanPage:          c.ScanPage,
 		ListPage:          c.ListPage,
 	}

@@ -37,7 +37,7 @@
 //
 // The label reason is one word for the first of these that the error matches:
 // indeterminate, closed, fenced, conflict, invalid_key, too_large, permission,
-// not_supported, unavailable (the sentinels of package kv), canceled, deadline
+// not_supported, missed, unavailable (the sentinels of package kv), canceled, deadline
 // (of the caller's context), other (a callback's own error, a codec's, or one
 // that only the backend knows).
 package metrics
