@@ -17,6 +17,7 @@ type env struct {
 	Spec
 	target     Target
 	store      Store
+	line       *line          // to the server, of a work that interrupts it
 	background sync.WaitGroup // watches, which end with the context of Prepare
 }
 

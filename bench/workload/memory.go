@@ -113,11 +113,16 @@ func (e *env) awaken(ctx context.Context, c Client, seen []atomic.Bool, shown *a
 
 // watchStreams asks the etcd servers how many watch streams are open.
 func (e *env) watchStreams(ctx context.Context) (total float64, err error) {
+	return e.ofEtcd(ctx, "etcd_debugging_mvcc_watch_stream_total")
+}
+
+// ofEtcd sums a metric of the etcd servers; 0 if there are none.
+func (e *env) ofEtcd(ctx context.Context, name string) (total float64, err error) {
 	if e.target.Backend != "etcd" {
 		return 0, nil
 	}
 	for _, endpoint := range e.target.Endpoints {
-		n, err := metric(ctx, "http://"+endpoint+"/metrics", "etcd_debugging_mvcc_watch_stream_total")
+		n, err := metric(ctx, "http://"+endpoint+"/metrics", name)
 		if err != nil {
 			return 0, err
 		}

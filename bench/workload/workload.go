@@ -89,6 +89,10 @@ func works() map[string]work {
 		"notify":      notifyWork,
 		"prefixwatch": prefixWatchWork,
 		"fanout":      fanOutWork,
+		"restart":     restartWork,
+		"sessions":    sessionsWork,
+		"followed":    followedWork,
+		"own":         ownWork,
 		"keymemory":   keyMemoryWork,
 		"watchmemory": watchMemoryWork,
 		"gossip":      gossipWork,
@@ -105,16 +109,23 @@ func Prepare(ctx context.Context, open Opener, t Target, s Spec) (sample Sampler
 	}
 	s.Clients, s.Callers, s.Keys = max(s.Clients, 1), max(s.Callers, 1), max(s.Keys, 1)
 	t.Nodes = s.Nodes
-	store, err := open(t)
-	if err != nil {
+	e := &env{Spec: s, target: t}
+	if e.line = new(line); s.Work == "restart" && len(t.Endpoints) > 0 {
+		if e.line, err = newLine(t.Endpoints[0]); err != nil {
+			return nil, nil, err
+		}
+		t.Endpoints = []string{e.line.addr()}
+	}
+	if e.store, err = open(t); err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	e := &env{Spec: s, target: t, store: store}
 	done = func() error {
 		cancel()
 		e.background.Wait()
-		return store.Close()
+		err := e.store.Close()
+		e.line.close()
+		return err
 	}
 	sample, err = prepare(ctx, e)
 	if err != nil {

@@ -4,6 +4,7 @@
 package contestant
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,6 +47,25 @@ type polykv struct {
 	clients []kv.Client
 }
 
+// Own implements workload.Follower.
+func (c follower) Own(ctx context.Context, key string) (write func(value string) error, err error) {
+	f := kv.Follow(ctx, c.Client, kv.KeyRange(key))
+	if err := f.Ready(ctx); err != nil {
+		return nil, err
+	}
+	versioned, err := kv.Versioned(c.Client)
+	if err != nil {
+		return nil, err
+	}
+	_, version, err := versioned.GetVersion(ctx, key)
+	return func(value string) (err error) {
+		if version, err = versioned.SwapVersion(ctx, key, version, value); err != nil {
+			return err
+		}
+		return f.WaitFor(ctx, version)
+	}, err
+}
+
 // Client implements workload.Store.
 func (s *polykv) Client() (workload.Client, error) {
 	store, err := s.open()
@@ -54,7 +74,22 @@ func (s *polykv) Client() (workload.Client, error) {
 	}
 	c := kv.New(store, codec.String{}, nil)
 	s.clients = append(s.clients, c)
-	return c, nil
+	return follower{c}, nil
+}
+
+// follower is a client that implements workload.Follower.
+type follower struct{ kv.Client }
+
+// Follow implements workload.Follower.
+func (c follower) Follow(ctx context.Context, prefix string) (get func(key string) any, err error) {
+	f := kv.Follow(ctx, c.Client, kv.PrefixRange(prefix))
+	if err := f.Ready(ctx); err != nil {
+		return nil, err
+	}
+	return func(key string) any {
+		value, _ := f.Get(key)
+		return value
+	}, nil
 }
 
 // Close implements workload.Store.

@@ -48,6 +48,7 @@ const (
 	P99   Figure = "p99"   // seconds
 	Total Figure = "total" // seconds
 	Bytes Figure = "bytes"
+	Count Figure = "sessions"
 	CPU   Figure = "cpu"  // seconds of processor time by call
 	Idle  Figure = "idle" // seconds of processor time by second
 )

@@ -93,6 +93,40 @@ func watchRows() []Row {
 	withTuned := []string{Polykv, Dskit, DskitTuned, Raw}
 	return []Row{
 		{
+			ID: "restart", Title: "Bytes read after a server was away for 2 s, by 20 watches of 2,000 keys of 1 KiB", Figure: Bytes,
+			Meaning: "What a restart costs the server by each process that watches: until all watches have shown a change that was made then.",
+			Spec:    workload.Spec{Work: "restart", Keys: 2000, ValueBytes: 1024, Watchers: 20},
+			Rounds:  3,
+			On: map[string]Entry{
+				Etcd: {main3(), nil, ""},
+			},
+		},
+		{
+			ID: "sessions", Title: "Watches that the server has of 1,000 watches of one prefix, by one client", Figure: Count,
+			Meaning: "A thousand tenants of one process that look at the same configuration.",
+			Spec:    workload.Spec{Work: "sessions", Keys: 10, Watchers: 1000},
+			Cold:    true,
+			On:      map[string]Entry{Etcd: {main3(), []Target{{Dskit, 1000}, {Raw, 1000}}, ""}},
+		},
+		{
+			ID: "followed", Title: "Reads of 2,000 keys by 2 goroutines, followed if the client can", Figure: Rate,
+			Meaning: "Looking something up on each request: polykv by kv.Follow, without a request; the others ask the server.",
+			Spec:    workload.Spec{Work: "followed", Keys: 2000, Callers: 2},
+			On: map[string]Entry{
+				Etcd:   {main3(), []Target{{Dskit, 100}, {Raw, 100}}, ""},
+				Consul: {main3(), []Target{{Dskit, 100}, {Raw, 100}}, ""},
+			},
+		},
+		{
+			ID: "own", Title: "From a write until the writer's own copy has it", Figure: P50,
+			Meaning: "Reading one's own write from a copy: polykv by Follow's WaitFor, the others by a watch of the same client. Of the time, most is the write itself.",
+			Spec:    workload.Spec{Work: "own"},
+			On: map[string]Entry{
+				Etcd:   {main3(), []Target{{Dskit, 1.25}, {Raw, 0.9}}, ""},
+				Consul: {main3(), []Target{{Dskit, 300}}, ""},
+			},
+		},
+		{
 			ID: "notify", Title: "CAS until another client's WatchKey callback", Figure: P50,
 			Meaning: "How soon others know. Of the time, most is the write itself.",
 			Spec:    workload.Spec{Work: "notify"},

@@ -46,6 +46,8 @@ func amount(f plan.Figure, x float64) string {
 		return number(x) + "/s"
 	case plan.Bytes:
 		return number(x) + " B"
+	case plan.Count:
+		return number(x)
 	case plan.Idle:
 		return number(100*x) + " %"
 	}
