@@ -56,6 +56,8 @@ type Spec struct {
 	ValueBytes int `json:",omitempty"`
 	Writes     int `json:",omitempty"`
 	Nodes      int `json:",omitempty"`
+
+	TTL float64 `json:",omitempty"` // seconds, of who takes part in an election
 }
 
 // Sample is one measurement.
@@ -88,6 +90,8 @@ func works() map[string]work {
 		"list":        listWork,
 		"notify":      notifyWork,
 		"prefixwatch": prefixWatchWork,
+		"handover":    handOverWork,
+		"takeover":    takeOverWork,
 		"fanout":      fanOutWork,
 		"restart":     restartWork,
 		"sessions":    sessionsWork,

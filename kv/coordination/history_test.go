@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/polykv/polykv/internal/drivertest"
+	"github.com/polykv/polykv/internal/locktest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv/consul"
@@ -18,11 +19,11 @@ import (
 
 // TestLockHistories judges many histories in virtual time.
 func TestLockHistories(t *testing.T) {
-	total := History{Tally: map[Kind]int{}}
+	total := locktest.History{Tally: map[locktest.Kind]int{}}
 	for seed := range uint64(40) {
 		synctest.Test(t, func(t *testing.T) {
 			s := inmemory.NewStore()
-			h := Run(t, Options{Seed: seed, TTL: ttl, Lasts: 20 * time.Minute, Open: func(int) driver.Store { return s.Open() }})
+			h := locktest.Run(t, locktest.Options{Seed: seed, TTL: ttl, Lasts: 20 * time.Minute, Open: func(int) driver.Store { return s.Open() }})
 			for kind, n := range h.Tally {
 				total.Tally[kind] += n
 			}
@@ -30,7 +31,7 @@ func TestLockHistories(t *testing.T) {
 		})
 	}
 	t.Logf("%v, and %d acts of former holders, refused", total.Tally, total.Late)
-	if total.Tally[Taken] < 1000 || total.Tally[Wrote] < 1000 || total.Tally[GivenBack] < 500 || total.Late < 10 {
+	if total.Tally[locktest.Taken] < 1000 || total.Tally[locktest.Wrote] < 1000 || total.Tally[locktest.GivenBack] < 500 || total.Late < 10 {
 		t.Errorf("too little happened: %v, and %d acts of former holders", total.Tally, total.Late)
 	}
 }
@@ -58,7 +59,7 @@ var backends = map[string]backend{
 func (b backend) history(t *testing.T, c *testserver.Cluster, ttl, lasts time.Duration, disrupt func(ctx context.Context)) {
 	t.Helper()
 	seed := rand.Uint64()
-	h := Run(t, Options{Seed: seed, TTL: ttl, Lasts: lasts, Disrupt: disrupt, Open: func(i int) driver.Store {
+	h := locktest.Run(t, locktest.Options{Seed: seed, TTL: ttl, Lasts: lasts, Disrupt: disrupt, Open: func(i int) driver.Store {
 		store, err := b.open(c, i)
 		if err != nil {
 			t.Fatal(err)
@@ -66,7 +67,7 @@ func (b backend) history(t *testing.T, c *testserver.Cluster, ttl, lasts time.Du
 		return store
 	}})
 	t.Logf("seed %d: %v, and %d acts of former holders, refused", seed, h.Tally, h.Late)
-	if h.Tally[Taken] == 0 || h.Tally[Wrote] == 0 {
+	if h.Tally[locktest.Taken] == 0 || h.Tally[locktest.Wrote] == 0 {
 		t.Errorf("nothing happened: %v", h.Tally)
 	}
 }
@@ -97,7 +98,7 @@ func TestLockHistoriesWithKilledLeaders(t *testing.T) {
 			killed := 0
 			b.history(t, c, serverTTL, lasts, func(ctx context.Context) {
 				for ctx.Err() == nil {
-					Pause(ctx, time.Duration(rand.Int64N(int64(serverTTL))))
+					locktest.Pause(ctx, time.Duration(rand.Int64N(int64(serverTTL))))
 					leader, err := c.Leader(ctx)
 					if err != nil {
 						continue // ctx is done
@@ -106,7 +107,7 @@ func TestLockHistoriesWithKilledLeaders(t *testing.T) {
 						t.Error(err)
 					}
 					killed++
-					Pause(ctx, time.Duration(rand.Int64N(int64(serverTTL))))
+					locktest.Pause(ctx, time.Duration(rand.Int64N(int64(serverTTL))))
 					if err := c.Restart(leader); err != nil {
 						t.Error(err)
 					}

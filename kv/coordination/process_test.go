@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/internal/locktest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
@@ -84,7 +85,7 @@ func child(role string) error {
 	}
 	fmt.Println("held", held.Term())
 	for { // it never looks whether it has lost the lock
-		if err := Append(ctx, fenced, held.Term()); errors.Is(err, kv.ErrFenced) {
+		if err := locktest.Append(ctx, fenced, held.Term()); errors.Is(err, kv.ErrFenced) {
 			fmt.Println("fenced, told:", held.Err())
 			return l.Close()
 		}
@@ -118,7 +119,7 @@ func turn(ctx context.Context, l *coordination.Lock) error {
 	if err != nil {
 		return err
 	}
-	if err := Append(ctx, fenced, held.Term()); err != nil {
+	if err := locktest.Append(ctx, fenced, held.Term()); err != nil {
 		return err
 	}
 	return held.Unlock(ctx)

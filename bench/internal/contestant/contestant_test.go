@@ -36,6 +36,7 @@ func TestContestantsWork(t *testing.T) {
 		{Work: "notify", Keys: 10},
 		{Work: "prefixwatch", Callers: 8, Keys: 20, Writes: 100},
 		{Work: "fanout", Watchers: 8},
+		{Work: "handover", TTL: 10},
 		{Work: "watchmemory", Watchers: 8},
 	}
 	for name, open := range map[string]workload.Opener{"polykv": Polykv, "raw": Raw, "bare": Bare} {

@@ -18,10 +18,11 @@ import (
 	"github.com/polykv/polykv/kv/inmemory"
 )
 
+var discard = slog.New(slog.DiscardHandler)
+
 // Polykv opens a store through polykv, at its defaults.
 func Polykv(t workload.Target) (workload.Store, error) {
 	s := &polykv{}
-	logger := slog.New(slog.DiscardHandler)
 	switch t.Backend {
 	case "memory":
 		shared := inmemory.NewStore()
@@ -29,11 +30,11 @@ func Polykv(t workload.Target) (workload.Store, error) {
 	case "etcd":
 		cfg := etcd.DefaultConfig()
 		cfg.Endpoints = t.Endpoints
-		s.open = func() (driver.Store, error) { return etcd.Open(cfg, logger) }
+		s.open = func() (driver.Store, error) { return etcd.Open(cfg, discard) }
 	case "consul":
 		cfg := consul.DefaultConfig()
 		cfg.Address = t.Endpoints[0]
-		s.open = func() (driver.Store, error) { return consul.Open(cfg, logger) }
+		s.open = func() (driver.Store, error) { return consul.Open(cfg, discard) }
 	case "gossip":
 		return openCluster(t)
 	default:

@@ -17,6 +17,7 @@ type rawConsul struct {
 	client *api.Client
 	close  func()
 	known  known
+	leave  []func() // of elections
 }
 
 func openRawConsul(t workload.Target) (rawClient, error) {
@@ -30,6 +31,9 @@ func openRawConsul(t workload.Target) (rawClient, error) {
 }
 
 func (c *rawConsul) Close() error {
+	for _, leave := range c.leave {
+		leave()
+	}
 	c.close()
 	return nil
 }

@@ -110,6 +110,7 @@ func Rows() []Row {
 	all := writeRows()
 	all = append(all, readRows()...)
 	all = append(all, watchRows()...)
+	all = append(all, electionRows()...)
 	all = append(all, gossipRows()...)
 	return append(all, curves()...)
 }

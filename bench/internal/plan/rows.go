@@ -153,6 +153,24 @@ func watchRows() []Row {
 	}
 }
 
+func electionRows() []Row {
+	row := func(id, title, meaning string, work string, seconds float64, on map[string]Entry) Row {
+		return Row{
+			ID: id, Title: title, Meaning: meaning, Figure: P50, On: on,
+			Spec: workload.Spec{Work: work, TTL: 10}, Seconds: seconds, Rounds: 3, // TTL: the shortest that Consul takes
+		}
+	}
+	pair := []string{Polykv, Raw}
+	return []Row{
+		row("handover", "From a leader's resignation until another one is told that it leads",
+			"How long nobody leads at a restart. The raw clients' elections are etcd's package concurrency and Consul's Lock, at their defaults.",
+			"handover", 3, map[string]Entry{Etcd: {pair, nil, ""}, Consul: {pair, nil, ""}}),
+		row("takeover", "From a leader's death until another one is told that it leads, with a TTL of 10 s",
+			"How long nobody leads at a crash. Consul ends a session after up to twice its TTL, and keeps its locks for another 15 s by default.",
+			"takeover", 0.1, map[string]Entry{Etcd: {pair, nil, ""}, Consul: {pair, nil, ""}}),
+	}
+}
+
 func gossipRows() []Row {
 	spec := workload.Spec{Work: "gossip", Nodes: 30, Keys: 100, Writes: 150}
 	const long = 3 // seconds, since dskit's changes take half of one

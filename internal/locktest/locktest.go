@@ -1,4 +1,5 @@
-package coordination_test
+// Package locktest judges what participants of a lock did and saw.
+package locktest
 
 import (
 	"context"
