@@ -150,6 +150,7 @@ func (o *Options) open(participant int, quiet *slog.Logger) (kv.Client, *kvtest.
 func Run(t *testing.T, o Options) *History {
 	t.Helper()
 	h := &History{Tally: map[Kind]int{}}
+	quiet := slog.New(slog.DiscardHandler)
 	ctx, cancel := context.WithTimeout(t.Context(), o.Lasts)
 	defer cancel()
 
