@@ -130,7 +130,7 @@ func TestAlertsFire(t *testing.T) {
 			}
 		})
 	}
-	if n := len(rules(t)); n != 16 {
+	if n := len(rules(t)); n != 17 {
 		t.Errorf("there are %d alerts; each needs a case", n)
 	}
 }
