@@ -21,7 +21,11 @@ func (s *polykv) Candidate(_ context.Context, name string, ttl time.Duration) (w
 	}
 	client, _ := c.(kv.Client)
 	e, err := coordination.NewElection(client, name, coordination.Options{TTL: ttl, Logger: discard})
-	return &candidate{client: client, election: e}, err
+	if err != nil {
+		return nil, err
+	}
+	s.elections = append(s.elections, e)
+	return &candidate{client: client, election: e}, nil
 }
 
 type candidate struct {

@@ -13,6 +13,7 @@ import (
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/consul"
+	"github.com/polykv/polykv/kv/coordination"
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/etcd"
 	"github.com/polykv/polykv/kv/inmemory"
@@ -44,8 +45,9 @@ func Polykv(t workload.Target) (workload.Store, error) {
 }
 
 type polykv struct {
-	open    func() (driver.Store, error)
-	clients []kv.Client
+	open      func() (driver.Store, error)
+	clients   []kv.Client
+	elections []*coordination.Election
 }
 
 // Own implements workload.Follower.
@@ -75,11 +77,11 @@ func (s *polykv) Client() (workload.Client, error) {
 	}
 	c := kv.New(store, codec.String{}, nil)
 	s.clients = append(s.clients, c)
-	return follower{c}, nil
+	return follower{kv.Forward{Client: c}}, nil
 }
 
 // follower is a client that implements workload.Follower.
-type follower struct{ kv.Client }
+type follower struct{ kv.Forward }
 
 // Follow implements workload.Follower.
 func (c follower) Follow(ctx context.Context, prefix string) (get func(key string) any, err error) {
@@ -96,6 +98,9 @@ func (c follower) Follow(ctx context.Context, prefix string) (get func(key strin
 // Close implements workload.Store.
 func (s *polykv) Close() error {
 	var errs []error
+	for _, e := range s.elections {
+		errs = append(errs, e.Close())
+	}
 	for _, c := range s.clients {
 		errs = append(errs, c.Close())
 	}
