@@ -101,7 +101,7 @@ func (e *engine) run(c *casCall, err error) error {
 	var pause *pauses
 	for {
 		if err == errUnfinished { //nolint:errorlint // never wrapped
-			c.begun = time.Now()
+			c.begun = e.tick()
 			err = e.share(c)
 		}
 		var asked errAgain

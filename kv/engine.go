@@ -31,9 +31,13 @@ type engine struct {
 
 	generation atomic.Uint64
 	memory     *memory
-	groups     groups
-	hub        hub
-	outages    outages
+	ticked     struct {
+		sync.Mutex
+		last time.Time
+	}
+	groups  groups
+	hub     hub
+	outages outages
 
 	closeOnce sync.Once
 	closeErr  error
@@ -94,8 +98,25 @@ func (e *engine) sawGeneration(g uint64) {
 // now is the time for what is remembered; no matter where nothing is.
 func (e *engine) now() (now time.Time) {
 	if e.memory != nil {
-		now = time.Now()
+		now = e.tick()
 	}
+	return now
+}
+
+// tick is a time that it never returned before. Two of the system's may be alike:
+// its clock may tick slowly, and in a bubble of testing/synctest it stands still.
+// What was remembered before a call would then count as read since its begin.
+func (e *engine) tick() time.Time {
+	now := time.Now()
+	if e.local { // nothing is remembered
+		return now
+	}
+	e.ticked.Lock()
+	defer e.ticked.Unlock()
+	if !now.After(e.ticked.last) {
+		now = e.ticked.last.Add(1)
+	}
+	e.ticked.last = now
 	return now
 }
 

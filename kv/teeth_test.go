@@ -179,3 +179,20 @@ func TestPausesEndWithTheCaller(t *testing.T) {
 		})
 	}
 }
+
+// What was remembered at the very moment at which a call begins is older than the
+// call: in a bubble, and where clocks tick slowly, many things are of one moment.
+func TestDeclineAtTheMomentOfAnEarlierCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, kv.Options{})
+		r.put(r.client, "k", "mine")
+		r.put(r.other, "k", "theirs")
+		var saw any
+		if err := r.client.CAS(t.Context(), "k", func(in any) (any, bool, error) {
+			saw = in
+			return nil, false, nil
+		}); err != nil || saw != "theirs" {
+			t.Errorf("after another's write it was decided on %v, %v", saw, err)
+		}
+	})
+}
