@@ -104,21 +104,21 @@ func onEach(t *testing.T, test func(t *testing.T, b backend)) {
 	}
 }
 
-// onEachAmongOthers is onEach for a long test that has servers of its own.
+// onEachAmongOthers is onEach for a long test that has servers of its own: they run
+// beside others, since most of their time goes by with servers that are down. The
+// long forms have the machine for themselves, and so do fleets, which write all
+// the time.
 func onEachAmongOthers(t *testing.T, test func(t *testing.T, b backend)) {
-	amongOthers(t)
-	onEach(t, func(t *testing.T, b backend) {
-		amongOthers(t)
-		test(t, b)
-	})
-}
-
-// amongOthers has a test run beside others, since most of its time goes by with
-// servers that are down. The long forms have the machine for themselves.
-func amongOthers(t *testing.T) {
-	if os.Getenv("POLYKV_SOAK") == "" {
+	besides := os.Getenv("POLYKV_SOAK") == ""
+	if besides {
 		t.Parallel()
 	}
+	onEach(t, func(t *testing.T, b backend) {
+		if besides {
+			t.Parallel()
+		}
+		test(t, b)
+	})
 }
 
 // client opens a client of its own, with string values.

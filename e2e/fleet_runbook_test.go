@@ -14,7 +14,6 @@ import (
 // declarative form: certificates on both sides, a token and a user with the least
 // rights. In the end the store that leads is lost for good.
 func TestFleetRunbook(t *testing.T) {
-	amongOthers(t)
 	seed, _ := firstSeed(t)
 	f := newFleet(t, seed, fleetOptions{members: 3, old: 300, multi: fleetPatient, locked: true}, consulBackend, etcdBackend)
 	f.muster()

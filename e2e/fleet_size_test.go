@@ -18,7 +18,6 @@ import (
 // POLYKV_SOAK=1 makes it 20,000 keys and 200 MiB, which a machine that is busy
 // with other things may not compare within the longest pause.
 func TestFleetOfSize(t *testing.T) {
-	amongOthers(t)
 	o := fleetOptions{members: 6, old: 2_000, oldSize: 10 << 10, multi: fleetPatient}
 	pause := []string{"--max-pause=4m"} // a busy machine may compare them slowly
 	if os.Getenv("POLYKV_SOAK") != "" {

@@ -64,10 +64,8 @@ type fleetOptions struct {
 //
 // POLYKV_SOAK=1 makes each phase ten times as long.
 func TestFleetMigration(t *testing.T) {
-	amongOthers(t)
 	for _, c := range []struct{ source, target backend }{{consulBackend, etcdBackend}, {etcdBackend, consulBackend}} {
 		t.Run(c.source.name+" to "+c.target.name, func(t *testing.T) {
-			amongOthers(t)
 			seed, _ := firstSeed(t)
 			f := newFleet(t, seed, fleetOptions{members: 4, old: 10_000, multi: fleetPatient}, c.source, c.target)
 			f.migrate()
