@@ -2,7 +2,7 @@
 # compiles besides, the servers and the linter, goes to the user's cache folder once.
 
 FUZZTIME ?= 60s
-TIMEOUT ?= 20m
+TIMEOUT ?= 45m
 
 # Packages tested at a time: half as many as there are processors, since one that runs real servers keeps about two
 # busy, and servers that starve lose their leader; but two at least, since most wait for a while. Tests within a package
