@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -133,10 +134,14 @@ func (h Harness) runCase(c testCase) outcome {
 	return o
 }
 
+// trials counts those of this process. Addresses would not do for names: what a
+// client left behind outlives its trial, whose memory another one may get.
+var trials atomic.Uint64 //nolint:gochecknoglobals // labels are of the process
+
 // carryOut runs the case and closes its clients, under a label that every
 // goroutine inherits that they start; then none with that label may be left.
 func (t *trial) carryOut(c testCase) {
-	t.label = fmt.Sprintf("%s@%p", c.id(), t)
+	t.label = fmt.Sprintf("%s@%d", c.id(), trials.Add(1))
 	labelled := func(f func()) {
 		guarded(t.recorder, func() {
 			pprof.Do(context.Background(), pprof.Labels(goroutineLabel, t.label), func(context.Context) { f() })

@@ -19,7 +19,8 @@ type traffic struct {
 }
 
 func (o *traffic) Request(context.Context, string, string, time.Duration, error) { o.requests.Add(1) }
-func (o *traffic) WatchResync(context.Context, string, error)                    { o.resyncs.Add(1) }
+
+func (o *traffic) WatchResync(context.Context, string, error) { o.resyncs.Add(1) }
 
 // Everything that can interrupt a watch, one after another on one server,
 // while keys change, go and come. Afterwards the watcher's picture is the

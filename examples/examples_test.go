@@ -20,6 +20,7 @@ import (
 
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
+
 	// So that no result from before a change of what the programs are made of is taken.
 	_ "github.com/polykv/polykv/kv/coordination"
 	_ "github.com/polykv/polykv/kv/factory"
