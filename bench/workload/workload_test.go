@@ -25,10 +25,11 @@ type mapStore struct {
 	unlucky  int  // fails every so many writes
 	writes   int
 	closures int
+	lead     chan struct{} // has room for whoever leads
 }
 
 func newMapStore() *mapStore {
-	s := &mapStore{values: map[string]string{}}
+	s := &mapStore{values: map[string]string{}, lead: make(chan struct{}, 1)}
 	s.changed = sync.NewCond(&s.mu)
 	return s
 }
@@ -57,6 +58,25 @@ func (t mapTable) Watch(ctx context.Context, f func(func(string) int64)) {
 		return true
 	})
 }
+
+// Candidate implements Elector.
+func (s *mapStore) Candidate(context.Context, string, time.Duration) (Candidate, error) {
+	return mapCandidate{s.lead}, nil
+}
+
+type mapCandidate struct{ lead chan struct{} }
+
+func (c mapCandidate) Campaign(ctx context.Context) error {
+	select {
+	case c.lead <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c mapCandidate) Resign(context.Context) error { <-c.lead; return nil }
+func (c mapCandidate) Abandon() error               { <-c.lead; return nil }
 
 func (s *mapStore) open(Target) (Store, error) { return s, nil }
 func (s *mapStore) Client() (Client, error)    { return s, nil }
@@ -158,6 +178,8 @@ func specs() []Spec {
 		{Work: "sessions", Keys: 5, Watchers: 3},
 		{Work: "followed", Keys: 5, Callers: 2},
 		{Work: "own"},
+		{Work: "handover", TTL: 1},
+		{Work: "takeover", TTL: 1},
 		{Work: "keymemory", Keys: 50},
 		{Work: "watchmemory", Watchers: 5},
 		{Work: "gossip", Nodes: 3, Keys: 4, Writes: 200},
