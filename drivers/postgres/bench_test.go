@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/kv"
 )
 
@@ -53,25 +54,9 @@ func BenchmarkCAS(b *testing.B) {
 		if err := call(); err != nil { // which opens the connection
 			b.Fatal(err)
 		}
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				if err := call(); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
+		b.Run(name, func(b *testing.B) { drivertest.InTurn(b, call) })
 	}
-	b.Run("cas/together", func(b *testing.B) {
-		b.SetParallelism(32)
-		b.RunParallel(func(pb *testing.PB) {
-			for pb.Next() {
-				if err := cas(); err != nil {
-					b.Error(err)
-					return
-				}
-			}
-		})
-	})
+	b.Run("cas/together", func(b *testing.B) { drivertest.AtOnce(b, cas) })
 }
 
 // update is the cheapest conditional write of pgx.

@@ -61,14 +61,7 @@ func BenchmarkGetParallel(b *testing.B) {
 	c, ctx := rawClient(b), context.Background()
 	drivertest.Put(b, s, "bench/get", "value")
 	parallel := func(b *testing.B, get func() error) error {
-		b.SetParallelism(32)
-		b.RunParallel(func(pb *testing.PB) {
-			for pb.Next() {
-				if err := get(); err != nil {
-					b.Error(err)
-				}
-			}
-		})
+		drivertest.AtOnce(b, get)
 		return nil
 	}
 	benchBoth(
