@@ -32,7 +32,7 @@ type doubt struct{ stored, told Version }
 func (u *upstream) compare() {
 	for {
 		longest := max(u.e.opts.CompareWatches, time.Duration(u.following().keys())*comparePerKey)
-		if !pass(u.ctx, longest+rand.N(longest)) { //nolint:gosec // no secret
+		if sleep(u.ctx, longest+rand.N(longest)) != nil { //nolint:gosec // no secret
 			return
 		}
 		w := u.following()
@@ -83,7 +83,7 @@ func (u *upstream) unheard(f follower) (key string, missed bool) {
 		return "", false // the next time, then
 	}
 	doubts := f.table.differing(stored)
-	if len(doubts) == 0 || !pass(u.ctx, compareGrace) {
+	if len(doubts) == 0 || sleep(u.ctx, compareGrace) != nil {
 		return "", false
 	}
 	reads := 0
@@ -141,16 +141,4 @@ func (e *engine) versions(ctx context.Context, r Range) (map[string]Version, err
 		}
 	}
 	return all, nil
-}
-
-// pass waits, and reports whether ctx goes on.
-func pass(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -184,3 +184,14 @@ func (p *pauses) sleepUnless(a, b context.Context, ch <-chan struct{}) bool {
 		return false
 	}
 }
+
+// sleep waits for d, or until ctx is done, whose error it returns.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}

@@ -121,13 +121,6 @@ func (u *upstream) spread(bytes int) func(ctx context.Context) error {
 	}
 	longest := min(time.Duration(float64(bytes)/(1<<20)*float64(spreadPerMiB)), spreadMost)
 	return func(ctx context.Context) error {
-		timer := time.NewTimer(rand.N(longest)) //nolint:gosec // no secret
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return sleep(ctx, rand.N(longest)) //nolint:gosec // no secret
 	}
 }
