@@ -100,24 +100,24 @@ func (m *Map[K, V]) mergeWrite(o *Map[K, V]) *Map[K, V] {
 // written returns what becomes of the part old when a CAS leaves next in its
 // place; nil if nothing does. Either may be nil.
 func written[V any](old, next *part[V]) *part[V] {
+	var fresh *part[V]
 	switch {
-	case next == nil && (old == nil || old.deleted):
+	case next == nil && (old == nil || old.deleted), old == next:
 		return nil
 	case next == nil:
-		return &part[V]{key: old.key, deleted: true, over: old.stoodFor()}
-	case old == next:
-		return nil
+		fresh = &part[V]{key: old.key, deleted: true}
 	case next.version.IsZero():
 		// The callback may still hold it, so the store gets its own.
-		return &part[V]{key: next.key, value: next.value}
+		fresh = &part[V]{key: next.key, value: next.value}
 	case old != nil && old.version == next.version && old.deleted == next.deleted:
 		return nil
 	case next.beats(old):
 		return next // from another replica, by way of the callback
-	case next.deleted:
-		return &part[V]{key: next.key, deleted: true, over: old.stoodFor()}
+	default:
+		fresh = &part[V]{key: next.key, value: next.value, deleted: next.deleted} // an older state, set again
 	}
-	return &part[V]{key: next.key, value: next.value} // an older state, set again
+	fresh.over = fresh.replaces(old)
+	return fresh
 }
 
 // settle forgets what was done to the clone that m was.

@@ -1,6 +1,7 @@
 package memberlist
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 type part[V any] struct {
 	key     string
 	value   V
-	version state.Version // zero until the store has carried out the write
-	over    state.Version // of a tombstone: what it removed here, if anything
+	version state.Version   // zero until the store has carried out the write
+	over    []state.Version // what it removed or overwrote here; not changed in place
 	deleted bool
 	encoded atomic.Pointer[[]byte] // of value; made when first wanted
 	sum     state.Digest           // of a part with a version; zero: not computed yet
@@ -35,6 +36,9 @@ func (p *part[V]) encode(c codec.Codec) ([]byte, error) {
 // stamp gives p, which is in no store yet, its version.
 func (p *part[V]) stamp(v state.Version) {
 	p.version = v
+	if !p.deleted { // the writer has nothing older any more
+		p.over = slices.DeleteFunc(p.over, func(o state.Version) bool { return o.Instance == v.Instance })
+	}
 	p.sum = p.hash()
 }
 
@@ -75,34 +79,49 @@ func (m *Map[K, V]) put(p *part[V]) { m.replace(m.part(p.key), p) }
 
 // replace puts p in the place of old, the part of its key; nil: there is none.
 func (m *Map[K, V]) replace(old, p *part[V]) {
-	if over := old.stoodFor(); p.deleted && over != p.over && !over.IsZero() {
-		p = &part[V]{key: p.key, version: p.version, over: over, deleted: true, sum: p.sum} // it may be another map's too
+	if over := p.replaces(old); len(over) > len(p.over) { // it may be another map's too
+		encoded := p.encoded.Load()
+		p = &part[V]{key: p.key, value: p.value, version: p.version, over: over, deleted: p.deleted, sum: p.sum}
+		p.encoded.Store(encoded)
 	}
 	m.subtract(old)
 	m.add(p)
 	m.tree = m.root().Set(p.key, p)
 }
 
-// stoodFor is the version of what a tombstone in the place of p, which may be
-// nil, stands for.
-func (p *part[V]) stoodFor() state.Version {
-	switch {
-	case p == nil:
-		return state.Version{}
-	case p.deleted:
+// maxOver is how many versions a part remembers that it took the place of.
+const maxOver = 8
+
+// replaces returns what p stands for once it is in the place of old, which may be
+// nil. Of each writer the newest is enough, since a writer itself has no older one.
+func (p *part[V]) replaces(old *part[V]) []state.Version {
+	if old == nil || len(old.over) == 0 && (old.deleted || old.version.Instance == p.version.Instance && !p.deleted) {
 		return p.over
 	}
-	return p.version
+	over := slices.Clone(p.over)
+	add := func(v state.Version) {
+		if !slices.ContainsFunc(over, func(o state.Version) bool { return o.Instance == v.Instance && !v.After(o) }) {
+			over = append(over, v)
+		}
+	}
+	if !old.deleted && !old.version.IsZero() {
+		add(old.version)
+	}
+	for _, v := range old.over {
+		add(v)
+	}
+	return over[:min(len(over), maxOver)]
 }
 
 // Removed implements [Causal].
 func (m *Map[K, V]) Removed(limit time.Time) (versions []Version) {
-	if m.dead == 0 || !m.oldest.Time().Before(limit) {
+	all := limit.IsZero()
+	if !all && (m.dead == 0 || !m.oldest.Time().Before(limit)) {
 		return nil
 	}
 	for p := range m.parts() {
-		if p.deleted && !p.over.IsZero() && p.version.Time().Before(limit) {
-			versions = append(versions, p.over)
+		if all || p.deleted && p.version.Time().Before(limit) {
+			versions = append(versions, p.over...)
 		}
 	}
 	return versions

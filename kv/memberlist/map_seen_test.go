@@ -12,13 +12,14 @@ import (
 // sender is a loopback whose writes are kept.
 type sender struct {
 	*loopback
+	now  func() time.Time
 	maps kv.Client
 	sent []state.Update
 }
 
 func newSender(t *testing.T, clock func() time.Time) *sender {
 	t.Helper()
-	s := &sender{loopback: newLoopback(t, clock)}
+	s := &sender{loopback: newLoopback(t, clock), now: clock}
 	s.store.OnLocal(func(u state.Update) { s.sent = append(s.sent, u) })
 	var err error
 	if s.maps, err = s.clients.new(counts, kv.DefaultOptions()); err != nil {
@@ -47,7 +48,11 @@ func (s *sender) edit(t *testing.T, f func(*Map[string, int])) state.Update {
 
 func (s *sender) lacks(t *testing.T, entry string) {
 	t.Helper()
-	if m, _ := s.store.Get("m").Mergeable().(*Map[string, int]); m != nil {
+	r := s.store.Get("m")
+	if r == nil {
+		return
+	}
+	if m, _ := r.Mergeable().(*Map[string, int]); m != nil {
 		if _, ok := m.Get(entry); ok {
 			t.Errorf("the entry %q is back", entry)
 		}
@@ -85,4 +90,53 @@ func TestForgottenDeletionOfAnEntryLeavesADot(t *testing.T) {
 	late.lacks(t, "x")
 	late.store.Apply(written)
 	late.lacks(t, "x")
+}
+
+// So does what was overwritten before its writer had said that it was written:
+// when the deletion that follows is forgotten, when the whole Map is deleted, and
+// when it goes since a peer has seen its end.
+func TestForgottenOverwritingOfAnEntryLeavesADot(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, s *sender, later func(time.Duration)){
+		"the entry is deleted": func(t *testing.T, s *sender, later func(time.Duration)) {
+			s.edit(t, func(m *Map[string, int]) { m.Delete("x") })
+			later(2 * time.Hour)
+		},
+		"and was deleted before": func(t *testing.T, s *sender, later func(time.Duration)) {
+			s.edit(t, func(m *Map[string, int]) { m.Delete("x") })
+			s.edit(t, func(m *Map[string, int]) { m.Set("x", 3) })
+			s.edit(t, func(m *Map[string, int]) { m.Delete("x") })
+			later(2 * time.Hour)
+		},
+		"the Map is deleted": func(t *testing.T, s *sender, later func(time.Duration)) {
+			if err := s.maps.Delete(context.Background(), "m"); err != nil {
+				t.Fatal(err)
+			}
+			later(2 * time.Hour)
+		},
+		"a peer has seen the end": func(t *testing.T, s *sender, later func(time.Duration)) {
+			later(time.Minute)
+			peer := newSender(t, s.now)
+			peer.edit(t, func(m *Map[string, int]) { m.Set("y", 1) })
+			whole, ok := peer.store.Read(counts.ID, state.KeyDigest{Key: "m"})
+			if !ok {
+				t.Fatal("nothing to read")
+			}
+			seen := s.store.Context()
+			s.store.ApplyFrom(whole, &seen)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+			clock := func() time.Time { return now }
+			a, b := newSender(t, clock), newSender(t, clock)
+			written := a.edit(t, func(m *Map[string, int]) { m.Set("x", 1) })
+			b.store.Apply(written)
+			now = now.Add(time.Minute)
+			b.edit(t, func(m *Map[string, int]) { m.Set("x", 2); m.Set("z", 1) })
+			end(t, b, func(d time.Duration) { now = now.Add(d); b.store.Expire() })
+			b.lacks(t, "x")
+			b.store.Apply(written)
+			b.lacks(t, "x")
+		})
+	}
 }

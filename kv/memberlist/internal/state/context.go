@@ -263,11 +263,11 @@ func (s *Store) unseen(cur, in *Record) *Record {
 }
 
 // without is Record.without of a state of the store. The peer may not have seen
-// what the tombstones stand for that go.
+// what the parts that go took the place of.
 func (s *Store) without(r, other *Record, seen *Context) *Record {
 	rest := r.without(other, seen)
 	if rest != r {
-		s.keepRemoved(r, time.UnixMilli(maxWall+1))
+		s.keepRemoved(r, time.Time{})
 	}
 	return rest
 }

@@ -64,7 +64,8 @@ type Causal interface {
 	Without(known Mergeable, seen func(Version) bool) (remains Mergeable, left int)
 
 	// Removed returns the versions of the parts in whose place there are
-	// tombstones older than limit, as far as the receiver had them once.
+	// tombstones older than limit, as far as the receiver had them once. If limit
+	// is zero, it returns those of all parts that were removed or overwritten.
 	Removed(limit time.Time) []Version
 }
 

@@ -91,6 +91,7 @@ func (r *Record) versions() (all []Version) {
 	}
 	if c, ok := r.merge.(Causal); ok {
 		c.Without(nil, func(v Version) bool { all = append(all, v); return false })
+		all = append(all, c.Removed(time.Time{})...)
 	}
 	return append(append(all, r.v), r.over...)
 }
