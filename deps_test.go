@@ -27,9 +27,9 @@ var mayLink = map[string][]string{
 	"kv/internal/feed":    {"kv/driver"},
 	"kv/internal/removal": {},
 
-	"kv/multi/internal/side": {"codec", "kv", "kv/internal/removal", "kv/driver"},
-	"kv/multi/internal/amid": {"codec", "kv", "kv/internal/removal", "kv/driver", "conformance", "kvtest"},
-	"kv/multi/migrate":       {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/multi/internal/side"},
+	"kv/multi/internal/side":       {"codec", "kv", "kv/internal/removal", "kv/driver"},
+	"kv/multi/internal/switchtest": {"codec", "kv", "kv/internal/removal", "kv/driver", "conformance", "kvtest"},
+	"kv/multi/migrate":             {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/multi/internal/side"},
 
 	"kv":                {"codec", "kv/driver", "kv/internal/removal"},
 	"kv/inmemory":       {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "kv/internal/feed"},

@@ -10,7 +10,7 @@ import (
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
 
-func (l *records) writing(ctx context.Context, w *waiting) (*route, *pass, error) {
+func (l *records) writing(ctx context.Context, w *waiting) (*route, *permit, error) {
 	r, err := l.await(ctx, w, func() *route { return l.writes })
 	if err == nil {
 		l.awaitOther(ctx, other(r.at))
@@ -70,7 +70,7 @@ func (l *records) await(ctx context.Context, w *waiting, pick func() *route) (*r
 			return r, nil
 		case usable: // the records are as they were: what broke is whole again
 			w.bad = nil
-			if err := l.nap(ctx, nil, 5*time.Millisecond, w); err != nil {
+			if err := l.waitChange(ctx, nil, 5*time.Millisecond, w); err != nil {
 				return nil, err
 			}
 			return r, nil
@@ -87,7 +87,7 @@ func (l *records) await(ctx context.Context, w *waiting, pick func() *route) (*r
 			poll = newPauses(20*time.Millisecond, 500*time.Millisecond)
 			defer l.waits()()
 		}
-		if err := l.nap(ctx, changed, poll.next(), w); err != nil {
+		if err := l.waitChange(ctx, changed, poll.next(), w); err != nil {
 			return nil, err
 		}
 	}
@@ -107,9 +107,9 @@ func (l *records) wait(n int) {
 	l.core.observer.Waiting(l.waiting)
 }
 
-// nap waits until a record was read, or for d, and then has the records read
+// waitChange waits until a record was read, or for d, and then has the records read
 // again. It fails when the call has waited for too long.
-func (l *records) nap(ctx context.Context, changed <-chan struct{}, d time.Duration, w *waiting) error {
+func (l *records) waitChange(ctx context.Context, changed <-chan struct{}, d time.Duration, w *waiting) error {
 	if w.deadline.IsZero() {
 		w.deadline = time.Now().Add(l.core.cfg.FenceTimeout)
 	}
@@ -127,8 +127,8 @@ func (l *records) nap(ctx context.Context, changed <-chan struct{}, d time.Durat
 	if !time.Now().Before(w.deadline) {
 		return l.tooLong()
 	}
-	l.kick(0)
-	l.kick(1)
+	l.refresh(0)
+	l.refresh(1)
 	return nil
 }
 

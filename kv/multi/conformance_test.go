@@ -12,7 +12,7 @@ import (
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/inmemory"
 	"github.com/polykv/polykv/kv/multi"
-	"github.com/polykv/polykv/kv/multi/internal/amid"
+	"github.com/polykv/polykv/kv/multi/internal/switchtest"
 )
 
 // plainHarness has multi-clients over two stores in memory, of which the first
@@ -57,7 +57,7 @@ var unswitched = map[string]string{
 // All clients of a case share one client of two stores, which is switched to
 // and fro in the middle of it.
 func TestConformanceAmidSwitch(t *testing.T) {
-	moves := amid.New(t, unswitched)
+	moves := switchtest.New(t, unswitched)
 	names := [2]string{"first", "second"}
 	conformance.Run(t, conformance.Harness{New: func(t conformance.T) conformance.Store {
 		stores := [2]*inmemory.Store{inmemory.NewStore(), inmemory.NewStore()}
@@ -73,14 +73,14 @@ func TestConformanceAmidSwitch(t *testing.T) {
 			t.Fatalf("opening the shared client: %v", err)
 		}
 		t.Cleanup(func() { _ = shared.Close() })
-		c := moves.Amid(t, func(target int) error {
+		c := moves.During(t, func(target int) error {
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 			defer cancel()
 			return shared.SetPrimary(ctx, names[target])
 		})
 		return conformance.Store{
 			Open: func(cdc codec.Codec, o kv.Options) (kv.Client, error) {
-				return shared.Share(backends(cdc, o, func(s driver.Store) driver.Store { return amid.Trigger{Store: s, Countdown: c} }))
+				return shared.Share(backends(cdc, o, func(s driver.Store) driver.Store { return switchtest.Trigger{Store: s, Countdown: c} }))
 			},
 			Plant: plantIn(stores[:]...),
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/inmemory"
 	"github.com/polykv/polykv/kv/multi"
-	"github.com/polykv/polykv/kv/multi/internal/amid"
+	"github.com/polykv/polykv/kv/multi/internal/switchtest"
 	"github.com/polykv/polykv/kv/multi/migrate"
 )
 
@@ -171,16 +171,16 @@ func TestConformanceCoordinated(t *testing.T) {
 // In the middle of each case the fleet is moved to the other store, and with
 // more operations back again.
 func TestConformanceAmidCutover(t *testing.T) {
-	moves := amid.New(t, amid.UnmovedCoordinated)
-	conformance.Run(t, conformance.Harness{Rules: amid.RulesCoordinated(), New: func(t conformance.T) conformance.Store {
+	moves := switchtest.New(t, switchtest.UnmovedCoordinated)
+	conformance.Run(t, conformance.Harness{Rules: switchtest.RulesCoordinated(), New: func(t conformance.T) conformance.Store {
 		f := newFleet(t)
 		f.moves = moves.HappenIn(t)
-		c := moves.Amid(t, func(target int) error { return f.move(t, target) })
+		c := moves.During(t, func(target int) error { return f.move(t, target) })
 		return conformance.Store{
 			Open: func(cdc codec.Codec, o kv.Options) (kv.Client, error) {
 				cfg := coordinatedConfig()
 				cfg.FenceTimeout = 20 * time.Second
-				return f.open(cfg, cdc, o, func(_ int, s driver.Store) driver.Store { return amid.Trigger{Store: s, Countdown: c} })
+				return f.open(cfg, cdc, o, func(_ int, s driver.Store) driver.Store { return switchtest.Trigger{Store: s, Countdown: c} })
 			},
 			Plant: plantIn(f.first, f.second),
 		}

@@ -22,7 +22,7 @@
 // makes the key in the secondary what it is in the primary. The write waits for
 // it for at most Config.MirrorTimeout, or not at all, and never fails because
 // of it. What could not be mirrored is kept, one task for each key, and tried
-// again until it succeeds; a secondary that is found dead costs writes nothing
+// again until it succeeds; a secondary that doesn't answer costs writes nothing
 // from then on. A process that ends between a write and its mirror leaves a
 // difference, which [Client.Repair], run now and then by itself, removes.
 //

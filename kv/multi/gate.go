@@ -9,23 +9,23 @@ import (
 
 // gate lets writes in, counts those inside, and can be shut.
 type gate struct {
-	mu     sync.Mutex
-	shuts  uint64 // how often it was shut
-	inside int
-	opened chan struct{} // not nil while the gate is shut; closed when it opens
-	empty  chan struct{} // not nil while somebody waits for it to be empty
+	mu       sync.Mutex
+	closings uint64 // how often it was shut
+	inside   int
+	opened   chan struct{} // not nil while the gate is shut; closed when it opens
+	empty    chan struct{} // not nil while somebody waits for it to be empty
 }
 
 func newGate() *gate { return &gate{} }
 
 // enter waits until the gate is open.
-func (g *gate) enter(ctx, closing context.Context) (*pass, error) {
+func (g *gate) enter(ctx, closing context.Context) (*permit, error) {
 	for {
 		g.mu.Lock()
 		opened := g.opened
 		if opened == nil {
 			g.inside++
-			p := &pass{gate: g, shuts: g.shuts, inside: true}
+			p := &permit{gate: g, closings: g.closings, inside: true}
 			g.mu.Unlock()
 			return p, nil
 		}
@@ -50,18 +50,18 @@ func (g *gate) leave() {
 	}
 }
 
-func (g *gate) isShut() bool {
+func (g *gate) isClosed() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.opened != nil
 }
 
-// shut closes the gate and waits until nobody is inside. If that fails the gate
+// close shuts the gate and waits until nobody is inside. If that fails the gate
 // is open again. One caller at a time.
-func (g *gate) shut(ctx, closing context.Context) error {
+func (g *gate) close(ctx, closing context.Context) error {
 	g.mu.Lock()
 	g.opened = make(chan struct{})
-	g.shuts++
+	g.closings++
 	empty := make(chan struct{})
 	if g.inside == 0 {
 		close(empty)
@@ -89,16 +89,16 @@ func (g *gate) reopen() {
 	g.opened, g.empty = nil, nil
 }
 
-// pass is one write's leave to be inside a gate, until the gate is shut for the
-// next time. A nil pass needs no gate. It is used by one goroutine.
-type pass struct {
-	gate   *gate
-	shuts  uint64
-	inside bool
+// permit is one write's leave to be inside a gate, until the gate is shut for the
+// next time. A nil permit needs no gate. It is used by one goroutine.
+type permit struct {
+	gate     *gate
+	closings uint64
+	inside   bool
 }
 
 // out leaves the gate, if p is inside.
-func (p *pass) out() {
+func (p *permit) out() {
 	if p != nil && p.inside {
 		p.inside = false
 		p.gate.leave()
@@ -106,14 +106,14 @@ func (p *pass) out() {
 }
 
 // in goes back inside; false means that the gate has been shut since p was
-// given, so that another store may lead by now.
-func (p *pass) in() bool {
+// given, so that another store may be primary by now.
+func (p *permit) in() bool {
 	if p == nil || p.inside {
 		return true
 	}
 	p.gate.mu.Lock()
 	defer p.gate.mu.Unlock()
-	if p.gate.shuts != p.shuts {
+	if p.gate.closings != p.closings {
 		return false
 	}
 	p.gate.inside++
@@ -122,11 +122,11 @@ func (p *pass) in() bool {
 }
 
 // expired reports whether the gate has been shut since p was given.
-func (p *pass) expired() bool {
+func (p *permit) expired() bool {
 	if p == nil {
 		return false
 	}
 	p.gate.mu.Lock()
 	defer p.gate.mu.Unlock()
-	return p.gate.shuts != p.shuts
+	return p.gate.closings != p.closings
 }

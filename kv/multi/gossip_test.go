@@ -130,7 +130,7 @@ func TestViewsAndGossip(t *testing.T) {
 	if kv.Linearizable(prefixed) {
 		t.Error("it says that it is linearizable")
 	}
-	// The store that leads has guards, but the other one may lead one day.
+	// The primary has guards, but the other store may be primary one day.
 	if _, err := kv.Guarded(prefixed); !errors.Is(err, kv.ErrNotSupported) || !strings.Contains(err.Error(), `"gossip"`) {
 		t.Errorf("Guarded: %v", err)
 	}

@@ -16,16 +16,16 @@ import (
 // heartbeat keeps this client on the list of "polykv migrate status", in both
 // stores.
 type heartbeat struct {
-	core *core
-	lead teller
-	base side.Heartbeat
+	core   *core
+	source reporter
+	base   side.Heartbeat
 
 	mu    *sync.Mutex
 	wrote *[2]bool // there is something to remove
 }
 
-// teller is the lead of a client that tells of itself.
-type teller interface {
+// reporter is the selector of a client that lists itself.
+type reporter interface {
 	// standing returns where the client stands, and what is closed by the next
 	// change of that.
 	standing() (standing, <-chan struct{})
@@ -37,19 +37,19 @@ type teller interface {
 
 const (
 	heartbeatTimeout = 3 * time.Second
-	farewellTimeout  = 300 * time.Millisecond
+	leaveTimeout     = 300 * time.Millisecond
 
 	// heartbeatAgain is the pause after one that could not be written; then it
 	// doubles, up to the usual one.
 	heartbeatAgain = time.Second
 
-	// heartbeatSpread is the time in which a fleet tells of a change that all
+	// heartbeatSpread is the time in which a fleet reports a change that all
 	// its clients saw at once.
 	heartbeatSpread = 500 * time.Millisecond
 )
 
-func newHeartbeat(c *core, l teller, mode string) heartbeat {
-	return heartbeat{core: c, lead: l, mu: new(sync.Mutex), wrote: new([2]bool), base: side.Heartbeat{
+func newHeartbeat(c *core, source reporter, mode string) heartbeat {
+	return heartbeat{core: c, source: source, mu: new(sync.Mutex), wrote: new([2]bool), base: side.Heartbeat{
 		Instance: side.NewID(), Host: hostname(), PID: os.Getpid(), Version: release(), Started: time.Now().UTC(), Mode: mode,
 		Name: c.cfg.ClientName, FenceTimeout: c.cfg.FenceTimeout,
 	}}
@@ -86,7 +86,7 @@ func (h heartbeat) run() {
 	ctx := h.core.ctx
 	again := heartbeatAgain
 	for n := uint64(1); ctx.Err() == nil; n++ {
-		told, wrote := h.beat(ctx, n)
+		reported, wrote := h.beat(ctx, n)
 		due := side.HeartbeatEvery
 		if wrote {
 			again = heartbeatAgain
@@ -94,28 +94,28 @@ func (h heartbeat) run() {
 			due = min(due, again)
 			again = 2 * due
 		}
-		h.untilDue(ctx, told, due)
+		h.untilDue(ctx, reported, due)
 	}
 }
 
 // standing is what of a heartbeat follows from the records, or from what a file
-// says. A change of it is told soon: whoever moves the fleet waits to see it.
+// says. A change of it is reported soon: whoever moves the fleet waits to see it.
 type standing struct {
 	primary, mirror string
 	epoch           uint64
 	versions        [2]kv.Version // of the records; 0: there is none
-	listed          [2]bool       // the client tells of itself in this store
+	listed          [2]bool       // the client lists itself in this store
 	problem         string        // why what the file says can't be done; "": nothing
 }
 
 // untilDue waits until the next heartbeat is due, or a moment after the last one
 // was overtaken.
-func (h heartbeat) untilDue(ctx context.Context, told standing, due time.Duration) {
+func (h heartbeat) untilDue(ctx context.Context, reported standing, due time.Duration) {
 	timer := time.NewTimer(due)
 	defer timer.Stop()
 	for overtaken := false; ; {
-		now, changed := h.lead.standing()
-		if now != told && !overtaken {
+		now, changed := h.source.standing()
+		if now != reported && !overtaken {
 			overtaken = true
 			timer.Reset(rand.N(heartbeatSpread))
 		}
@@ -140,7 +140,7 @@ func (l *records) standing() (standing, <-chan struct{}) {
 	}
 	for i, seen := range l.seen {
 		s.versions[i], s.listed[i] = seen.version, seen.version != 0
-		if l.line(i) == lineOpen {
+		if l.mirrorState(i) == mirrorOn {
 			s.mirror = l.core.stores[i].name
 		}
 	}
@@ -165,13 +165,13 @@ func (l *records) sees() (waiting int, all []side.Sight) {
 	return l.waiting, all
 }
 
-// begin waits until there is something to tell in both stores or, should one be
+// begin waits until there is something to report in both stores or, should one be
 // away, in one of them for a while: a client is wanted on the lists early.
 func (h heartbeat) begin(ctx context.Context) {
 	patience := time.NewTimer(heartbeatTimeout)
 	defer patience.Stop()
 	for late := false; ctx.Err() == nil; {
-		now, changed := h.lead.standing()
+		now, changed := h.source.standing()
 		if now.listed[0] && now.listed[1] || late && (now.listed[0] || now.listed[1]) {
 			return
 		}
@@ -185,19 +185,19 @@ func (h heartbeat) begin(ctx context.Context) {
 }
 
 // beat writes a heartbeat to each store where the client is listed. It returns
-// what it tells, and whether it reached all of them.
-func (h heartbeat) beat(ctx context.Context, n uint64) (told standing, wrote bool) {
-	told, _ = h.lead.standing()
+// what it reports, and whether it reached all of them.
+func (h heartbeat) beat(ctx context.Context, n uint64) (reported standing, wrote bool) {
+	reported, _ = h.source.standing()
 	now := h.base
 	now.Beat, now.Seen = n, time.Now().UTC()
-	now.Primary, now.Epoch, now.Mirror = told.primary, told.epoch, told.mirror
-	now.Problem = told.problem
+	now.Primary, now.Epoch, now.Mirror = reported.primary, reported.epoch, reported.mirror
+	now.Problem = reported.problem
 	t := h.core.mirror.totals()
 	now.Backlog, now.Oldest, now.Mirrored, now.Failed, now.MirrorError = t.backlog, t.oldest, t.mirrored, t.failed, t.err
-	now.Waiting, now.Sees = h.lead.sees()
+	now.Waiting, now.Sees = h.source.sees()
 	var failed atomic.Bool
 	h.each(ctx, heartbeatTimeout, func(ctx context.Context, i int) {
-		if !told.listed[i] {
+		if !reported.listed[i] {
 			return
 		}
 		if h.core.stores[i].side.WriteHeartbeat(ctx, now) != nil {
@@ -208,15 +208,15 @@ func (h heartbeat) beat(ctx context.Context, n uint64) (told standing, wrote boo
 		h.wrote[i] = true
 		h.mu.Unlock()
 	})
-	return told, !failed.Load()
+	return reported, !failed.Load()
 }
 
-// farewell takes this client off the list, if that is quickly done.
-func (h heartbeat) farewell() {
+// leave takes this client off the list, if that is quickly done.
+func (h heartbeat) leave() {
 	h.mu.Lock()
 	wrote := *h.wrote
 	h.mu.Unlock()
-	h.each(h.core.ctx, farewellTimeout, func(ctx context.Context, i int) {
+	h.each(h.core.ctx, leaveTimeout, func(ctx context.Context, i int) {
 		if wrote[i] {
 			// If it fails, the heartbeat is old in a minute and says the same.
 			_ = h.core.stores[i].side.RemoveHeartbeat(ctx, h.base.Instance)

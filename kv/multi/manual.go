@@ -15,7 +15,7 @@ import (
 // the other store.
 var errSwitching = errors.New("the primary is being switched")
 
-// manual is a lead that is switched by hand.
+// manual is a selector that is switched by hand.
 type manual struct {
 	core  *core
 	gate  *gate
@@ -26,13 +26,13 @@ type manual struct {
 	heartbeat heartbeat // of a client that reads what is wanted
 
 	mu      sync.Mutex
-	changed chan struct{} // closed, and replaced, when what standing tells changes
+	changed chan struct{} // closed, and replaced, when what standing returns changes
 	problem string        // why what is wanted can't be done; "": it can
 }
 
 func newManual(c *core, first int) *manual {
 	m := &manual{core: c, gate: newGate(), changed: make(chan struct{})}
-	m.route.Store(&route{at: first, term: newTerm(c.ctx)})
+	m.setRoute(first, 0)
 	m.mirrors.Store(c.cfg.Mirror)
 	m.direct()
 	if c.wanted != nil {
@@ -43,7 +43,13 @@ func newManual(c *core, first int) *manual {
 	return m
 }
 
-// standing implements teller.
+func (m *manual) setRoute(at int, epoch uint64) {
+	r := &route{at: at, epoch: epoch}
+	r.ctx, r.leave = context.WithCancel(m.core.ctx)
+	m.route.Store(r)
+}
+
+// standing implements reporter.
 func (m *manual) standing() (standing, <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -58,11 +64,11 @@ func (m *manual) standing() (standing, <-chan struct{}) {
 	return s, m.changed
 }
 
-// sees implements teller: there are no records.
+// sees implements reporter: there are no records.
 func (m *manual) sees() (int, []side.Sight) { return 0, nil }
 
-// tell has those look again who wait for what standing tells.
-func (m *manual) tell() {
+// notify has those look again who wait for what standing returns.
+func (m *manual) notify() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	close(m.changed)
@@ -72,17 +78,17 @@ func (m *manual) tell() {
 // direct tells the mirror which way to go.
 func (m *manual) direct() {
 	at := m.route.Load().at
-	into := lineVoid
+	into := mirrorOff
 	if m.mirrors.Load() {
-		into = lineOpen
+		into = mirrorOn
 	}
-	m.core.mirror.set(at, lineVoid)
+	m.core.mirror.set(at, mirrorOff)
 	m.core.mirror.set(other(at), into)
 	m.core.observer.Standing(string(PhasePlain), m.core.stores[at].name, 0)
-	m.tell()
+	m.notify()
 }
 
-func (m *manual) writing(ctx context.Context, _ *waiting) (*route, *pass, error) {
+func (m *manual) writing(ctx context.Context, _ *waiting) (*route, *permit, error) {
 	p, err := m.gate.enter(ctx, m.core.ctx)
 	if err != nil {
 		return nil, nil, err
@@ -98,32 +104,32 @@ func (m *manual) confirm(_ context.Context, r *route) (bool, error) {
 	return m.route.Load() == r, nil
 }
 
-func (m *manual) mirroring(to int) (lineState, *kv.Guard) {
+func (m *manual) mirroring(to int) (mirrorState, *kv.Guard) {
 	if m.mirrors.Load() && to != m.route.Load().at {
-		return lineOpen, nil
+		return mirrorOn, nil
 	}
-	return lineVoid, nil
+	return mirrorOff, nil
 }
 
 func (m *manual) limits() (int, bool) { return m.route.Load().at, false }
 
 func (m *manual) lost(int) {}
 
-func (m *manual) farewell() {
+func (m *manual) leave() {
 	if m.core.wanted != nil {
-		m.heartbeat.farewell()
+		m.heartbeat.leave()
 	}
 }
 
 func (m *manual) status(s *Status) {
 	s.Phase = PhasePlain
-	told, _ := m.standing()
-	s.Problem = told.problem
+	now, _ := m.standing()
+	s.Problem = now.problem
 	s.Primary = m.core.stores[m.route.Load().at].name
 	if m.mirrors.Load() {
 		s.Mirror = m.core.stores[other(m.route.Load().at)].name
 	}
-	if m.gate.isShut() {
+	if m.gate.isClosed() {
 		s.Phase = PhaseSwitching
 	}
 }
@@ -136,7 +142,7 @@ func (m *manual) switchTo(ctx context.Context, at int) error {
 	if was.at == at {
 		return nil
 	}
-	if err := m.gate.shut(ctx, m.core.ctx); err != nil {
+	if err := m.gate.close(ctx, m.core.ctx); err != nil {
 		return fmt.Errorf("writes under way did not end: %w", err)
 	}
 	defer m.gate.reopen()
@@ -146,8 +152,8 @@ func (m *manual) switchTo(ctx context.Context, at int) error {
 		}
 	}
 	// Watches leave the old store before anything is mirrored into it.
-	was.term.over()
-	m.route.Store(&route{at: at, term: newTerm(m.core.ctx), epoch: was.epoch + 1})
+	was.leave()
+	m.setRoute(at, was.epoch+1)
 	m.direct()
 	m.core.observer.Moved(m.core.stores[at].name)
 	m.core.log.Info("polykv: the primary was switched", "from", m.core.stores[was.at].name, "to", m.core.stores[at].name)

@@ -17,34 +17,34 @@ import (
 // most one, whatever number of writes it stands for.
 //
 // A task that has not been tried yet, or is running, is what writes wait for.
-// One that failed, or whose line is not open and whole, waits in the line's
+// One that failed, or whose direction is not on or dead, waits in the direction's
 // backlog, for which no write waits.
 type mirror struct {
 	core *core
 
-	mu      sync.Mutex
-	closed  bool
-	lines   [2]*line   // by the store that is written
-	queue   *list.List // of *task: to be run by the next worker
-	workers int
-	wake    chan struct{} // of capacity 1: the times of retries may have changed
+	mu         sync.Mutex
+	closed     bool
+	directions [2]*direction // by the store that is written
+	queue      *list.List    // of *task: to be run by the next worker
+	workers    int
+	wake       chan struct{} // of capacity 1: the times of retries may have changed
 }
 
-// lineState says what may be mirrored into a store.
-type lineState uint8
+// mirrorState says what may be mirrored into a store.
+type mirrorState uint8
 
 const (
-	lineVoid lineState = iota // nothing: what is pending is dropped
-	lineHeld                  // nothing for now: what is pending is kept
-	lineOpen                  // everything
+	mirrorOff    mirrorState = iota // nothing: what is pending is dropped
+	mirrorPaused                    // nothing for now: what is pending is kept
+	mirrorOn                        // everything
 )
 
-// line is the direction into one store.
-type line struct {
+// direction is all that goes into one store.
+type direction struct {
 	to      int
-	state   lineState
+	state   mirrorState
 	dead    bool // what was tried last failed for a reason that holds for all keys
-	probing bool // a task is being tried on a dead line
+	probing bool // a task is being tried in a dead direction
 
 	tasks   map[string]*task
 	backlog *list.List // of *task: those that wait for a retry, oldest first
@@ -58,17 +58,17 @@ type line struct {
 
 // task is one key to mirror into one store.
 type task struct {
-	line    *line
-	key     string
-	since   time.Time     // of the oldest write that it stands for
-	place   *list.Element // in the queue or the backlog; nil: it is running
-	waiting bool          // it is in the backlog
-	probe   bool          // its run tells whether the line is whole again
-	next    *round        // whoever waits for the next run
-	err     error         // how the last run ended
+	direction *direction
+	key       string
+	since     time.Time     // of the oldest write that it stands for
+	place     *list.Element // in the queue or the backlog; nil: it is running
+	waiting   bool          // it is in the backlog
+	probe     bool          // its run tells whether the store answers again
+	next      *round        // whoever waits for the next run
+	err       error         // how the last run ended
 
-	writes int        // that the next run stands for; many once a run failed
-	hint   *side.Hint // what the one write changed, if there was one
+	writes int          // that the next run stands for; many once a run failed
+	change *side.Change // what the one write changed, if there was one
 
 	callers []context.Context // of those writes, the first ones, for a tracer
 	tried   int               // how many of them the run under way is for
@@ -84,8 +84,8 @@ type round struct{ done chan struct{} }
 
 func newMirror(c *core) *mirror {
 	m := &mirror{core: c, queue: list.New(), wake: make(chan struct{}, 1)}
-	for to := range m.lines {
-		m.lines[to] = &line{
+	for to := range m.directions {
+		m.directions[to] = &direction{
 			to: to, tasks: make(map[string]*task), backlog: list.New(), emptied: make(chan struct{}),
 			pause: newPauses(c.cfg.MirrorMinBackoff, c.cfg.MirrorMaxBackoff),
 		}
@@ -98,39 +98,39 @@ func newMirror(c *core) *mirror {
 func (m *mirror) takes(to int) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l := m.lines[to]
-	return l.state == lineOpen && !l.dead && !m.closed
+	l := m.directions[to]
+	return l.state == mirrorOn && !l.dead && !m.closed
 }
 
-// want notes that key was written in the other store than to, and what the
-// write changed, if that is known for certain. ctx is the write's. It returns what to wait for; nil
-// if there is nothing that will happen soon.
-func (m *mirror) want(ctx context.Context, to int, key string, hint *side.Hint) *round {
+// add notes that key was written in the other store than to, and what the write
+// changed, if that is known for certain. ctx is the write's. It returns what to
+// wait for; nil if there is nothing that will happen soon.
+func (m *mirror) add(ctx context.Context, to int, key string, change *side.Change) *round {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l := m.lines[to]
-	if l.state == lineVoid || m.closed {
+	l := m.directions[to]
+	if l.state == mirrorOff || m.closed {
 		return nil
 	}
 	t := l.tasks[key]
 	if t == nil {
-		t = &task{line: l, key: key, since: time.Now()}
+		t = &task{direction: l, key: key, since: time.Now()}
 		l.tasks[key] = t
-		if l.state == lineOpen && !l.dead {
+		if l.state == mirrorOn && !l.dead {
 			m.enqueue(t)
 		} else {
 			m.putOff(t)
 		}
 	}
 	if t.writes++; t.writes > 1 {
-		hint = nil
+		change = nil
 	}
-	t.hint = hint
+	t.change = change
 	if m.core.tracer != nil && len(t.callers) < mostCallers {
 		t.callers = append(t.callers, ctx)
 	}
 	switch {
-	case t.waiting || l.dead || l.state != lineOpen:
+	case t.waiting || l.dead || l.state != mirrorOn:
 		if t.place == nil && t.next == nil {
 			t.next = &round{make(chan struct{})} // the run under way may have read before the write
 		}
@@ -157,7 +157,7 @@ func (m *mirror) wait(ctx context.Context, to int, r *round) {
 	}
 }
 
-// tooLate takes a line for dead whose answer a write waited for in vain: no
+// tooLate takes a direction for dead whose answer a write waited for in vain: no
 // other write shall.
 func (m *mirror) tooLate(to int, r *round) {
 	m.mu.Lock()
@@ -167,14 +167,14 @@ func (m *mirror) tooLate(to int, r *round) {
 		return
 	default:
 	}
-	l := m.lines[to]
+	l := m.directions[to]
 	l.late++
 	m.fail(l, fmt.Errorf("no answer within %v", m.core.cfg.MirrorTimeout))
 }
 
-// fail takes a line for dead; m.mu is held.
-func (m *mirror) fail(l *line, err error) {
-	if l.dead || l.state != lineOpen {
+// fail takes a direction for dead; m.mu is held.
+func (m *mirror) fail(l *direction, err error) {
+	if l.dead || l.state != mirrorOn {
 		return
 	}
 	l.dead, l.lastErr = true, err
@@ -182,7 +182,7 @@ func (m *mirror) fail(l *line, err error) {
 	m.schedule(l)
 	for el := m.queue.Front(); el != nil; { // what has not been tried need not be
 		next := el.Next()
-		if t, _ := el.Value.(*task); t.line == l {
+		if t, _ := el.Value.(*task); t.direction == l {
 			m.queue.Remove(el)
 			m.putOff(t)
 		}
@@ -205,11 +205,11 @@ func (m *mirror) enqueue(t *task) {
 // held.
 func (m *mirror) putOff(t *task) {
 	t.waiting, t.probe = true, false
-	t.writes, t.hint = many, nil // it may take long
-	t.place = t.line.backlog.PushBack(t)
+	t.writes, t.change = many, nil // it may take long
+	t.place = t.direction.backlog.PushBack(t)
 	t.release()
-	if t.line.retryAt.IsZero() && t.line.state == lineOpen {
-		m.schedule(t.line)
+	if t.direction.retryAt.IsZero() && t.direction.state == mirrorOn {
+		m.schedule(t.direction)
 	}
 }
 
@@ -234,20 +234,20 @@ func (m *mirror) work() {
 		t.place = nil
 		r := t.next
 		t.next = nil // who comes from here on waits for the next run
-		hint := t.hint
-		t.writes, t.hint, t.tried = 0, nil, len(t.callers)
+		change := t.change
+		t.writes, t.change, t.tried = 0, nil, len(t.callers)
 		ctx, ended := m.start(t)
 		m.mu.Unlock()
 
 		started := time.Now()
-		err := m.run(ctx, t, hint)
+		err := m.run(ctx, t, change)
 		ended(err)
-		m.settle(t, r, err, time.Since(started))
+		m.finish(t, r, err, time.Since(started))
 	}
 }
 
 // errHeld ends a task that may not run now.
-var errHeld = errors.New("the store takes no mirrored writes now")
+var errPaused = errors.New("the store takes no mirrored writes now")
 
 // start tells the tracer, if there is one, that t runs; m.mu is held.
 func (m *mirror) start(t *task) (context.Context, func(error)) {
@@ -255,32 +255,32 @@ func (m *mirror) start(t *task) (context.Context, func(error)) {
 		return m.core.ctx, func(error) {}
 	}
 	return m.core.tracer.Start(m.core.ctx, kv.Work{
-		Op: "mirror", Backend: m.core.stores[t.line.to].name, Range: kv.KeyRange(t.key), Callers: slices.Clone(t.callers),
+		Op: "mirror", Backend: m.core.stores[t.direction.to].name, Range: kv.KeyRange(t.key), Callers: slices.Clone(t.callers),
 	})
 }
 
-func (m *mirror) run(ctx context.Context, t *task, hint *side.Hint) error {
-	state, guard := m.core.lead.mirroring(t.line.to)
-	if state != lineOpen {
-		return errHeld
+func (m *mirror) run(ctx context.Context, t *task, change *side.Change) error {
+	state, guard := m.core.selector.mirroring(t.direction.to)
+	if state != mirrorOn {
+		return errPaused
 	}
-	to := t.line.to
+	to := t.direction.to
 	copying := side.Task{From: m.core.stores[other(to)].side, To: m.core.stores[to].side, Guard: guard, Equal: m.core.equal}
-	_, err := copying.CopyHinted(ctx, t.key, hint)
+	_, err := copying.CopyChange(ctx, t.key, change)
 	return err
 }
 
-// settle notes how a run ended that r waited for.
-func (m *mirror) settle(t *task, r *round, err error, took time.Duration) {
+// finish notes how a run ended that r waited for.
+func (m *mirror) finish(t *task, r *round, err error, took time.Duration) {
 	if isFenced(err) {
-		m.core.lead.lost(t.line.to)
+		m.core.selector.lost(t.direction.to)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if r != nil {
 		defer close(r.done)
 	}
-	l, probe := t.line, t.probe
+	l, probe := t.direction, t.probe
 	t.probe, t.err = false, err
 	if probe {
 		l.probing = false
@@ -301,10 +301,10 @@ func (m *mirror) settle(t *task, r *round, err error, took time.Duration) {
 }
 
 // succeeded ends t, unless its key was written meanwhile; m.mu is held.
-func (m *mirror) succeeded(l *line, t *task) {
+func (m *mirror) succeeded(l *direction, t *task) {
 	if t.next != nil {
 		t.since = time.Now()
-		if l.state == lineOpen {
+		if l.state == mirrorOn {
 			m.enqueue(t)
 		} else {
 			m.putOff(t)
@@ -328,10 +328,10 @@ func (m *mirror) succeeded(l *line, t *task) {
 }
 
 // failed puts t off; m.mu is held.
-func (m *mirror) failed(l *line, t *task, err error, probe bool) {
+func (m *mirror) failed(l *direction, t *task, err error, probe bool) {
 	m.putOff(t)
 	switch {
-	case errors.Is(err, errHeld), isFenced(err):
+	case errors.Is(err, errPaused), isFenced(err):
 		// Not a failure: the records say what comes of it.
 	case holdsForAll(err):
 		l.failed++

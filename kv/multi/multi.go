@@ -72,13 +72,13 @@ type core struct {
 	updates  <-chan Update
 	wanted   func() (Update, error) // nil: nobody says what is wanted
 
-	stores  [2]*store
-	lead    lead
-	mirror  *mirror
-	sweeps  *sweeps
-	samples samples
-	owner   *owner                 // nil: no store is spread by gossip
-	equal   func(a, b []byte) bool // nil: bytes are compared
+	stores   [2]*store
+	selector selector
+	mirror   *mirror
+	sweeps   *sweeps
+	samples  samples
+	owner    *owner                 // nil: no store is spread by gossip
+	equal    func(a, b []byte) bool // nil: bytes are compared
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -135,9 +135,9 @@ func New(cfg Config, backends []Backend, options ...Option) (*Client, error) {
 	c.mirror = newMirror(c)
 	c.sweeps = newSweeps(c)
 	if cfg.Coordinated {
-		c.lead = startRecords(c)
+		c.selector = startRecords(c)
 	} else {
-		c.lead = newManual(c, first)
+		c.selector = newManual(c, first)
 	}
 	c.owner = newOwner(c)
 	c.background()
@@ -199,10 +199,10 @@ func (v *view) Close() error { return v.core.close() }
 
 func (c *core) close() error {
 	c.closeOnce.Do(func() {
-		c.mirror.settleUp()
-		c.lead.farewell()
+		c.mirror.drainAll()
+		c.selector.leave()
 		if c.owner != nil {
-			c.owner.farewell()
+			c.owner.resign()
 		}
 		c.cancel()
 		c.mirror.abandon()

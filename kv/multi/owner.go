@@ -32,15 +32,15 @@ const (
 	ownerYield = ownerGone / 2
 )
 
-// tenure is what ownerKey holds.
-type tenure struct {
+// ownerRecord is what ownerKey holds.
+type ownerRecord struct {
 	Holder string `json:"holder"` // a random name
 	Host   string `json:"host"`
 	PID    int    `json:"pid"`
 	Beat   uint64 `json:"beat"` // grows with every write of the holder
 }
 
-func (t tenure) String() string {
+func (t ownerRecord) String() string {
 	if t.Host == "" {
 		return t.Holder
 	}
@@ -52,7 +52,7 @@ func (t tenure) String() string {
 type owner struct {
 	core  *core
 	store *store // where the owner is agreed upon; nil: nowhere, so each client is one
-	self  tenure
+	self  ownerRecord
 
 	mu      sync.Mutex
 	left    bool      // this client is closing
@@ -67,7 +67,7 @@ func newOwner(c *core) *owner {
 	if !c.stores[0].gossip && !c.stores[1].gossip {
 		return nil
 	}
-	o := &owner{core: c, self: tenure{Holder: side.NewID(), PID: os.Getpid()}}
+	o := &owner{core: c, self: ownerRecord{Holder: side.NewID(), PID: os.Getpid()}}
 	if host, err := os.Hostname(); err == nil {
 		o.self.Host = host
 	}
@@ -126,13 +126,13 @@ func (o *owner) claim(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, ownerTimeout)
 	defer cancel()
 	began := time.Now()
-	var now tenure
+	var now ownerRecord
 	var text string
 	mine := false
 	err := o.store.side.CAS(ctx, ownerKey, nil, func(in []byte, exists bool) ([]byte, kv.Action, error) {
-		now, text = tenure{}, string(in)
+		now, text = ownerRecord{}, string(in)
 		if exists && json.Unmarshal(in, &now) != nil {
-			now = tenure{Holder: "a client of another release"}
+			now = ownerRecord{Holder: "a client of another release"}
 		}
 		if mine = !exists || o.mayTake(now, text); !mine {
 			return nil, kv.Keep, nil
@@ -148,14 +148,14 @@ func (o *owner) claim(ctx context.Context) {
 }
 
 // mayTake reports whether the place of now is this client's, or free.
-func (o *owner) mayTake(now tenure, text string) bool {
+func (o *owner) mayTake(now ownerRecord, text string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return !o.left && (now.Holder == o.self.Holder || text == o.seen && time.Since(o.since) > ownerGone)
 }
 
 // saw takes in how an attempt ended.
-func (o *owner) saw(now tenure, text string, mine bool, began time.Time) {
+func (o *owner) saw(now ownerRecord, text string, mine bool, began time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
@@ -189,8 +189,8 @@ func (o *owner) status(s *Status) {
 	}
 }
 
-// farewell leaves the place to others at once, if that is quickly done.
-func (o *owner) farewell() {
+// resign leaves the place to others at once, if that is quickly done.
+func (o *owner) resign() {
 	owned := o.store != nil && o.owns()
 	o.mu.Lock()
 	o.left = true
@@ -198,11 +198,11 @@ func (o *owner) farewell() {
 	if !owned {
 		return
 	}
-	ctx, cancel := context.WithTimeout(o.core.ctx, farewellTimeout)
+	ctx, cancel := context.WithTimeout(o.core.ctx, leaveTimeout)
 	defer cancel()
 	// If it fails, another client takes the place a little later.
 	_ = o.store.side.CAS(ctx, ownerKey, nil, func(in []byte, _ bool) ([]byte, kv.Action, error) {
-		var now tenure
+		var now ownerRecord
 		if json.Unmarshal(in, &now) != nil || now.Holder != o.self.Holder {
 			return nil, kv.Keep, nil
 		}
@@ -214,23 +214,23 @@ func (o *owner) farewell() {
 func (o *owner) follow(ctx context.Context) {
 	pause := newPauses(10*time.Millisecond, time.Second)
 	for ctx.Err() == nil {
-		r, err := o.core.lead.reading(ctx, &waiting{})
+		r, err := o.core.selector.reading(ctx, &waiting{})
 		if err == nil {
 			err = o.followOne(ctx, r)
 		}
-		if err != nil && ctx.Err() == nil && (r == nil || r.term.ctx.Err() == nil) {
+		if err != nil && ctx.Err() == nil && (r == nil || r.ctx.Err() == nil) {
 			o.core.log.Warn("polykv: the primary can't be followed", "error", err)
 			pause.sleep(ctx, ctx)
 		}
 	}
 }
 
-// followOne mirrors what changes in the primary of one term. What it holds at
+// followOne mirrors what changes in one primary. What it holds at
 // first, and what is in the other store only, is for a repair.
 func (o *owner) followOne(ctx context.Context, r *route) error {
 	session, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(r.term.ctx, cancel)()
+	defer context.AfterFunc(r.ctx, cancel)()
 	s := o.core.stores[r.at]
 	client := s.raw
 	if client == nil {
@@ -244,8 +244,8 @@ func (o *owner) followOne(ctx context.Context, r *route) error {
 			o.core.sweeps.soon()
 		case !synced, ev.Type == kv.Synced, ev.Type == kv.Interrupted, reserved(ev.Key):
 		default:
-			o.core.mirror.want(session, other(r.at), ev.Key, nil)
+			o.core.mirror.add(session, other(r.at), ev.Key, nil)
 		}
-		return r.term.ctx.Err() == nil
+		return r.ctx.Err() == nil
 	})
 }

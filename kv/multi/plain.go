@@ -88,7 +88,7 @@ type plain struct {
 	at      time.Time     // when that was begun; zero: never
 	reading chan struct{} // closed when the read under way has ended; nil: none is
 	closed  bool
-	told    string // what was logged last
+	logged  string // what was logged last
 }
 
 // write makes sure that the store may be written.
@@ -162,21 +162,21 @@ func (p *plain) read() {
 		if errors.Is(err, kv.ErrPermission) {
 			level = slog.LevelInfo // whose calls are refused hears it from them, and others may have rights on their own keys alone
 		}
-		p.tell(level, "polykv: the store's record can't be read, so writes to a store that was left go unnoticed: "+err.Error())
+		p.logOnce(level, "polykv: the store's record can't be read, so writes to a store that was left go unnoticed: "+err.Error())
 	default:
 		if p.record = record; version == 0 {
 			p.record = side.Record{}
 		}
 		if p.left() {
-			p.tell(slog.LevelWarn, "polykv: "+p.describe())
+			p.logOnce(slog.LevelWarn, "polykv: "+p.describe())
 		}
 	}
 }
 
-// tell logs what was not logged last; p.mu is held.
-func (p *plain) tell(level slog.Level, text string) {
-	if text != p.told {
-		p.told = text
+// logOnce logs what was not logged last; p.mu is held.
+func (p *plain) logOnce(level slog.Level, text string) {
+	if text != p.logged {
+		p.logged = text
 		p.log.Log(p.ctx, level, text)
 	}
 }

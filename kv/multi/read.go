@@ -10,8 +10,8 @@ import (
 	"github.com/polykv/polykv/kv"
 )
 
-// read makes one read on the route that leads, again and again until it was
-// made on a store that led meanwhile. A read that carries no guard of the
+// read makes one read on the route to the primary, again and again until it was
+// made on a store that was primary meanwhile. A read that carries no guard of the
 // record's is unguarded and confirmed afterwards.
 func (v *view) read(ctx context.Context, op, key string, unguarded bool, do func(r *route) error) error {
 	c := v.core
@@ -20,7 +20,7 @@ func (v *view) read(ctx context.Context, op, key string, unguarded bool, do func
 	}
 	var w waiting
 	for {
-		r, err := c.lead.reading(ctx, &w)
+		r, err := c.selector.reading(ctx, &w)
 		if err != nil {
 			return c.fail(op, key, err)
 		}
@@ -28,7 +28,7 @@ func (v *view) read(ctx context.Context, op, key string, unguarded bool, do func
 		if err == nil && r.guard != nil && (unguarded || r.sealed) {
 			err = c.confirmed(ctx, r)
 		}
-		if err != nil && c.lead.again(r, err, &w) {
+		if err != nil && c.selector.again(r, err, &w) {
 			continue
 		}
 		return c.fail(op, key, err)
@@ -37,7 +37,7 @@ func (v *view) read(ctx context.Context, op, key string, unguarded bool, do func
 
 // confirmed is kv.ErrFenced unless what was read on r counts.
 func (c *core) confirmed(ctx context.Context, r *route) error {
-	ok, err := c.lead.confirm(ctx, r)
+	ok, err := c.selector.confirm(ctx, r)
 	switch {
 	case err != nil:
 		return &recordError{err}
@@ -205,18 +205,18 @@ func (s *scan) handOn(ctx context.Context, r *route) error {
 	return nil
 }
 
-// Ping implements kv.Pinger: the store that leads is asked. A coordinated
-// client waits for one to lead.
+// Ping implements kv.Pinger: the primary is asked. A coordinated
+// client waits for one.
 func (v *view) Ping(ctx context.Context) error {
 	return v.read(ctx, "Ping", "", false, func(r *route) error {
 		return kv.Ping(ctx, v.clients[r.at])
 	})
 }
 
-// Limits implements kv.Limiter: those of the store that leads or, while none
-// does, of the first.
+// Limits implements kv.Limiter: those of the primary or, while there is
+// none, of the first.
 func (v *view) Limits() (kv.Limits, error) {
-	at, guarded := v.core.lead.limits()
+	at, guarded := v.core.selector.limits()
 	l, err := kv.LimitsOf(v.clients[at])
 	if guarded {
 		l.Value = l.GuardedValue
@@ -265,7 +265,7 @@ func (v *view) WithCodec(cdc codec.Codec) (kv.Client, error) {
 // Unwrap returns the clients of both stores, the first one first, for kv.As.
 func (v *view) Unwrap() []kv.Client { return v.clients[:] }
 
-// Supports implements kv.Supporter: both stores must, since either may lead. The
+// Supports implements kv.Supporter: both stores must, since either may be primary. The
 // guards of a caller need room beside that of the record.
 func (v *view) Supports(what kv.Capability) error {
 	for i, s := range v.stores {

@@ -11,23 +11,23 @@ import (
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
 
-// records is the lead of a coordinated client. A goroutine for each store reads
+// records is the selector of a coordinated client. A goroutine for each store reads
 // its record: at once, when a watch tells that it changed, when a call met a
 // broken guard, and now and then. What the records say is never more than a
 // guess, which the guard of every call confirms.
 type records struct {
 	core      *core
-	kicks     [2]chan struct{} // of capacity 1: the record must be read
+	refreshes [2]chan struct{} // of capacity 1: the record must be read
 	heartbeat heartbeat
 
 	mu      sync.Mutex
-	seen    [2]sighting
+	seen    [2]observation
 	ticket  uint64        // counts the demands to read the records again
-	changed chan struct{} // closed and replaced by every sighting
+	changed chan struct{} // closed and replaced by every observation
 
-	writes *route // of the store that is primary; nil: none is
-	reads  *route // the same, or the sealed store's
-	led    int    // the store that was primary last; -1: none was
+	writes      *route // of the store that is primary; nil: none is
+	reads       *route // the same, or the sealed store's
+	lastPrimary int    // the store that was primary last; -1: none was
 
 	waiting   int  // calls that wait for a store to be primary
 	impatient bool // a write has waited in vain to know the other store's record
@@ -37,8 +37,8 @@ type records struct {
 	alarmedAt       time.Time // when it began to run
 }
 
-// sighting is what was last read of one store's record.
-type sighting struct {
+// observation is what was last read of one store's record.
+type observation struct {
 	record  side.Record
 	version kv.Version // 0: there is none
 	err     error      // why the last read failed; the rest is from before
@@ -47,7 +47,7 @@ type sighting struct {
 	ticket  uint64     // the demand that the last read met
 }
 
-func (s sighting) state() side.State {
+func (s observation) state() side.State {
 	if s.version == 0 {
 		return ""
 	}
@@ -59,12 +59,12 @@ func (s sighting) state() side.State {
 const recordTimeout = 3 * time.Second
 
 func startRecords(c *core) *records {
-	l := &records{core: c, changed: make(chan struct{}), led: -1}
+	l := &records{core: c, changed: make(chan struct{}), lastPrimary: -1}
 	l.heartbeat = newHeartbeat(l.core, l, side.ModeCoordinated)
 	l.alarm = time.AfterFunc(time.Hour, l.warn)
 	l.alarm.Stop()
-	for i := range l.kicks {
-		l.kicks[i] = make(chan struct{}, 1)
+	for i := range l.refreshes {
+		l.refreshes[i] = make(chan struct{}, 1)
 		c.start(func() { l.read(i) })
 		c.start(func() { l.watch(i) })
 	}
@@ -105,7 +105,7 @@ func (l *records) sleep(i int, d time.Duration) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-l.kicks[i]:
+	case <-l.refreshes[i]:
 	case <-l.core.ctx.Done():
 	}
 }
@@ -114,7 +114,7 @@ func (l *records) sleep(i int, d time.Duration) {
 func (l *records) watch(i int) {
 	err := kv.Watch(l.core.ctx, l.core.stores[i].raw, kv.KeyRange(side.RecordKey), func(ev kv.Event) bool {
 		if ev.Type != kv.Interrupted {
-			l.kick(i)
+			l.refresh(i)
 		}
 		return true
 	})
@@ -123,9 +123,9 @@ func (l *records) watch(i int) {
 	}
 }
 
-func (l *records) kick(i int) {
+func (l *records) refresh(i int) {
 	select {
-	case l.kicks[i] <- struct{}{}:
+	case l.refreshes[i] <- struct{}{}:
 	default:
 	}
 }
@@ -137,8 +137,8 @@ func (l *records) demand() (ticket uint64) {
 	l.ticket++
 	ticket = l.ticket
 	l.mu.Unlock()
-	l.kick(0)
-	l.kick(1)
+	l.refresh(0)
+	l.refresh(1)
 	return ticket
 }
 
@@ -167,8 +167,8 @@ func (l *records) saw(i int, record side.Record, version kv.Version, err error, 
 
 // derive works out what the records say; l.mu is held.
 func (l *records) derive() {
-	leader := l.highest(side.Primary)
-	at, sealed := leader, false
+	primary := l.highest(side.Primary)
+	at, sealed := primary, false
 	if at < 0 {
 		at = l.highest(side.Sealed)
 		sealed = at >= 0
@@ -180,15 +180,15 @@ func (l *records) derive() {
 		l.writes = l.reads
 	}
 	if was != nil && (l.reads == nil || l.reads.at != was.at) {
-		was.term.over()
+		was.leave()
 	}
-	if l.writes != nil && l.writes.at != l.led {
-		l.led = l.writes.at
-		l.core.observer.Moved(l.core.stores[l.led].name)
+	if l.writes != nil && l.writes.at != l.lastPrimary {
+		l.lastPrimary = l.writes.at
+		l.core.observer.Moved(l.core.stores[l.lastPrimary].name)
 	}
-	l.tellStanding()
+	l.reportStanding()
 	for to := range l.seen {
-		l.core.mirror.set(to, l.line(to))
+		l.core.mirror.set(to, l.mirrorState(to))
 	}
 }
 
@@ -196,9 +196,9 @@ func (l *records) derive() {
 // warning: a cutover of a store that is not large takes less.
 const noPrimaryAfter = time.Second
 
-// tellStanding tells the observer where this client stands, and warns when no
+// reportStanding tells the observer where this client stands, and warns when no
 // store has been primary for a while; l.mu is held.
-func (l *records) tellStanding() {
+func (l *records) reportStanding() {
 	phase, primary, epoch := l.phase(), "", uint64(0)
 	if l.writes != nil {
 		primary, epoch = l.core.stores[l.writes.at].name, l.writes.epoch
@@ -252,45 +252,45 @@ func (l *records) route(at int, sealed bool) *route {
 	r := &route{at: at, guard: side.Guard(s.version), epoch: s.record.Epoch, sealed: sealed}
 	switch {
 	case was == nil || was.at != at:
-		r.term = newTerm(l.core.ctx)
+		r.ctx, r.leave = context.WithCancel(l.core.ctx)
 	case was.guard.Version == s.version && was.sealed == sealed:
 		return was
 	default:
-		r.term = was.term
+		r.ctx, r.leave = was.ctx, was.leave
 	}
 	return r
 }
 
-// line says what may be mirrored into a store; l.mu is held.
-func (l *records) line(to int) lineState {
+// mirrorState says what may be mirrored into a store; l.mu is held.
+func (l *records) mirrorState(to int) mirrorState {
 	switch {
 	case !l.core.cfg.Mirror:
-		return lineVoid
+		return mirrorOff
 	case l.writes == nil:
-		return lineHeld
+		return mirrorPaused
 	case l.writes.at == to:
-		return lineVoid
+		return mirrorOff
 	}
 	s := l.seen[to]
 	switch state := s.state(); {
 	case state == side.Standby:
-		return lineOpen
+		return mirrorOn
 	case state == side.Retired:
-		return lineVoid
+		return mirrorOff
 	default:
 		// No record among them: "migrate start" gives this store its own after
 		// it gave the other one its.
-		return lineHeld
+		return mirrorPaused
 	}
 }
 
-func (l *records) mirroring(to int) (lineState, *kv.Guard) {
+func (l *records) mirroring(to int) (mirrorState, *kv.Guard) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if state := l.line(to); state != lineOpen {
+	if state := l.mirrorState(to); state != mirrorOn {
 		return state, nil
 	}
-	return lineOpen, side.Guard(l.seen[to].version)
+	return mirrorOn, side.Guard(l.seen[to].version)
 }
 
 func (l *records) lost(int) { l.demand() }
@@ -327,9 +327,9 @@ func (l *records) limits() (at int, guarded bool) {
 	return at, true
 }
 
-func (l *records) farewell() {
+func (l *records) leave() {
 	l.alarm.Stop()
-	l.heartbeat.farewell()
+	l.heartbeat.leave()
 }
 
 // permanent reports whether err, of reading a record, won't go away by itself.

@@ -104,7 +104,7 @@ func (c *Client) Status() Status {
 	s := Status{At: time.Now(), Coordinated: c.core.cfg.Coordinated, Mirrors: c.core.mirror.status(), Samples: c.core.samples.all()}
 	s.Verify, s.Repair = c.core.sweeps.last()
 	s.Name, s.Host, s.PID, s.Version = c.core.cfg.ClientName, hostname(), os.Getpid(), release()
-	c.core.lead.status(&s)
+	c.core.selector.status(&s)
 	if c.core.owner != nil {
 		c.core.owner.status(&s)
 	}
@@ -123,7 +123,7 @@ func (l *records) status(s *Status) {
 			r.Error = seen.err.Error()
 		}
 		s.Records = append(s.Records, r)
-		if l.line(i) == lineOpen {
+		if l.mirrorState(i) == mirrorOn {
 			s.Mirror = r.Store
 		}
 	}
@@ -181,10 +181,10 @@ func (m *mirror) status() []MirrorStatus {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	all := make([]MirrorStatus, 0, len(m.lines))
-	for i, l := range m.lines {
+	all := make([]MirrorStatus, 0, len(m.directions))
+	for i, l := range m.directions {
 		s := MirrorStatus{
-			Store: m.core.stores[i].name, Open: l.state == lineOpen, Dead: l.dead,
+			Store: m.core.stores[i].name, Open: l.state == mirrorOn, Dead: l.dead,
 			Mirrored: l.mirrored, Failed: l.failed, Late: l.late, Backlog: len(l.tasks),
 		}
 		for _, t := range l.tasks {
@@ -247,5 +247,5 @@ func (c *core) sample() {
 func (m *mirror) backlog() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.lines[0].tasks) + len(m.lines[1].tasks)
+	return len(m.directions[0].tasks) + len(m.directions[1].tasks)
 }

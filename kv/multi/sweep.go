@@ -66,7 +66,7 @@ func (c *Client) Repair(ctx context.Context) (Totals, error) {
 // direction returns what may be mirrored now.
 func (s *sweeps) direction() (to int, guard *kv.Guard, err error) {
 	for to := range s.core.stores {
-		if state, guard := s.core.lead.mirroring(to); state == lineOpen {
+		if state, guard := s.core.selector.mirroring(to); state == mirrorOn {
 			return to, guard, nil
 		}
 	}
@@ -95,7 +95,7 @@ func (s *sweeps) copy(ctx context.Context, kind string, progress func(Totals)) (
 		},
 	})
 	if isFenced(err) {
-		s.core.lead.lost(to)
+		s.core.selector.lost(to)
 	}
 	s.keep(c, err)
 	if n := c.Totals.Copied + c.Totals.Deleted; kind == "repair" {
@@ -118,7 +118,7 @@ func (c *Client) Verify(ctx context.Context) (Totals, []Difference, error) {
 		return Totals{}, nil, c.core.fail("verify", "", kv.ErrClosed)
 	}
 	var w waiting
-	r, err := c.core.lead.reading(ctx, &w)
+	r, err := c.core.selector.reading(ctx, &w)
 	if err != nil {
 		return Totals{}, nil, c.core.fail("verify", "", err)
 	}

@@ -32,7 +32,7 @@ func (c *core) setPrimary(ctx context.Context, name string) error {
 	if c.ctx.Err() != nil {
 		return kv.ErrClosed
 	}
-	m, ok := c.lead.(*manual)
+	m, ok := c.selector.(*manual)
 	if !ok {
 		return errByRecords
 	}
@@ -58,7 +58,7 @@ func (c *core) setMirroring(on bool) error {
 	if c.ctx.Err() != nil {
 		return kv.ErrClosed
 	}
-	m, ok := c.lead.(*manual)
+	m, ok := c.selector.(*manual)
 	if !ok {
 		return errByRecords
 	}
@@ -112,7 +112,7 @@ func (c *core) do(ctx context.Context, u Update) error {
 // knows; empty if none is.
 func (c *Client) Primary() string {
 	var s Status
-	c.core.lead.status(&s)
+	c.core.selector.status(&s)
 	return s.Primary
 }
 
@@ -121,6 +121,6 @@ func (c *Client) Primary() string {
 // kv.ErrFenced if the records say that no store is primary.
 func (c *Client) Ready(ctx context.Context) error {
 	var w waiting
-	_, err := c.core.lead.reading(ctx, &w)
+	_, err := c.core.selector.reading(ctx, &w)
 	return c.core.fail("Ready", "", err)
 }

@@ -263,7 +263,7 @@ func TestWatchesMoveOver(t *testing.T) {
 	want(kv.Put, "changed", "w")
 	want(kv.Put, "new", "v")
 	want(kv.Delete, "gone", nil)
-	put(t, p.plain[0], "same", "of the store that leads no more")
+	put(t, p.plain[0], "same", "of the store that is primary no more")
 	put(t, c, "same", "x")
 	want(kv.Put, "same", "x")
 	cancel()

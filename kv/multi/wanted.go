@@ -15,7 +15,7 @@ import (
 //
 // Writes wait for such a switch for ten seconds at most; one that takes longer
 // is undone, and tried again after half a minute or once read returns something
-// else. The client tells of itself below .polykv/clients/ in each store that is
+// else. The client lists itself below .polykv/clients/ in each store that is
 // not spread by gossip: "polykv migrate converge" waits there for all to follow.
 func WithWanted(read func() (Update, error)) Option { return func(c *core) { c.wanted = read } }
 
@@ -101,7 +101,7 @@ func (m *manual) cannot(err error) {
 	if !news || m.core.ctx.Err() != nil {
 		return
 	}
-	m.tell()
+	m.notify()
 	if err != nil {
 		m.core.log.Warn("polykv: what is wanted of this client can't be done; it stays as it is", "error", err)
 	}

@@ -112,7 +112,7 @@ func (s stalled) Swap(ctx context.Context, w driver.Swap) (driver.Result, error)
 	return s.Store.Swap(ctx, w)
 }
 
-// openStalled returns a client whose first store leads and whose second one takes
+// openStalled returns a client whose first store is primary and whose second one takes
 // no writes until stall is set to false.
 func openStalled(p *pair, n *notice) (c *multi.Client, stall *atomic.Bool) {
 	stall = new(atomic.Bool)

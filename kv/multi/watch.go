@@ -48,7 +48,7 @@ func (v *view) Watch(ctx context.Context, r kv.Range, f func(kv.Event) bool) err
 	return v.core.fail("Watch", r.Key, v.watch(ctx, r, f))
 }
 
-// watch follows the store that leads, one term after another.
+// watch follows the primary, one after another.
 func (v *view) watch(ctx context.Context, r kv.Range, f func(kv.Event) bool) error {
 	if v.core.ctx.Err() != nil {
 		return kv.ErrClosed
@@ -58,13 +58,13 @@ func (v *view) watch(ctx context.Context, r kv.Range, f func(kv.Event) bool) err
 			return err
 		}
 	}
-	w := &watch{view: v, rng: r, f: f, told: newTold(), rewrites: kv.RewritesWanted(ctx)}
+	w := &watch{view: v, rng: r, f: f, delivered: newDelivered(), rewrites: kv.RewritesWanted(ctx)}
 	pause := newPauses(10*time.Millisecond, time.Second)
 	for {
 		if v.core.ctx.Err() != nil {
 			return kv.ErrClosed
 		}
-		route, err := v.core.lead.reading(ctx, &w.waited)
+		route, err := v.core.selector.reading(ctx, &w.waited)
 		if err == nil {
 			err = w.follow(ctx, route)
 		}
@@ -91,26 +91,26 @@ func (v *view) watch(ctx context.Context, r kv.Range, f func(kv.Event) bool) err
 // watch is one call of Watch. Everything happens on its caller's goroutine.
 type watch struct {
 	*view
-	rng  kv.Range
-	f    func(kv.Event) bool
-	told *told
-	over bool // f returned false
+	rng       kv.Range
+	f         func(kv.Event) bool
+	delivered *delivered
+	over      bool // f returned false
 
 	rewrites bool       // f wants to know of new versions
 	epoch    uint64     // of the versions
 	highest  kv.Version // of the snapshot under way
 
 	codec  codec.Codec // of the values that the store shows as bytes; nil: it shows values
-	waited waiting     // for a store to lead, since the last one did
+	waited waiting     // for a store to be primary, since the last one was
 }
 
-// follow delivers what happens on the store that leads, until its term is over.
+// follow delivers what happens on the primary, until another store is.
 // It returns nil then, and also when f has had enough.
 func (w *watch) follow(ctx context.Context, r *route) error {
 	session, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(r.term.ctx, cancel)()
-	w.told.turn()
+	defer context.AfterFunc(r.ctx, cancel)()
+	w.delivered.turn()
 	client := w.turnTo(r.at)
 	w.epoch = r.epoch
 	confirmed := r.guard == nil
@@ -118,19 +118,19 @@ func (w *watch) follow(ctx context.Context, r *route) error {
 	err := kv.Watch(session, client, w.rng, func(ev kv.Event) bool {
 		if !confirmed && (ev.Type == kv.Put || ev.Type == kv.Undecodable || ev.Type == kv.Synced) {
 			// The snapshot has been read. It is the current state if the store
-			// still leads.
+			// still is primary.
 			if failed = w.core.confirmed(session, r); failed != nil {
 				return false
 			}
 			confirmed, w.waited = true, waiting{}
 		}
-		// A store that doesn't lead any more may be mirrored into.
-		return r.term.ctx.Err() == nil && w.deliver(ev)
+		// A store that is primary no more may be mirrored into.
+		return r.ctx.Err() == nil && w.deliver(ev)
 	})
 	switch {
-	case w.over, r.term.ctx.Err() != nil:
+	case w.over, r.ctx.Err() != nil:
 		return nil
-	case failed != nil && w.core.lead.again(r, failed, &w.waited):
+	case failed != nil && w.core.selector.again(r, failed, &w.waited):
 		return nil
 	case failed != nil:
 		return failed
@@ -145,7 +145,7 @@ func (w *watch) follow(ctx context.Context, r *route) error {
 func (w *watch) turnTo(at int) kv.Client {
 	s := w.stores[at]
 	w.codec = nil
-	if w.raw || w.told.snapshot == 1 || s.raw == nil || s.codec == nil {
+	if w.raw || w.delivered.snapshot == 1 || s.raw == nil || s.codec == nil {
 		return w.clients[at]
 	}
 	w.codec = s.codec
@@ -160,21 +160,21 @@ func (w *watch) deliver(ev kv.Event) bool {
 	ev.Version = w.version(ev.Version)
 	switch ev.Type {
 	case kv.Put, kv.Undecodable:
-		before, news := w.told.put(ev)
+		before, news := w.delivered.put(ev)
 		if !news {
 			return !w.rewrites || w.call(kv.Event{Type: kv.Rewritten, Key: ev.Key, Version: ev.Version})
 		}
 		if w.codec != nil {
 			if ev = w.decode(ev); ev.Type == kv.Undecodable {
-				w.told.undelivered(ev.Key, before)
+				w.delivered.takeBack(ev.Key, before)
 			}
 		}
 		return w.call(ev)
 	case kv.Delete:
-		return !w.told.remove(ev.Key) || w.call(ev)
+		return !w.delivered.remove(ev.Key) || w.call(ev)
 	case kv.Synced:
-		for _, key := range w.told.complete() {
-			w.told.remove(key)
+		for _, key := range w.delivered.complete() {
+			w.delivered.remove(key)
 			if !w.call(kv.Event{Type: kv.Delete, Key: key}) {
 				return false
 			}
@@ -185,10 +185,10 @@ func (w *watch) deliver(ev kv.Event) bool {
 				return false
 			}
 		}
-		if w.told.synced {
+		if w.delivered.synced {
 			return true // of another store before
 		}
-		w.told.synced = true
+		w.delivered.synced = true
 		return w.call(ev)
 	case kv.Interrupted:
 		return w.interrupted(ev.Err)
@@ -198,13 +198,13 @@ func (w *watch) deliver(ev kv.Event) bool {
 }
 
 // version is what users see of a store's version. A snapshot comes in the order
-// of keys, so its versions are told when it is complete.
+// of keys, so its versions are delivered when it is complete.
 func (w *watch) version(of kv.Version) kv.Version {
 	version, err := mark(of, w.epoch)
 	switch {
 	case err != nil:
 		return 0
-	case w.told.scanning:
+	case w.delivered.scanning:
 		w.highest = max(w.highest, version)
 		return 0
 	}
@@ -223,7 +223,7 @@ func (w *watch) decode(ev kv.Event) kv.Event {
 }
 
 func (w *watch) interrupted(err error) bool {
-	w.told.synced = false
+	w.delivered.synced = false
 	return w.call(kv.Event{Type: kv.Interrupted, Err: err})
 }
 

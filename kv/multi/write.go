@@ -56,10 +56,10 @@ func (v *view) DeleteGuarded(ctx context.Context, key string, guards ...kv.Guard
 	return v.remove(ctx, "DeleteGuarded", key, guards)
 }
 
-// write makes one write on the route that leads, again and again until it was
-// not made on a store that leads no more, and has the key mirrored afterwards.
+// write makes one write on the route to the primary, again and again until it was
+// not made on a store that is primary no more, and has the key mirrored afterwards.
 // do tells what it wrote.
-func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *pass) (change, error)) error {
+func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *permit) (outcome, error)) error {
 	c := v.core
 	if c.ctx.Err() != nil {
 		return c.fail(op, key, kv.ErrClosed)
@@ -69,7 +69,7 @@ func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *p
 	}
 	var w waiting
 	for {
-		r, p, err := c.lead.writing(ctx, &w)
+		r, p, err := c.selector.writing(ctx, &w)
 		if err != nil {
 			return c.fail(op, key, err)
 		}
@@ -80,12 +80,12 @@ func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *p
 		switch {
 		case reserved(key), c.owner != nil && !c.owner.owns():
 		case err == nil && made.wrote:
-			mirrored = c.mirror.want(ctx, other(r.at), key, made.hint)
+			mirrored = c.mirror.add(ctx, other(r.at), key, made.change)
 		case errors.Is(err, kv.ErrIndeterminate):
-			mirrored = c.mirror.want(ctx, other(r.at), key, nil)
+			mirrored = c.mirror.add(ctx, other(r.at), key, nil)
 		}
 		p.out()
-		if err != nil && c.lead.again(r, err, &w) {
+		if err != nil && c.selector.again(r, err, &w) {
 			continue
 		}
 		c.mirror.wait(ctx, other(r.at), mirrored)
@@ -94,7 +94,7 @@ func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *p
 }
 
 // attempt makes the write once. It leaves the gate also when a callback panics.
-func attempt(r *route, p *pass, do func(r *route, p *pass) (change, error)) (made change, err error) {
+func attempt(r *route, p *permit, do func(r *route, p *permit) (outcome, error)) (made outcome, err error) {
 	returned := false
 	defer func() {
 		if !returned {
@@ -107,9 +107,9 @@ func attempt(r *route, p *pass, do func(r *route, p *pass) (change, error)) (mad
 }
 
 func (v *view) cas(ctx context.Context, op, key string, f casFunc, guards []kv.Guard) error {
-	return v.write(ctx, op, key, func(r *route, p *pass) (made change, err error) {
+	return v.write(ctx, op, key, func(r *route, p *permit) (made outcome, err error) {
 		client, decide := v.clients[r.at], f
-		n := v.noting(r, key)
+		n := v.capture(r, key)
 		if n != nil {
 			client, decide = n.client, n.callback(f)
 		}
@@ -135,7 +135,7 @@ func (v *view) cas(ctx context.Context, op, key string, f casFunc, guards []kv.G
 		all, err := v.guards(r, guards)
 		switch {
 		case err != nil:
-			return change{}, err
+			return outcome{}, err
 		case len(all) == 0:
 			err = client.CAS(ctx, key, callback)
 		default:
@@ -146,23 +146,23 @@ func (v *view) cas(ctx context.Context, op, key string, f casFunc, guards []kv.G
 			err = v.blame(ctx, r, guards, err)
 		}
 		if n != nil {
-			made.hint = n.hint
+			made.change = n.change
 		}
 		return made, err
 	})
 }
 
 func (v *view) remove(ctx context.Context, op, key string, guards []kv.Guard) error {
-	return v.write(ctx, op, key, func(r *route, _ *pass) (change, error) {
+	return v.write(ctx, op, key, func(r *route, _ *permit) (outcome, error) {
 		ctx := ctx
 		var found removal.Note
-		if v.hintable(r, key) {
+		if v.capturable(r, key) {
 			ctx = removal.WithNote(ctx, &found)
 		}
 		all, err := v.guards(r, guards)
 		switch {
 		case err != nil:
-			return change{}, err
+			return outcome{}, err
 		case len(all) == 0:
 			err = v.clients[r.at].Delete(ctx, key)
 		default:
@@ -172,9 +172,9 @@ func (v *view) remove(ctx context.Context, op, key string, guards []kv.Guard) er
 			}
 			err = v.blame(ctx, r, guards, err)
 		}
-		made := change{wrote: true}
+		made := outcome{wrote: true}
 		if found.Known {
-			made.hint = &side.Hint{Before: found.Before}
+			made.change = &side.Change{Before: found.Before}
 		}
 		return made, err
 	})
@@ -184,20 +184,20 @@ func (v *view) remove(ctx context.Context, op, key string, guards []kv.Guard) er
 // another store was primary is kv.ErrConflict.
 func (v *view) SwapVersion(ctx context.Context, key string, prev kv.Version, value any, guards ...kv.Guard) (kv.Version, error) {
 	var version kv.Version
-	err := v.write(ctx, "SwapVersion", key, func(r *route, _ *pass) (change, error) {
+	err := v.write(ctx, "SwapVersion", key, func(r *route, _ *permit) (outcome, error) {
 		client, all, err := v.versioned(r, guards)
 		if err != nil {
-			return change{}, err
+			return outcome{}, err
 		}
 		at, valid := unmark(prev, r.epoch)
 		if !valid {
-			return change{}, errOtherVersion
+			return outcome{}, errOtherVersion
 		}
 		version, err = client.SwapVersion(ctx, key, at, value, all...)
 		if err == nil {
 			version, err = mark(version, r.epoch)
 		}
-		return change{wrote: true}, v.blame(ctx, r, guards, err)
+		return outcome{wrote: true}, v.blame(ctx, r, guards, err)
 	})
 	if err != nil {
 		return 0, err
@@ -257,7 +257,7 @@ func (v *view) blame(ctx context.Context, r *route, callers []kv.Guard, err erro
 	if len(callers) == 0 || r.guard == nil || !isFenced(err) {
 		return err
 	}
-	ours, confirmErr := v.core.lead.confirm(ctx, r)
+	ours, confirmErr := v.core.selector.confirm(ctx, r)
 	switch {
 	case confirmErr != nil:
 		return confirmErr // nothing was written

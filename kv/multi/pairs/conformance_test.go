@@ -16,7 +16,7 @@ import (
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/memberlist"
 	"github.com/polykv/polykv/kv/multi"
-	"github.com/polykv/polykv/kv/multi/internal/amid"
+	"github.com/polykv/polykv/kv/multi/internal/switchtest"
 )
 
 // mode is how the two stores of a case are used.
@@ -66,14 +66,14 @@ func runSuite(t *testing.T, names [2]string, mode mode) {
 		h.Features.Lacks = []conformance.Extra{conformance.Guarded, conformance.Views}
 		// The cases see the first store alone, which is linearizable; the client
 		// is not, because the second one may lead one day.
-		h.Rules = slices.DeleteFunc(append(amid.RulesCoordinated(), "Versioned"), func(rule string) bool { return rule == "Linearizable" })
+		h.Rules = slices.DeleteFunc(append(switchtest.RulesCoordinated(), "Versioned"), func(rule string) bool { return rule == "Linearizable" })
 	}
-	unmoved := maps.Clone(amid.UnmovedCoordinated)
+	unmoved := maps.Clone(switchtest.UnmovedCoordinated)
 	unmoved["C8-too-large"] = "limits are those of the primary, and these stores have others"
 	unmoved["LimitsOf-sizes"] = unmoved["C8-too-large"]
-	moves := amid.New(t, unmoved)
+	moves := switchtest.New(t, unmoved)
 	if mode.moved {
-		h.Rules = amid.RulesCoordinated()
+		h.Rules = switchtest.RulesCoordinated()
 		defer moves.Report(t)
 	}
 	first, second := places(t, names[0]), places(t, names[1])
@@ -87,8 +87,8 @@ func runSuite(t *testing.T, names [2]string, mode mode) {
 		}
 		wrap := unwrapped
 		if mode.moved {
-			c := moves.Amid(t, p.mover())
-			wrap = func(s driver.Store) driver.Store { return amid.Trigger{Store: s, Countdown: c} }
+			c := moves.During(t, p.mover())
+			wrap = func(s driver.Store) driver.Store { return switchtest.Trigger{Store: s, Countdown: c} }
 		}
 		return conformance.Store{
 			Open:   func(c codec.Codec, o kv.Options) (kv.Client, error) { return p.openFor(c, o, mode, wrap) },

@@ -15,9 +15,9 @@ import (
 
 // rules are what a modelled task obeys.
 type rules struct {
-	hints bool // the first call goes by what the write left
-	any   bool // whatever the other store holds
-	check bool // after a swap it reads the primary again
+	changes bool // the first call goes by what the write left
+	any     bool // whatever the other store holds
+	check   bool // after a swap it reads the primary again
 }
 
 // model is a state of two stores and of processes that each make one write to
@@ -35,7 +35,7 @@ type modelled struct {
 	before   int // what it replaced
 	in, inAt int // what the other store held, and its version
 	wanted   int
-	hint     bool // it still goes by the hint
+	change   bool // it still goes by the change
 }
 
 type step int
@@ -56,15 +56,15 @@ func (m model) next(i int, r rules) model {
 	switch p.at {
 	case toWrite:
 		p.before, m.from = m.from, p.value
-		p.hint, p.at = r.hints, toLook
+		p.change, p.at = r.changes, toLook
 	case toLook:
 		p.in, p.inAt, p.at = m.to, m.version, toDecide
 	case toDecide:
 		p.wanted = m.from
-		if p.hint && (r.any || p.in == p.before || p.in == p.value) {
+		if p.change && (r.any || p.in == p.before || p.in == p.value) {
 			p.wanted = p.value
 		}
-		if p.hint, p.at = false, toSwap; p.wanted == p.in {
+		if p.change, p.at = false, toSwap; p.wanted == p.in {
 			p.at = toDecline
 		}
 	case toDecline:
@@ -141,18 +141,18 @@ func exploreAll(n int, r rules) (o outcome) {
 }
 
 // Every interleaving of two and of three processes that write a key and mirror
-// it ends with equal stores, with hints as without, as long as each looks again
+// it ends with equal stores, with changes as without, as long as each looks again
 // after its swap.
 func TestEveryInterleavingConverges(t *testing.T) {
 	for _, n := range []int{2, 3} {
-		for _, r := range []rules{{check: true}, {check: true, hints: true}, {check: true, hints: true, any: true}} {
+		for _, r := range []rules{{check: true}, {check: true, changes: true}, {check: true, changes: true, any: true}} {
 			o := exploreAll(n, r)
 			t.Logf("%d processes, %+v: %+v", n, r, o)
 			if o.different > 0 || o.ends == 0 {
 				t.Errorf("%d processes, %+v: %d of %d ends differ", n, r, o.different, o.ends)
 			}
 		}
-		for _, r := range []rules{{}, {hints: true}} {
+		for _, r := range []rules{{}, {changes: true}} {
 			if o := exploreAll(n, r); o.different == 0 {
 				t.Errorf("%d processes without the second look, %+v: all of %d ends are equal, so this test proves nothing", n, r, o.ends)
 			}
@@ -160,7 +160,7 @@ func TestEveryInterleavingConverges(t *testing.T) {
 	}
 }
 
-// A hint that is used only where the other store holds what the write replaced,
+// A change that is used only where the other store holds what the write replaced,
 // or left, never takes that store back from a later state to an earlier one.
 // Here the primary goes from 0 to 1, 2 and 3.
 func TestNoInterleavingGoesBack(t *testing.T) {
@@ -183,13 +183,13 @@ func TestNoInterleavingGoesBack(t *testing.T) {
 		}
 	}
 	m := model{process: [3]modelled{{value: 1}, {value: 2}, {value: 3}}}
-	for _, r := range []rules{{check: true}, {check: true, hints: true}} {
+	for _, r := range []rules{{check: true}, {check: true, changes: true}} {
 		if walk(m, r, map[model]bool{}); back > 0 {
 			t.Errorf("%+v: the other store went back %d times", r, back)
 		}
 	}
-	if walk(m, rules{check: true, hints: true, any: true}, map[model]bool{}); back == 0 {
-		t.Error("hints that are used wherever there are some never went back, so this test proves nothing")
+	if walk(m, rules{check: true, changes: true, any: true}, map[model]bool{}); back == 0 {
+		t.Error("changes that are used wherever there are some never went back, so this test proves nothing")
 	}
 }
 
@@ -302,8 +302,8 @@ func TestEveryOrderOfRequestsConverges(t *testing.T) {
 				from, to := open(0, turn), open(1, turn)
 				defer from.client.Close()
 				defer to.client.Close()
-				hint := &Hint{Before: put(from, value), After: []byte(value)}
-				if _, err := (Task{From: from, To: to}).CopyHinted(t.Context(), "k", hint); err != nil {
+				change := &Change{Before: put(from, value), After: []byte(value)}
+				if _, err := (Task{From: from, To: to}).CopyChange(t.Context(), "k", change); err != nil {
 					t.Error(err)
 				}
 			})

@@ -69,24 +69,24 @@ func (t Task) Copy(ctx context.Context, key string) (wrote bool, err error) {
 	return wrote, err
 }
 
-// CopyHinted is Copy after one write to From by the caller, of which hint
-// tells; nil if nothing is known of it. Where the hint fits what To holds, the
+// CopyChange is Copy after one write to From by the caller, of which change
+// tells; nil if nothing is known of it. Where the change fits what To holds, the
 // first read is spared. The two were then equal at some moment after that
 // write, if nobody else has written the key since; somebody else's write has a
 // task of its own.
-func (t Task) CopyHinted(ctx context.Context, key string, hint *Hint) (wrote bool, err error) {
-	_, wrote, err = t.copy(ctx, key, hint)
+func (t Task) CopyChange(ctx context.Context, key string, change *Change) (wrote bool, err error) {
+	_, wrote, err = t.copy(ctx, key, change)
 	return wrote, err
 }
 
-// copy is CopyHinted that also tells whether the key existed in From at the
+// copy is CopyChange that also tells whether the key existed in From at the
 // end.
-func (t Task) copy(ctx context.Context, key string, hint *Hint) (exists, wrote bool, err error) {
+func (t Task) copy(ctx context.Context, key string, change *Change) (exists, wrote bool, err error) {
 	var unknown error // of a swap that may still land
 	pause := newPause()
 	for range maxRounds {
-		swapped, wanted, err := t.swap(ctx, key, unknown != nil, hint)
-		hint = nil
+		swapped, wanted, err := t.swap(ctx, key, unknown != nil, change)
+		change = nil
 		wrote = wrote || swapped
 		if errors.Is(err, kv.ErrIndeterminate) && unknown == nil && ctx.Err() == nil {
 			unknown = err
@@ -127,14 +127,14 @@ func (t Task) settled(ctx context.Context, key string, swapped bool, wanted seen
 }
 
 // swap makes one compare-and-swap. force writes even what is equal, so that
-// the version moves and no earlier attempt at it can land. A hint counts for
+// the version moves and no earlier attempt at it can land. A change counts for
 // the first call of the callback only.
-func (t Task) swap(ctx context.Context, key string, force bool, hint *Hint) (swapped bool, wanted seen, err error) {
+func (t Task) swap(ctx context.Context, key string, force bool, change *Change) (swapped bool, wanted seen, err error) {
 	err = t.To.CAS(ctx, key, t.Guard, func(in []byte, there bool) ([]byte, kv.Action, error) {
 		swapped = false
 		var err error
-		wanted, err = t.wanted(ctx, key, seen{in, there}, hint)
-		hint = nil
+		wanted, err = t.wanted(ctx, key, seen{in, there}, change)
+		change = nil
 		if err != nil {
 			return nil, kv.Keep, err
 		}
@@ -152,9 +152,9 @@ func (t Task) swap(ctx context.Context, key string, force bool, hint *Hint) (swa
 }
 
 // wanted is what To is to hold instead of now.
-func (t Task) wanted(ctx context.Context, key string, now seen, hint *Hint) (seen, error) {
-	if hint.fits(now) {
-		return seenOf(hint.After), nil
+func (t Task) wanted(ctx context.Context, key string, now seen, change *Change) (seen, error) {
+	if change.fits(now) {
+		return seenOf(change.After), nil
 	}
 	value, exists, err := t.From.Get(ctx, key, nil)
 	return seen{value, exists}, err

@@ -28,20 +28,20 @@ func (h heldUp) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) 
 	return h.Store.Swap(ctx, s)
 }
 
-// A hint counts for a task that stands for the one write only. Here each hint
+// A change counts for a task that stands for the one write only. Here each change
 // by itself would have the task leave the secondary as it is, which is wrong.
-func TestHintsOfSeveralWritesDoNotCount(t *testing.T) {
+func TestChangesOfSeveralWritesDoNotCount(t *testing.T) {
 	quiet := slog.New(slog.DiscardHandler)
 	free := func(driver.Swap) error { return nil }
 	for name, c := range map[string]struct {
-		wants   []*side.Hint
+		wants   []*side.Change
 		refused bool // the first run fails
 	}{
-		"several writes": {wants: []*side.Hint{
+		"several writes": {wants: []*side.Change{
 			{Before: []byte("A"), After: []byte("B")}, {Before: []byte("A"), After: []byte("C")}, {Before: []byte("B"), After: []byte("A")},
 		}},
-		"an unknown one among them": {wants: []*side.Hint{nil, {Before: []byte("B"), After: []byte("A")}}},
-		"a run that failed":         {wants: []*side.Hint{{Before: []byte("A"), After: []byte("B")}}, refused: true},
+		"an unknown one among them": {wants: []*side.Change{nil, {Before: []byte("B"), After: []byte("A")}}},
+		"a run that failed":         {wants: []*side.Change{{Before: []byte("A"), After: []byte("B")}}, refused: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stores := [2]*inmemory.Store{inmemory.NewStore(), inmemory.NewStore()}
@@ -69,7 +69,7 @@ func TestHintsOfSeveralWritesDoNotCount(t *testing.T) {
 				case c.refused:
 					refuse.Do(func() {
 						// A write of before, which tells late.
-						client.core.mirror.want(t.Context(), 1, "k", &side.Hint{Before: []byte("B"), After: []byte("A")})
+						client.core.mirror.add(t.Context(), 1, "k", &side.Change{Before: []byte("B"), After: []byte("A")})
 						err = kv.ErrTooLarge
 					})
 				}
@@ -84,13 +84,13 @@ func TestHintsOfSeveralWritesDoNotCount(t *testing.T) {
 				}
 			}()
 			write(0, "busy", "v")
-			client.core.mirror.want(t.Context(), 1, "busy", nil)
+			client.core.mirror.add(t.Context(), 1, "busy", nil)
 			<-inside // the only worker is held up
 			write(1, "k", "A")
 			write(0, "k", "C")
 			var last *round
-			for _, hint := range c.wants {
-				last = client.core.mirror.want(t.Context(), 1, "k", hint)
+			for _, change := range c.wants {
+				last = client.core.mirror.add(t.Context(), 1, "k", change)
 			}
 			close(goOn)
 			<-last.done

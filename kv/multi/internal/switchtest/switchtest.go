@@ -1,6 +1,6 @@
-// Package amid changes the primary of two stores in the middle of the cases of
+// Package switchtest changes the primary of two stores in the middle of the cases of
 // the conformance suite. It is for tests.
-package amid
+package switchtest
 
 import (
 	"context"
@@ -58,9 +58,9 @@ func (m *Moves) HappenIn(t conformance.T) bool {
 	return m.unmoved[t.Name()] == "" && m.unmoved[rule] == ""
 }
 
-// Amid returns what, ticked by the operations of a case, moves the primary to
+// During returns what, ticked by the operations of a case, moves the primary to
 // the other store after a random few, and after many more back again.
-func (m *Moves) Amid(t conformance.T, move func(target int) error) *Countdown {
+func (m *Moves) During(t conformance.T, move func(target int) error) *Countdown {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := &Countdown{}
@@ -94,9 +94,9 @@ func (m *Moves) Amid(t conformance.T, move func(target int) error) *Countdown {
 // Report fails a run in which too little was moved to mean anything.
 func (m *Moves) Report(t *testing.T) {
 	t.Helper()
-	t.Logf("%d moves amid %d cases", m.made, m.cases)
+	t.Logf("%d moves during %d cases", m.made, m.cases)
 	if m.made < m.cases/2 {
-		t.Errorf("only %d moves amid %d cases", m.made, m.cases)
+		t.Errorf("only %d moves during %d cases", m.made, m.cases)
 	}
 }
 

@@ -7,19 +7,19 @@ import (
 	"github.com/polykv/polykv/kv"
 )
 
-// told is what one watch has delivered, by key, across the stores that it
+// delivered is what one watch has delivered, by key, across the stores that it
 // followed one after another. A new store's snapshot is compared with it, so
 // that nothing comes twice and what was deleted meanwhile is not forgotten. It
 // is used by the goroutine of the watch only.
-type told struct {
-	keys     map[string]*toldKey
+type delivered struct {
+	keys     map[string]*deliveredKey
 	snapshot int  // counts the stores that were turned to
 	scanning bool // the first snapshot of the store is under way
 	synced   bool // Synced was delivered, and no Interrupted since
 }
 
-type toldKey struct {
-	told bool   // a value was delivered, and no deletion since
+type deliveredKey struct {
+	put  bool   // a value was delivered, and no deletion since
 	sum  digest // of that value
 	last digest // of the value seen last, be it undecodable
 	seen int    // the last snapshot that had the key
@@ -34,57 +34,57 @@ func digestOf(b []byte) digest {
 	return digest{maphash.Bytes(digestSeeds[0], b), maphash.Bytes(digestSeeds[1], b)}
 }
 
-func newTold() *told { return &told{keys: make(map[string]*toldKey)} }
+func newDelivered() *delivered { return &delivered{keys: make(map[string]*deliveredKey)} }
 
 // turn notes that another store is followed from here on.
-func (t *told) turn() {
+func (t *delivered) turn() {
 	t.snapshot++
 	t.scanning = true
 }
 
 // put reports whether ev, a Put or Undecodable, is news. A Put counts as
 // delivered from then on; before is what was, for undelivered.
-func (t *told) put(ev kv.Event) (before toldKey, news bool) {
+func (t *delivered) put(ev kv.Event) (before deliveredKey, news bool) {
 	k := t.keys[ev.Key]
 	fresh := k == nil
 	if fresh {
-		k = &toldKey{}
+		k = &deliveredKey{}
 		t.keys[ev.Key] = k
 	}
 	k.seen = t.snapshot
 	before = *k
 	if ev.Stored == nil { // the client doesn't tell
-		k.told = k.told || ev.Type == kv.Put
+		k.put = k.put || ev.Type == kv.Put
 		return before, true
 	}
 	sum := digestOf(ev.Stored)
-	same := !fresh && sum == k.last || k.told && sum == k.sum
+	same := !fresh && sum == k.last || k.put && sum == k.sum
 	k.last = sum
 	if same {
 		return before, false
 	}
 	if ev.Type == kv.Put {
-		k.told, k.sum = true, sum
+		k.put, k.sum = true, sum
 	}
 	return before, true
 }
 
 // undelivered takes back that a Put of key counts as delivered.
-func (t *told) undelivered(key string, before toldKey) {
+func (t *delivered) takeBack(key string, before deliveredKey) {
 	k := t.keys[key]
-	k.told, k.sum = before.told, before.sum
+	k.put, k.sum = before.put, before.sum
 }
 
 // remove reports whether the deletion of key is news.
-func (t *told) remove(key string) bool {
+func (t *delivered) remove(key string) bool {
 	k := t.keys[key]
 	delete(t.keys, key)
-	return k != nil && k.told
+	return k != nil && k.put
 }
 
 // complete notes that the store's snapshot was delivered, and returns the keys
 // that it didn't have, sorted.
-func (t *told) complete() (gone []string) {
+func (t *delivered) complete() (gone []string) {
 	if !t.scanning {
 		return nil
 	}
@@ -92,7 +92,7 @@ func (t *told) complete() (gone []string) {
 	for key, k := range t.keys {
 		switch {
 		case k.seen == t.snapshot:
-		case k.told:
+		case k.put:
 			gone = append(gone, key)
 		default:
 			delete(t.keys, key)

@@ -9,43 +9,43 @@ import (
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
 
-// change is what a write did, as far as it knows.
-type change struct {
-	wrote bool
-	hint  *side.Hint // what it made of its key; nil: not known
+// outcome is what a write did, as far as it knows.
+type outcome struct {
+	wrote  bool
+	change *side.Change // before and after; nil: not known
 }
 
-// noting is a CAS on a store's bytes that notes what it changes. Made on
+// capture is a CAS on a store's bytes that keeps what it changes. Made on
 // values, it would have to encode them once more to know the bytes.
-type noting struct {
-	client kv.Client   // of bytes
-	codec  codec.Codec // of the caller's values; nil: they are bytes
-	hint   *side.Hint  // what the last call of the callback decided
+type capture struct {
+	client kv.Client    // of bytes
+	codec  codec.Codec  // of the caller's values; nil: they are bytes
+	change *side.Change // what the last call of the callback decided
 }
 
-// hintable reports whether the hint of a write on r would be of use.
-func (v *view) hintable(r *route, key string) bool {
+// capturable reports whether what a write on r changes would be of use.
+func (v *view) capturable(r *route, key string) bool {
 	return !reserved(key) && v.core.owner == nil && v.core.mirror.takes(other(r.at))
 }
 
-// noting returns how to make a CAS on r whose hint is of use; nil if none is.
-func (v *view) noting(r *route, key string) *noting {
+// capture returns how to make a CAS on r whose change is of use; nil if none is.
+func (v *view) capture(r *route, key string) *capture {
 	s := v.stores[r.at]
 	switch {
-	case s.raw == nil, !v.hintable(r, key):
+	case s.raw == nil, !v.capturable(r, key):
 		return nil
 	case v.raw:
-		return &noting{client: s.raw}
+		return &capture{client: s.raw}
 	case s.coded == nil:
 		return nil
 	}
-	return &noting{client: s.raw, codec: s.coded}
+	return &capture{client: s.raw, codec: s.coded}
 }
 
 // callback makes f one on bytes.
-func (n *noting) callback(f casFunc) casFunc {
+func (n *capture) callback(f casFunc) casFunc {
 	return func(in any) (any, bool, error) {
-		n.hint = nil
+		n.change = nil
 		before, value, err := n.open(in)
 		if err != nil {
 			return nil, false, err
@@ -55,21 +55,21 @@ func (n *noting) callback(f casFunc) casFunc {
 		case err != nil, out == nil, out == kv.Remove && in == nil:
 			return out, retry, err
 		case out == kv.Remove:
-			n.hint = &side.Hint{Before: before}
+			n.change = &side.Change{Before: before}
 			return out, false, nil
 		}
 		after, err := n.seal(out)
 		if err != nil {
 			return nil, false, err
 		}
-		n.hint = &side.Hint{Before: before, After: after}
+		n.change = &side.Change{Before: before, After: after}
 		return after, false, nil
 	}
 }
 
 // open returns what the store holds, and the value for the callback, which may
 // modify it. Both are nil if the key is absent.
-func (n *noting) open(in any) (before []byte, value any, err error) {
+func (n *capture) open(in any) (before []byte, value any, err error) {
 	if in == nil {
 		return nil, nil, nil
 	}
@@ -97,7 +97,7 @@ func decode(c codec.Codec, data []byte) (value any, err error) {
 
 // seal returns what the store shall hold, in bytes that nobody modifies: the
 // store's client copies what it is given.
-func (n *noting) seal(out any) ([]byte, error) {
+func (n *capture) seal(out any) ([]byte, error) {
 	cdc := n.codec
 	if cdc == nil {
 		cdc = codec.Bytes{}

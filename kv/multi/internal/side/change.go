@@ -2,22 +2,22 @@ package side
 
 import "bytes"
 
-// Hint is what one write made of a key in From, for [Task.CopyHinted]: it
+// Change is what one write made of a key in From, for [Task.CopyChange]: it
 // changed Before into After, nil for absence. The write must have been made,
 // for certain. Both are shared: nobody modifies them.
 //
-// A hint may be overtaken by other writes. It is used only where To holds what
+// A change may be overtaken by other writes. It is used only where To holds what
 // the write replaced, or what it left. So a task never takes To back from a
 // later state to an earlier one, which a watch that lags could show. What
 // it writes is checked against From afterwards in any case, and what it leaves
 // alone is what the write itself left: if that was the last one, the stores
 // are equal, and if not, a later one has a task of its own.
-type Hint struct {
+type Change struct {
 	Before, After []byte
 }
 
 // fits reports whether h can stand for a read of From while To holds now.
-func (h *Hint) fits(now seen) bool {
+func (h *Change) fits(now seen) bool {
 	return h != nil && (now.is(h.Before) || now.is(h.After))
 }
 

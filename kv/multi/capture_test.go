@@ -105,8 +105,8 @@ func TestMirroringCostsOneTripAndOneCheck(t *testing.T) {
 	}
 }
 
-// A hint doesn't change with what the caller does to its value afterwards.
-func TestHintsAreNobodyElses(t *testing.T) {
+// A captured change is not altered by what the caller does to its value afterwards.
+func TestChangesAreNobodyElses(t *testing.T) {
 	p, cfg := newPair(t), multi.DefaultConfig()
 	cfg.MirrorWorkers, cfg.MirrorAsync = 1, true
 	inside, goOn := make(chan struct{}), make(chan struct{})

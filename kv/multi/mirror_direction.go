@@ -10,8 +10,8 @@ import (
 	"github.com/polykv/polykv/kv"
 )
 
-// schedule sets the time of the next retry of a line; m.mu is held.
-func (m *mirror) schedule(l *line) {
+// schedule sets the time of the next retry in a direction; m.mu is held.
+func (m *mirror) schedule(l *direction) {
 	l.retryAt = time.Now().Add(l.pause.next())
 	select {
 	case m.wake <- struct{}{}:
@@ -19,15 +19,15 @@ func (m *mirror) schedule(l *line) {
 	}
 }
 
-// revive takes a line for whole and has its backlog run; m.mu is held.
-func (m *mirror) revive(l *line) {
+// revive takes a store for one that answers and has its backlog run; m.mu is held.
+func (m *mirror) revive(l *direction) {
 	l.dead, l.probing, l.retryAt = false, false, time.Time{}
 	l.pause = newPauses(m.core.cfg.MirrorMinBackoff, m.core.cfg.MirrorMaxBackoff)
 	m.resume(l)
 }
 
-// resume has everything in the backlog of an open line run; m.mu is held.
-func (m *mirror) resume(l *line) {
+// resume has everything in the backlog of a direction that is on run; m.mu is held.
+func (m *mirror) resume(l *direction) {
 	for el := l.backlog.Front(); el != nil; el = l.backlog.Front() {
 		t, _ := l.backlog.Remove(el).(*task)
 		m.enqueue(t)
@@ -35,26 +35,26 @@ func (m *mirror) resume(l *line) {
 }
 
 // set changes what may be mirrored into a store.
-func (m *mirror) set(to int, state lineState) {
+func (m *mirror) set(to int, state mirrorState) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l := m.lines[to]
+	l := m.directions[to]
 	was := l.state
 	l.state = state
 	switch state {
-	case lineVoid:
+	case mirrorOff:
 		m.drop(l)
-	case lineOpen:
-		if was != lineOpen || !l.dead {
+	case mirrorOn:
+		if was != mirrorOn || !l.dead {
 			m.revive(l)
 		}
 	}
 	m.observe(l)
 }
 
-// drop forgets every task of a line; m.mu is held. Those that are running end
+// drop forgets every task of a direction; m.mu is held. Those that are running end
 // by themselves.
-func (m *mirror) drop(l *line) {
+func (m *mirror) drop(l *direction) {
 	for _, t := range l.tasks {
 		switch {
 		case t.place == nil:
@@ -76,7 +76,7 @@ func (m *mirror) abandon() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed = true
-	for _, l := range m.lines {
+	for _, l := range m.directions {
 		m.drop(l)
 	}
 }
@@ -102,8 +102,8 @@ func (m *mirror) due(now time.Time) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	next := time.Hour
-	for _, l := range m.lines {
-		if l.retryAt.IsZero() || l.state != lineOpen {
+	for _, l := range m.directions {
+		if l.retryAt.IsZero() || l.state != mirrorOn {
 			continue
 		}
 		if left := l.retryAt.Sub(now); left > 0 {
@@ -115,8 +115,8 @@ func (m *mirror) due(now time.Time) time.Duration {
 	return next
 }
 
-// retry tries one task of a dead line, all of another's; m.mu is held.
-func (m *mirror) retry(l *line) {
+// retry tries one task of a dead direction, all of another's; m.mu is held.
+func (m *mirror) retry(l *direction) {
 	l.retryAt = time.Time{}
 	if !l.dead {
 		m.resume(l)
@@ -140,12 +140,12 @@ func (m *mirror) retry(l *line) {
 func (m *mirror) drain(ctx context.Context, to int) error {
 	for first := true; ; first = false {
 		m.mu.Lock()
-		l := m.lines[to]
+		l := m.directions[to]
 		if len(l.tasks) == 0 {
 			m.mu.Unlock()
 			return nil
 		}
-		if first && l.state == lineOpen {
+		if first && l.state == mirrorOn {
 			m.revive(l)
 		}
 		emptied := l.emptied
@@ -160,37 +160,37 @@ func (m *mirror) drain(ctx context.Context, to int) error {
 	}
 }
 
-// settleUp is for Close: it waits for what is left to mirror, for a while, and
+// drainAll is for Close: it waits for what is left to mirror, for a while, and
 // says what still is.
-func (m *mirror) settleUp() {
+func (m *mirror) drainAll() {
 	ctx, cancel := context.WithTimeout(m.core.ctx, m.core.cfg.DrainTimeout)
 	defer cancel()
-	for to := range m.lines {
-		for !m.settled(ctx, to) {
+	for to := range m.directions {
+		for !m.drained(ctx, to) {
 		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, l := range m.lines {
-		if len(l.tasks) > 0 && l.state != lineVoid {
+	for _, l := range m.directions {
+		if len(l.tasks) > 0 && l.state != mirrorOff {
 			m.core.log.Warn("polykv: closed before everything was mirrored; a repair of another client will", "store", m.core.stores[l.to].name,
 				"keys", len(l.tasks), "first", firstKeys(l.tasks), "error", l.lastErr)
 		}
 	}
 }
 
-// settled waits until something changed in a line, and reports whether there is
+// drained waits until something changed in a direction, and reports whether there is
 // nothing more to wait for.
-func (m *mirror) settled(ctx context.Context, to int) bool {
+func (m *mirror) drained(ctx context.Context, to int) bool {
 	m.mu.Lock()
-	l := m.lines[to]
-	over := len(l.tasks) == 0 || l.dead || l.state == lineVoid
+	l := m.directions[to]
+	over := len(l.tasks) == 0 || l.dead || l.state == mirrorOff
 	emptied := l.emptied
 	m.mu.Unlock()
 	if over {
 		return true
 	}
-	recheck := time.NewTimer(20 * time.Millisecond) // the line may have died
+	recheck := time.NewTimer(20 * time.Millisecond) // the store may have died
 	defer recheck.Stop()
 	select {
 	case <-emptied:
@@ -214,15 +214,15 @@ func firstKeys(tasks map[string]*task) []string {
 func (m *mirror) undone(ctx context.Context, to int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for key, t := range m.lines[to].tasks {
+	for key, t := range m.directions[to].tasks {
 		if t.err != nil {
-			return fmt.Errorf("%w: %d keys are left, %q among them: %w", ctxError(ctx), len(m.lines[to].tasks), key, t.err)
+			return fmt.Errorf("%w: %d keys are left, %q among them: %w", ctxError(ctx), len(m.directions[to].tasks), key, t.err)
 		}
 	}
-	return fmt.Errorf("%w: %d keys are left", ctxError(ctx), len(m.lines[to].tasks))
+	return fmt.Errorf("%w: %d keys are left", ctxError(ctx), len(m.directions[to].tasks))
 }
 
 // observe tells the observer how much is left; m.mu is held.
-func (m *mirror) observe(l *line) {
+func (m *mirror) observe(l *direction) {
 	m.core.observer.Backlog(m.core.stores[l.to].name, len(l.tasks))
 }
