@@ -32,8 +32,7 @@ func (s *store) poolConfig(cfg Config, addresses []kit.Address) (*pgxpool.Config
 	}
 	c := p.ConnConfig
 	c.Database, c.User, c.Password, c.ConnectTimeout = cfg.Database, cfg.Username, "", cfg.DialTimeout
-	// A snapshot is one statement's, also where the server's default is another.
-	c.RuntimeParams = map[string]string{"application_name": "polykv", "default_transaction_isolation": "read committed"}
+	c.RuntimeParams = map[string]string{"application_name": "polykv"} // PgBouncer refuses most others
 	if s.tls != nil {
 		c.TLSConfig = s.tls.ForAll(c.Host)
 		for _, f := range c.Fallbacks {
@@ -53,7 +52,17 @@ func (s *store) poolConfig(cfg Config, addresses []kit.Address) (*pgxpool.Config
 type origin struct {
 	cluster uint64 // id of the history
 	started int64  // when the server was, in microseconds
+	table   string // its id, which is the channel of notifications
 }
+
+// settings of a connection, where the server has others. A snapshot is one
+// statement's. Commits wait for the log: a server that crashed would give versions
+// again. The server notices a client that is gone without a word.
+const settings = `
+SET default_transaction_isolation = 'read committed';
+SET tcp_keepalives_idle = 30;
+SET tcp_keepalives_interval = 10;
+SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'`
 
 // originKey is where a connection keeps its origin.
 const originKey = "polykv"
@@ -64,13 +73,15 @@ const originKey = "polykv"
 func (s *store) met(ctx context.Context, conn *pgx.Conn) error {
 	s.history.Connected()
 	mark := s.history.Mark()
-	var id []byte
+	if _, err := conn.Exec(ctx, settings); err != nil {
+		return err
+	}
 	var index uint64
 	var timeline string
 	var o origin
 	identify := func() error {
-		return conn.QueryRow(ctx, s.names.in("SELECT value, version, left(pg_walfile_name(pg_current_wal_lsn()), 8), (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint FROM {t} WHERE key = ''")).
-			Scan(&id, &index, &timeline, &o.started)
+		return conn.QueryRow(ctx, s.names.in("SELECT encode(value, 'hex'), version, left(pg_walfile_name(pg_current_wal_lsn()), 8), (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint FROM {t} WHERE key = ''")).
+			Scan(&o.table, &index, &timeline, &o.started)
 	}
 	err := identify()
 	if state(err) == undefinedTable && s.cfg.Create {
@@ -82,7 +93,7 @@ func (s *store) met(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	h := fnv.New64a()
-	_, _ = h.Write(append(id, timeline...))
+	_, _ = h.Write([]byte(o.table + timeline))
 	o.cluster = h.Sum64() | 1 // 0 would be none
 	conn.PgConn().CustomData()[originKey] = o
 	_, err = s.history.Observe(mark, kit.Answer{Index: index, Evidence: kit.Current, Cluster: o.cluster})

@@ -31,7 +31,7 @@ func (s *store) MinLease() time.Duration { return minLease }
 func (s *store) Grant(ctx context.Context, ttl time.Duration) (driver.Grant, error) {
 	ttl = max(ttl, minLease)
 	id := rand.Int64N(1<<63-1) + 1
-	_, err := s.exec(ctx, "WITH l AS (INSERT INTO {l} VALUES ($1, $2, clock_timestamp() + $2) RETURNING id) SELECT pg_notify('{c}', '') FROM l", id, ttl+spare)
+	_, err := s.exec(ctx, "WITH l AS (INSERT INTO {l} VALUES ($1, $2, clock_timestamp() + $2) RETURNING id) SELECT pg_notify(encode(value, 'hex'), '') FROM {t}, l WHERE key = ''", id, ttl+spare)
 	return driver.Grant{ID: driver.LeaseID(strconv.FormatInt(id, 10)), TTL: ttl, Bound: ttl + spare + overdue}, err
 }
 

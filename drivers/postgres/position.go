@@ -34,16 +34,11 @@ func (s *store) Locate(ctx context.Context, r driver.Range, from driver.Position
 	if !ok {
 		since = &position{now: math.MaxInt64}
 	}
-	conn, err := s.acquire(ctx)
+	q := newer(r, since.now)
+	q.keysOnly, q.order, q.limit = true, "e.version DESC", 1
+	found, c, err := s.read(ctx, q)
 	if err != nil {
 		return nil, err
-	}
-	defer conn.Release()
-	q := newer(r, since.now)
-	q.columns, q.order, q.limit = "NULL::bytea", "e.version DESC", 1
-	found, c, err := s.read(ctx, conn.Conn(), s.history.Mark(), q)
-	if err != nil {
-		return nil, s.wrap(ctx, err)
 	}
 	at := c.position
 	switch {
@@ -58,7 +53,6 @@ func (s *store) Locate(ctx context.Context, r driver.Range, from driver.Position
 
 // newer selects what was written in a range after a version.
 func newer(r driver.Range, version uint64) query {
-	q := query{columns: "value", where: "e.version > $1", args: []any{int64(version)}, order: "e.version"} //nolint:gosec // as it came
-	q.within(r)
-	return q
+	q := query{where: "e.version > $1", args: []any{int64(version)}, order: "e.version"} //nolint:gosec // as it came
+	return q.within(r)
 }

@@ -14,11 +14,11 @@ import (
 const keep = 10_000
 
 // schema makes the table, that of leases, and their functions. {t} and {l} are the
-// tables, {f} and {e} the functions and {c} the channel of notifications. The
-// counter's row has the last version that was forgotten in its column write, and in
-// its value what names the table. {e} ends the leases whose time is up. Whoever may
-// read may call it, so it runs as the tables' owner, with names that no caller can
-// replace by others.
+// tables, {f} and {e} the functions. The counter's row has the last version that was
+// forgotten in its column write, and in its value the table's id, which names the
+// channel of notifications too: a table may be known by several names. {e} ends the
+// leases whose time is up. Whoever may read may call it, so it runs as the tables'
+// owner, with names that no caller can replace by others.
 const schema = `
 SELECT set_config('search_path', concat_ws(', ', quote_ident(current_schema()), 'pg_temp'), true);
 CREATE TABLE {t} (
@@ -37,24 +37,28 @@ INSERT INTO {t} VALUES ('', uuid_send(gen_random_uuid()), 0, 0, true, 0);
 CREATE FUNCTION {e}() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
 	counter bigint;
+	id text;
 	gone bytea;
 BEGIN
-	SELECT version INTO counter FROM {t} WHERE key = '' FOR UPDATE;
-	FOR gone IN WITH o AS (DELETE FROM {l} WHERE ends <= clock_timestamp() RETURNING id) SELECT key FROM {t} JOIN o ON lease = id AND lease <> 0 LOOP
+	SELECT version, encode(value, 'hex') INTO counter, id FROM {t} WHERE key = '' FOR UPDATE;
+	FOR gone IN WITH o AS (DELETE FROM {l} l WHERE ends <= clock_timestamp() RETURNING l.id) SELECT key FROM {t} JOIN o ON lease = o.id AND lease <> 0 LOOP
 		counter := counter + 1;
 		UPDATE {t} SET value = '', version = counter, write = 0, removed = true, lease = 0 WHERE key = gone;
-		PERFORM pg_notify('{c}', encode(gone, 'base64'));
+		PERFORM pg_notify(id, encode(gone, 'base64'));
 	END LOOP;
 	UPDATE {t} SET version = counter WHERE key = '' AND version < counter;
 END $$;
-CREATE FUNCTION {f}(k bytea, prev bigint, val bytea, remove boolean, id bigint, gkeys bytea[], gversions bigint[], by bigint,
+CREATE FUNCTION {f}(k bytea, prev bigint, val bytea, remove boolean, wid bigint, gkeys bytea[], gversions bigint[], by bigint,
 	OUT outcome int, OUT v bigint, OUT now bytea, OUT nowwrite bigint) LANGUAGE plpgsql AS $$
-DECLARE counter bigint;
+DECLARE
+	counter bigint;
+	forgotten bigint;
+	id text;
 BEGIN
 	IF EXISTS (SELECT FROM {l} WHERE ends <= clock_timestamp()) THEN
 		PERFORM {e}();
 	END IF;
-	SELECT version INTO counter FROM {t} WHERE key = '' FOR UPDATE;
+	SELECT version, write, encode(value, 'hex') INTO counter, forgotten, id FROM {t} WHERE key = '' FOR UPDATE;
 	IF EXISTS (SELECT FROM unnest(gkeys, gversions) AS g(gkey, gversion) WHERE NOT EXISTS (
 		SELECT FROM {t} WHERE key = gkey AND version = gversion AND NOT removed)) THEN
 		outcome := 3;
@@ -71,22 +75,21 @@ BEGIN
 	END IF;
 	outcome := 1;
 	v := counter + 1;
-	INSERT INTO {t} VALUES (k, val, v, id, remove, CASE WHEN remove THEN 0 ELSE by END)
+	INSERT INTO {t} VALUES (k, val, v, wid, remove, CASE WHEN remove THEN 0 ELSE by END)
 		ON CONFLICT (key) DO UPDATE SET value = val, version = v, write = EXCLUDED.write, removed = remove, lease = EXCLUDED.lease;
-	UPDATE {t} SET version = v WHERE key = '';
-	IF v % 1000 = 0 AND v > {k} THEN
-		DELETE FROM {t} WHERE removed AND version <= v - {k} AND key <> '';
-		UPDATE {t} SET write = v - {k} WHERE key = '';
+	IF v > forgotten + {k} + 1000 THEN
+		forgotten := v - {k};
+		DELETE FROM {t} WHERE removed AND version <= forgotten AND key <> '';
 	END IF;
-	PERFORM pg_notify('{c}', encode(k, 'base64'));
+	UPDATE {t} SET version = v, write = forgotten WHERE key = '';
+	PERFORM pg_notify(id, encode(k, 'base64'));
 END $$;
 `
 
-// names replace the placeholders of statements by the table's name and what goes
-// with it, quoted for SQL.
+// names are the table's and, in place of the placeholders of statements, those of
+// what goes with it, quoted for SQL.
 type names struct {
 	table    string
-	channel  string
 	replacer *strings.Replacer
 }
 
@@ -95,8 +98,8 @@ func namesOf(table string) names {
 	beside := func(suffix string) string {
 		return pgx.Identifier(append(parts[:len(parts)-1:len(parts)-1], parts[len(parts)-1]+suffix)).Sanitize()
 	}
-	return names{beside(""), table, strings.NewReplacer("{t}", beside(""), "{l}", beside("_leases"),
-		"{f}", beside("_swap"), "{e}", beside("_expire"), "{c}", table, "{k}", strconv.Itoa(keep))}
+	return names{beside(""), strings.NewReplacer("{t}", beside(""), "{l}", beside("_leases"),
+		"{f}", beside("_swap"), "{e}", beside("_expire"), "{k}", strconv.Itoa(keep))}
 }
 
 // in puts the names into a statement.
@@ -122,7 +125,7 @@ func state(err error) string {
 // create makes the table, unless somebody else has meanwhile.
 func (n names) create(ctx context.Context, conn *pgx.Conn) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtext($1))", "polykv "+n.channel); err != nil {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtext('polykv'))"); err != nil {
 			return err
 		}
 		var there bool

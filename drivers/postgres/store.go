@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -69,35 +70,13 @@ func (s *store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	return conn, s.wrap(ctx, err)
 }
 
-// Get implements driver.Store. Key, guards and counter are read by one statement,
-// and so at one moment.
+// Get implements driver.Store.
 func (s *store) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
-	conn, err := s.acquire(ctx)
-	if err != nil {
-		return driver.Entry{}, err
+	found, c, err := s.read(ctx, query{where: "NOT e.removed", order: "e.key", guards: req.Guards}.within(driver.Range{Key: req.Key}))
+	if err != nil || len(found) == 0 {
+		return driver.Entry{Key: req.Key, Generation: c.gen}, err
 	}
-	defer conn.Release()
-	m := s.history.Mark()
-	var index uint64
-	var hold bool
-	var r row
-	keys, versions := arrays(req.Guards)
-	err = s.settled(ctx, conn.Conn(), func() (late bool, err error) {
-		r = row{}
-		return late, conn.QueryRow(ctx, s.names.in(`SELECT c.version, EXISTS (SELECT FROM {l} WHERE ends <= clock_timestamp()),
-			NOT EXISTS (SELECT FROM unnest($2::bytea[], $3::bigint[]) AS g(gkey, gversion)
-				WHERE NOT EXISTS (SELECT FROM {t} WHERE key = gkey AND version = gversion AND NOT removed)),
-			e.value, e.version, e.write FROM {t} c LEFT JOIN {t} e ON e.key = $1 AND NOT e.removed WHERE c.key = ''`), []byte(req.Key), keys, versions).
-			Scan(&index, &late, &hold, &r.value, &r.version, &r.write)
-	})
-	if err != nil {
-		return driver.Entry{}, s.wrap(ctx, err)
-	}
-	gen, err := s.history.Observe(m, kit.Answer{Index: index, Evidence: kit.Current, Cluster: originOf(conn.Conn().PgConn()).cluster})
-	if err == nil && !hold {
-		err = driver.ErrFenced
-	}
-	return r.entry(req.Key, gen), err
+	return found[0].entry(c.gen), nil
 }
 
 // row is what there is of a key; its columns are null if the key is absent.
@@ -109,8 +88,8 @@ type row struct {
 	removed *bool
 }
 
-func (r row) entry(key string, generation uint64) driver.Entry {
-	e := driver.Entry{Key: key, Generation: generation}
+func (r row) entry(generation uint64) driver.Entry {
+	e := driver.Entry{Key: string(r.key), Generation: generation}
 	if r.version != nil {
 		e.Version, e.Value, e.Meta = driver.Version(*r.version), r.value, *r.write //nolint:gosec // versions count from 1
 		if e.Value == nil {
@@ -132,29 +111,17 @@ func arrays(guards []driver.Guard) (keys [][]byte, versions []int64) {
 // Scan implements driver.Store. Pages are a moment each: a snapshot would keep a
 // transaction open.
 func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
-	conn, err := s.acquire(ctx)
-	if err != nil {
-		return driver.Page{}, err
-	}
-	defer conn.Release()
-	m := s.history.Mark()
-	q := query{columns: "value", where: "NOT e.removed AND e.key > $1", args: []any{[]byte(req.After)}, order: "e.key", limit: req.Limit}
-	if req.KeysOnly {
-		q.columns = "NULL::bytea"
-	}
-	q.within(driver.Range{Key: req.Prefix, IsPrefix: true})
-	page := driver.Page{}
-	rows, c, err := s.read(ctx, conn.Conn(), m, q)
-	for _, r := range rows {
-		e := r.entry(string(r.key), c.gen)
+	q := query{keysOnly: req.KeysOnly, where: "NOT e.removed AND e.key > $1", args: []any{[]byte(req.After)}, order: "e.key", limit: req.Limit}
+	found, c, err := s.read(ctx, q.within(driver.Range{Key: req.Prefix, IsPrefix: true}))
+	page := driver.Page{Generation: c.gen, More: req.Limit > 0 && len(found) == req.Limit}
+	for _, r := range found {
+		e := r.entry(c.gen)
 		if req.KeysOnly {
 			e.Value = nil
 		}
 		page.Entries = append(page.Entries, e)
 	}
-	page.Generation = c.gen
-	page.More = req.Limit > 0 && len(page.Entries) == req.Limit
-	return page, s.wrap(ctx, err)
+	return page, err
 }
 
 // Swap implements driver.Store: one statement, which is a transaction.
@@ -174,10 +141,10 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 		value = []byte{}
 	}
 	var o int
-	var r row
+	r := row{key: []byte(w.Key)}
 	id := int64(w.ID)                                                                                                 //nolint:gosec // the bits of it
 	err = conn.QueryRow(ctx, s.names.in("SELECT outcome, v, now, nowwrite FROM {f}($1, $2, $3, $4, $5, $6, $7, $8)"), //
-		[]byte(w.Key), int64(w.Prev.Version), value, w.Remove, id, keys, versions, leaseOf(w.Lease)).Scan(&o, &r.version, &r.value, &r.write) //nolint:gosec // as it came
+		r.key, int64(w.Prev.Version), value, w.Remove, id, keys, versions, leaseOf(w.Lease)).Scan(&o, &r.version, &r.value, &r.write) //nolint:gosec // as it came
 	if err != nil {
 		return driver.Result{Outcome: outcome(err)}, s.wrap(ctx, err)
 	}
@@ -193,7 +160,7 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 	}
 	gen, err := s.history.Observe(m, answer)
 	known := err == nil && driver.Outcome(o) != driver.GuardBroken
-	return driver.Result{Outcome: driver.Outcome(o), Entry: r.entry(w.Key, gen), Known: known}, nil
+	return driver.Result{Outcome: driver.Outcome(o), Entry: r.entry(gen), Known: known}, nil
 }
 
 // Resolve implements driver.Resolver. A row has the id of the write that made it,
@@ -224,29 +191,34 @@ func (s *store) Close() error {
 	return nil
 }
 
-// query selects rows.
+// query selects rows, in an order.
 type query struct {
-	columns string // for the value
-	where   string
-	args    []any
-	order   string
-	limit   int // 0: none
+	keysOnly bool
+	where    string
+	args     []any
+	order    string
+	limit    int // 0: none
+	guards   []driver.Guard
+}
+
+// arg adds an argument and returns its place.
+func (q *query) arg(v any) string {
+	q.args = append(q.args, v)
+	return "$" + strconv.Itoa(len(q.args))
 }
 
 // within adds the condition that the key is in a range.
-func (q *query) within(r driver.Range) {
-	q.args = append(q.args, []byte(r.Key))
-	n := len(q.args)
-	if r.IsPrefix {
-		// Bytes after those of the prefix, up to where no key begins with it.
-		q.where += fmt.Sprintf(" AND e.key >= $%d AND substring(e.key FOR length($%d)) = $%d", n, n, n)
-		if last := after(r.Key); last != nil {
-			q.args = append(q.args, last)
-			q.where += fmt.Sprintf(" AND e.key < $%d", n+1)
-		}
-		return
+func (q query) within(r driver.Range) query {
+	first := q.arg([]byte(r.Key))
+	if !r.IsPrefix {
+		q.where += " AND e.key = " + first
+		return q
 	}
-	q.where += fmt.Sprintf(" AND e.key = $%d", n)
+	q.where += " AND e.key >= " + first
+	if end := after(r.Key); end != nil {
+		q.where += " AND e.key < " + q.arg(end)
+	}
+	return q
 }
 
 // after returns the first bytes after all that begin with prefix, nil if there are
@@ -261,23 +233,46 @@ func after(prefix string) []byte {
 	return nil
 }
 
-// read reads what q selects, at one moment.
-func (s *store) read(ctx context.Context, conn *pgx.Conn, m kit.Mark, q query) (found []row, c counter, err error) {
-	sql := fmt.Sprintf("SELECT c.version, c.write, EXISTS (SELECT FROM {l} WHERE ends <= clock_timestamp()), "+
-		"e.key, e.v, e.version, e.write, e.removed FROM {t} c LEFT JOIN LATERAL "+
-		"(SELECT e.key, %s AS v, e.version, e.write, e.removed FROM {t} e WHERE e.key <> '' AND %s ORDER BY %s", q.columns, q.where, q.order)
-	if q.limit > 0 {
-		sql += fmt.Sprintf(" LIMIT %d", q.limit)
+// sql returns the statement: the counter, whether leases are overdue and guards
+// hold, and the rows, if there are any. One statement sees one moment.
+func (q *query) sql() string {
+	value, hold, limit := "e.value", "true", ""
+	if q.keysOnly {
+		value = "NULL::bytea"
 	}
-	sql = s.names.in(sql + ") e ON true WHERE c.key = '' ORDER BY " + q.order)
-	err = s.settled(ctx, conn, func() (late bool, _ error) {
+	if len(q.guards) > 0 {
+		keys, versions := arrays(q.guards)
+		hold = fmt.Sprintf(`NOT EXISTS (SELECT FROM unnest(%s::bytea[], %s::bigint[]) AS g(gkey, gversion)
+			WHERE NOT EXISTS (SELECT FROM {t} WHERE key = gkey AND version = gversion AND NOT removed))`, q.arg(keys), q.arg(versions))
+	}
+	if q.limit > 0 {
+		limit = "LIMIT " + strconv.Itoa(q.limit)
+	}
+	return fmt.Sprintf(`SELECT c.version, c.write, EXISTS (SELECT FROM {l} WHERE ends <= clock_timestamp()), %s,
+		e.key, e.value, e.version, e.write, e.removed
+		FROM {t} c LEFT JOIN LATERAL (SELECT e.key, %s AS value, e.version, e.write, e.removed FROM {t} e
+			WHERE e.key <> '' AND %s ORDER BY %s %s) e ON true
+		WHERE c.key = '' ORDER BY %s`, hold, value, q.where, q.order, limit, q.order)
+}
+
+// read reads what q selects, at one moment. It is driver.ErrFenced if a guard
+// doesn't hold.
+func (s *store) read(ctx context.Context, q query) (found []row, c counter, err error) {
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		return nil, c, err
+	}
+	defer conn.Release()
+	m := s.history.Mark()
+	sql, hold := s.names.in(q.sql()), true
+	err = s.settled(ctx, conn.Conn(), func() (late bool, _ error) {
 		found = nil
 		rows, err := conn.Query(ctx, sql, q.args...)
 		if err != nil {
 			return false, err
 		}
 		var r row
-		_, err = pgx.ForEachRow(rows, []any{&c.now, &c.forgotten, &late, &r.key, &r.value, &r.version, &r.write, &r.removed}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&c.now, &c.forgotten, &late, &hold, &r.key, &r.value, &r.version, &r.write, &r.removed}, func() error {
 			if r.version != nil {
 				found = append(found, r)
 			}
@@ -286,12 +281,17 @@ func (s *store) read(ctx context.Context, conn *pgx.Conn, m kit.Mark, q query) (
 		})
 		return late, err
 	})
-	if err != nil {
-		return nil, c, err
+	if err == nil {
+		c.origin = originOf(conn.Conn().PgConn())
+		c.gen, err = s.history.Observe(m, kit.Answer{Index: c.now, Evidence: kit.Current, Cluster: c.cluster})
 	}
-	c.origin = originOf(conn.PgConn())
-	c.gen, err = s.history.Observe(m, kit.Answer{Index: c.now, Evidence: kit.Current, Cluster: c.cluster})
-	return found, c, err
+	if err == nil && !hold {
+		err = driver.ErrFenced
+	}
+	if err != nil {
+		return nil, c, s.wrap(ctx, err)
+	}
+	return found, c, nil
 }
 
 // counter is the row of the empty key.

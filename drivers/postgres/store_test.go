@@ -219,7 +219,7 @@ func TestRemovedRowsAreForgotten(t *testing.T) {
 	s := open(t, n.config())
 	drivertest.Put(t, s, "k", "v")
 	drivertest.Remove(t, s, "k")
-	if err := n.admin(t.Context(), fmt.Sprintf("UPDATE polykv SET version = %d WHERE key = ''", 2*keep-1)); err != nil {
+	if err := n.admin(t.Context(), fmt.Sprintf("UPDATE polykv SET version = %d WHERE key = ''", 2*keep)); err != nil {
 		t.Fatal(err)
 	}
 	drivertest.Put(t, s, "other", "v")
@@ -231,7 +231,7 @@ func TestRemovedRowsAreForgotten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at.now = keep - 1
+	at.now = keep
 	if _, _, err := s.since(t.Context(), r, at); !errors.Is(err, errBehind) {
 		t.Errorf("a session that was behind: %v", err)
 	}

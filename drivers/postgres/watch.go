@@ -18,11 +18,15 @@ const (
 	answer = 5 * time.Second // for that to be answered
 )
 
-var errBehind = errors.New("what was removed since the last look is forgotten already")
+var (
+	errBehind = errors.New("what was removed since the last look is forgotten already")
+	errMoved  = errors.New("the connection that listens is one to another server")
+)
 
 // listener is a connection that hears of writes, for all sessions of a handle.
 type listener struct {
 	ctx    context.Context // done when the connection broke
+	origin origin          // of whose writes it hears
 	cancel context.CancelCauseFunc
 
 	mu    sync.Mutex
@@ -48,13 +52,13 @@ func (s *store) listen(ctx context.Context) (*listener, error) {
 		return nil, err
 	}
 	if err = s.met(dial, conn); err == nil {
-		_, err = conn.Exec(dial, "LISTEN "+pgx.Identifier{s.names.channel}.Sanitize())
+		_, err = conn.Exec(dial, "LISTEN "+pgx.Identifier{originOf(conn.PgConn()).table}.Sanitize())
 	}
 	if err != nil {
 		_ = conn.Close(dial)
 		return nil, err
 	}
-	l := &listener{wakes: map[*wake]struct{}{}}
+	l := &listener{origin: originOf(conn.PgConn()), wakes: map[*wake]struct{}{}}
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	s.listeners.Go(func() {
 		l.cancel(s.hear(l, conn))
@@ -151,6 +155,10 @@ func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(dr
 			return err
 		}
 	}
+	if at.origin != l.origin { // one of them is of a primary that another took the place of
+		l.cancel(errMoved)
+		return errMoved
+	}
 	for _, ev := range events {
 		emit(ev)
 	}
@@ -180,25 +188,19 @@ func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(dr
 func (s *store) since(ctx context.Context, r driver.Range, from *position) (events []driver.Event, at *position, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	conn, err := s.acquire(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer conn.Release()
-	q := query{columns: "value", where: "NOT e.removed", order: "e.key"}
-	q.within(r)
+	q := query{where: "NOT e.removed", order: "e.key"}.within(r)
 	if from != nil {
 		q = newer(r, from.now)
 	}
-	found, c, err := s.read(ctx, conn.Conn(), s.history.Mark(), q)
+	found, c, err := s.read(ctx, q)
 	if err == nil && from != nil && (c.forgotten > from.now || !from.same(&c.position)) {
 		err = errBehind
 	}
 	if err != nil {
-		return nil, nil, s.wrap(ctx, err)
+		return nil, nil, err
 	}
 	for _, r := range found {
-		ev := driver.Event{Type: driver.Put, Entry: r.entry(string(r.key), c.gen)}
+		ev := driver.Event{Type: driver.Put, Entry: r.entry(c.gen)}
 		if *r.removed {
 			ev = driver.Event{Type: driver.Delete, Entry: driver.Entry{Key: string(r.key), Generation: c.gen}}
 		}
