@@ -24,7 +24,7 @@ var mayLink = map[string][]string{
 	"kv/config": {},
 
 	"kv/driver/kit":       {"kv/config", "kv/driver"},
-	"kv/internal/feed":    {"kv/driver"},
+	"kv/driver/feed":      {"kv/driver"},
 	"kv/internal/removal": {},
 
 	"kv/multi/internal/side":       {"codec", "kv", "kv/internal/removal", "kv/driver"},
@@ -32,7 +32,7 @@ var mayLink = map[string][]string{
 	"kv/multi/migrate":             {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/multi/internal/side"},
 
 	"kv":                {"codec", "kv/driver", "kv/internal/removal"},
-	"kv/inmemory":       {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "kv/internal/feed"},
+	"kv/inmemory":       {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "kv/driver/feed"},
 	"kv/etcd":           {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "kv/driver/kit"},
 	"kv/consul":         {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "kv/driver/kit"},
 	"kv/multi":          {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/multi/internal/side"},
@@ -40,14 +40,14 @@ var mayLink = map[string][]string{
 	"kv/multi/progress": {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/multi", "kv/multi/internal/side", "internal/webpage"},
 	"kv/metrics":        {"codec", "kv", "kv/internal/removal", "kv/driver"},
 
-	"kv/memberlist/internal/state": {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/internal/feed"},
+	"kv/memberlist/internal/state": {"codec", "kv", "kv/internal/removal", "kv/driver", "kv/driver/feed"},
 
 	"kv/memberlist/internal/network": {},
 	"kv/memberlist/internal/spread": {
-		"codec", "kv", "kv/internal/removal", "kv/driver", "kv/internal/feed", "kv/memberlist/internal/network", "kv/memberlist/internal/state",
+		"codec", "kv", "kv/internal/removal", "kv/driver", "kv/driver/feed", "kv/memberlist/internal/network", "kv/memberlist/internal/state",
 	},
 	"kv/memberlist": {
-		"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "kv/internal/feed", "internal/webpage",
+		"codec", "kv", "kv/internal/removal", "kv/driver", "kv/config", "kv/driver/feed", "internal/webpage",
 		"kv/memberlist/internal/network", "kv/memberlist/internal/state", "kv/memberlist/internal/spread",
 	},
 

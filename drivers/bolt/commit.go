@@ -58,7 +58,7 @@ func (f *file) swap(s driver.Swap) (driver.Result, error) {
 		return driver.Result{Outcome: outcome}, err
 	}
 	f.noteAttached(s)
-	f.publish(index, r.Entry)
+	f.feed.Tell(r.Entry)
 	return r, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/feed"
 )
 
 // bucket holds the entries. No other program may write to it.
@@ -32,9 +33,9 @@ type file struct {
 	update func(func(*bbolt.Tx) error) error // bolt.Update
 	writer chan struct{}                     // holds a value while a write is under way
 
-	mu      sync.Mutex
-	watches map[*watch]struct{}
+	feed feed.Feed // told of commits while writer is held
 
+	mu       sync.Mutex // of the leases
 	leases   map[driver.LeaseID]*lease
 	attached map[string]driver.LeaseID // by key
 	closing  bool
@@ -112,7 +113,6 @@ func openFile(cfg Config) (*file, error) {
 		bolt:     db,
 		update:   db.Update,
 		writer:   make(chan struct{}, 1),
-		watches:  map[*watch]struct{}{},
 		leases:   map[driver.LeaseID]*lease{},
 		attached: map[string]driver.LeaseID{},
 		failed:   make(chan struct{}),

@@ -201,18 +201,12 @@ func (f *file) end(id driver.LeaseID) error {
 	l.over = true
 	l.timer.Stop()
 	f.mu.Unlock()
-	gone := map[string]uint64{} // by key, the index of its removal
 	err := f.update(func(tx *bbolt.Tx) error {
 		b, attached := tx.Bucket(bucket), tx.Bucket(attachedBucket)
 		for key := range l.keys {
-			index, err := b.NextSequence()
-			if err == nil {
-				err = errors.Join(b.Delete([]byte(key)), attached.Delete([]byte(key)))
-			}
-			if err != nil {
+			if err := errors.Join(b.Delete([]byte(key)), attached.Delete([]byte(key))); err != nil {
 				return err
 			}
-			gone[key] = index
 		}
 		return tx.Bucket(leaseBucket).Delete([]byte(id))
 	})
@@ -221,12 +215,12 @@ func (f *file) end(id driver.LeaseID) error {
 	}
 	f.mu.Lock()
 	delete(f.leases, id)
-	for key := range gone {
+	for key := range l.keys {
 		delete(f.attached, key)
 	}
 	f.mu.Unlock()
-	for key, index := range gone {
-		f.publish(index, driver.Entry{Key: key})
+	for key := range l.keys {
+		f.feed.Tell(driver.Entry{Key: key})
 	}
 	return nil
 }

@@ -7,7 +7,7 @@ import (
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
 
 	"github.com/polykv/polykv/kv/driver"
-	"github.com/polykv/polykv/kv/internal/feed"
+	"github.com/polykv/polykv/kv/driver/feed"
 )
 
 // Store is the data: a sorted map of versioned entries. Open gives a client

@@ -11,7 +11,7 @@ import (
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv/driver"
-	"github.com/polykv/polykv/kv/internal/feed"
+	"github.com/polykv/polykv/kv/driver/feed"
 )
 
 // Config is what a Store is made of. Instance and the durations must not be 0.
