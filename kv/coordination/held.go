@@ -59,20 +59,14 @@ func (h *Held) Client() (kv.Client, error) { return kv.Fenced(h.session.own, h.g
 // cause is then h's error. Call cancel to release it earlier.
 func (h *Held) Context(parent context.Context) (ctx context.Context, cancel context.CancelFunc) {
 	ctx, end := context.WithCancelCause(parent)
-	stop := make(chan struct{})
-	var once sync.Once
 	go func() {
 		select {
 		case <-h.done:
 			end(h.Err())
-		case <-stop:
 		case <-ctx.Done():
 		}
 	}()
-	return ctx, func() {
-		once.Do(func() { close(stop) })
-		end(context.Canceled)
-	}
+	return ctx, func() { end(context.Canceled) }
 }
 
 // Unlock gives the lock back, to the one that has waited longest. It returns
@@ -151,14 +145,7 @@ func (h *Held) expire() {
 			h.lose("no beat could be written in time")
 			return
 		}
-		timer := time.NewTimer(left)
-		select {
-		case <-timer.C:
-		case <-h.done:
-			timer.Stop()
-			return
-		case <-s.ctx.Done():
-			timer.Stop()
+		if s.pause(context.Background(), h.done, left) != nil || h.Err() != nil {
 			return // Close gives it back
 		}
 	}
