@@ -36,8 +36,9 @@ type fleetChild struct {
 	// Of a member.
 	Name        string
 	Seed        uint64
-	Coordinated bool   // else it uses the source alone
-	Options     string // of multi, as YAML has them: "fence_timeout: 5m"
+	Coordinated bool          // else it uses the source alone
+	Options     string        // of multi, as YAML has them: "fence_timeout: 5m"
+	Pace        time.Duration // see fleetPace, which is the default
 
 	// Of the process that runs a command of the migration.
 	Command string

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 type fleetMember struct {
 	*fleetVoice
 	name   string
+	pace   time.Duration
 	client kv.Client
 
 	mu   sync.Mutex
@@ -36,7 +38,7 @@ func (c *fleetChild) member() error {
 	if err != nil {
 		return err
 	}
-	m := &fleetMember{fleetVoice: newFleetVoice(), name: c.Name, client: client}
+	m := &fleetMember{fleetVoice: newFleetVoice(), name: c.Name, pace: cmp.Or(c.Pace, fleetPace), client: client}
 	ctx, stopWatches := context.WithCancel(context.Background())
 	var watches, writers sync.WaitGroup
 	for _, prefix := range []string{fleetCounterPrefix, fleetRegisterPrefix} {
@@ -91,7 +93,7 @@ func (m *fleetMember) work(i int, rnd *rand.Rand, enough <-chan struct{}) {
 		select {
 		case <-enough:
 			return
-		case <-time.After(fleetPace + time.Duration(rnd.Int64N(int64(fleetPace)))):
+		case <-time.After(m.pace + time.Duration(rnd.Int64N(int64(m.pace)))):
 		}
 		if i >= fleetOfThose {
 			m.count(fleetKey(fleetCounterPrefix, rnd.IntN(fleetCounters)))

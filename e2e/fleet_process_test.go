@@ -54,7 +54,7 @@ func fleetCommand(c fleetChild) (*exec.Cmd, error) {
 // launch starts a member.
 func (f *fleet) launch(coordinated bool) (*fleetProcess, error) {
 	f.launched++
-	c := fleetChild{Stores: f.stores, Name: "p" + strconv.Itoa(f.launched), Seed: f.seed + uint64(f.launched), Coordinated: coordinated, Options: f.options.multi}
+	c := fleetChild{Stores: f.stores, Name: "p" + strconv.Itoa(f.launched), Seed: f.seed + uint64(f.launched), Coordinated: coordinated, Options: f.options.multi, Pace: f.options.pace}
 	cmd, err := fleetCommand(c)
 	if err != nil {
 		return nil, err

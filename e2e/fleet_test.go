@@ -52,6 +52,8 @@ type fleetOptions struct {
 	// multi are options of the coordinated members, as YAML has them.
 	multi string
 
+	pace time.Duration // see fleetChild
+
 	// locked: servers and clients show certificates, and the clients' token and
 	// user may do no more than docs/operations.md asks for.
 	locked bool
