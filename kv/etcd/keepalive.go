@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/polykv/polykv/kv/driver"
@@ -43,6 +44,9 @@ type renewed struct {
 	err  error
 }
 
+// errOthers tells a renewal that its stream ended with the refusal of another one.
+var errOthers = errors.New("another renewal was refused")
+
 // renew asks for one renewal and waits for its answer. ctx has the metadata with
 // which a stream is opened, if it takes one. Whoever waits in vain leaves the
 // stream to those that wait on it still; the next renewal opens another.
@@ -66,6 +70,9 @@ func (k *keepAlives) renew(ctx context.Context, lease int64) (*pb.LeaseKeepAlive
 	k.mu.Unlock()
 	select {
 	case got := <-r.answer:
+		if errors.Is(got.err, errOthers) {
+			return k.renew(ctx, lease)
+		}
 		return got.resp, got.err
 	case <-ctx.Done():
 	}
@@ -87,7 +94,8 @@ func (k *keepAlives) open(of context.Context) {
 	k.store.tasks.Go(func() { s.run(ctx) })
 }
 
-// run is the life of a stream. Its end answers all that wait.
+// run is the life of a stream. Its end answers all that wait. A refusal, with which
+// the server ends it, is meant for the first of them.
 func (s *keepAliveStream) run(ctx context.Context) {
 	defer s.cancel()
 	stream, err := s.store.leases.LeaseKeepAlive(ctx, s.store.opts...)
@@ -102,6 +110,9 @@ func (s *keepAliveStream) run(ctx context.Context) {
 	}
 	for _, r := range s.asked {
 		s.settle(r, renewed{err: err})
+		if errors.Is(rpctypes.Error(err), rpctypes.ErrPermissionDenied) {
+			err = errOthers
+		}
 	}
 }
 

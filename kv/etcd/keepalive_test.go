@@ -249,3 +249,48 @@ func TestRenewalWithARefusedToken(t *testing.T) {
 		t.Error("the server never saw the token")
 	}
 }
+
+// The server ends the stream when it refuses a renewal: the user may not write what
+// somebody else attached to the lease. Those that wait behind it are renewed.
+func TestRefusedRenewalIsNobodyElses(t *testing.T) {
+	c := secured.Get(t)
+	name := "renews-" + drivertest.Unique(t)
+	if err := c.AddUser(t.Context(), name, "pw", testserver.Permission{Prefix: name, Read: true, Write: true}); err != nil {
+		t.Fatal(err)
+	}
+	proxy := servertest.Proxy(t, c.Endpoints()[0])
+	cfg := configAs(c, name, "pw")
+	cfg.Endpoints = []string{proxy.Addr()}
+	s := open(t, cfg)
+	refused, others := grant(t, s), []driver.LeaseID{grant(t, s), grant(t, s)}
+	ctx := drivertest.WithTimeout(t, time.Minute)
+	if err := s.Renew(ctx, refused); err != nil {
+		t.Fatal(err)
+	}
+	root := open(t, configAs(c, c.User(), c.Password()))
+	drivertest.Swap(t, root, driver.Swap{Key: drivertest.Unique(t), Value: []byte("v"), Lease: refused}, driver.Applied)
+	proxy.Hang()
+	ask := func(id driver.LeaseID, awaited int) <-chan error {
+		answer := make(chan error, 1)
+		go func() { answer <- s.Renew(ctx, id) }()
+		drivertest.Eventually(t, func() error {
+			s.keepAlives.mu.Lock()
+			defer s.keepAlives.mu.Unlock()
+			if s.keepAlives.current.awaited != awaited {
+				return errors.New("it hasn't asked")
+			}
+			return nil
+		})
+		return answer
+	}
+	first, second, third := ask(refused, 1), ask(others[0], 2), ask(others[1], 3)
+	if err := proxy.Heal(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-first; !errors.Is(err, driver.ErrPermission) {
+		t.Errorf("the one that is refused: %v", err)
+	}
+	if err := errors.Join(<-second, <-third); err != nil {
+		t.Errorf("those behind it: %v", err)
+	}
+}
