@@ -67,12 +67,13 @@ func (r *ring) openStream(raw net.Conn, kind byte, instance uint64) (net.Conn, e
 	if r.seal == nil {
 		return raw, r.introduce(raw, nil, kind, instance)
 	}
-	conn := tls.Client(raw, r.tls)
+	line := &lineConn{Conn: raw}
+	conn := tls.Client(line, r.tls)
 	binding, err := bind(conn)
 	if err != nil {
 		return nil, err
 	}
-	return conn, r.introduce(conn, binding, kind, instance)
+	return &secureConn{conn, line}, r.introduce(conn, binding, kind, instance)
 }
 
 var errBadAnswer = errors.New("the answer to the stream's hello is not of this cluster")
@@ -116,18 +117,18 @@ func (r *ring) acceptStream(raw net.Conn, self uint64) (conn net.Conn, kind byte
 	if _, err := io.ReadFull(raw, first[:]); err != nil {
 		return nil, 0, CauseHello, err.Error()
 	}
-	conn = &begunConn{Conn: raw, first: first[:]}
-	var binding []byte
-	if first[0] == tlsHandshake {
-		secure := tls.Server(conn, r.tls)
-		var err error
-		if binding, err = bind(secure); err != nil {
-			return nil, 0, CauseHello, err.Error()
-		}
-		conn = secure
+	line := &lineConn{Conn: raw, in: first[:]}
+	if first[0] != tlsHandshake {
+		kind, why, detail = r.welcome(line, nil, self)
+		return line, kind, why, detail
 	}
-	kind, why, detail = r.welcome(conn, binding, self)
-	return conn, kind, why, detail
+	secure := tls.Server(line, r.tls)
+	binding, err := bind(secure)
+	if err != nil {
+		return nil, 0, CauseHello, err.Error()
+	}
+	kind, why, detail = r.welcome(secure, binding, self)
+	return &secureConn{secure, line}, kind, why, detail
 }
 
 // causeSelf is a refusal that isn't counted.

@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net"
 )
 
 // Streams are sealed by TLS 1.3, between certificates that nobody knows: TLS
@@ -62,19 +61,4 @@ func bind(conn *tls.Conn) ([]byte, error) {
 	}
 	state := conn.ConnectionState()
 	return state.ExportKeyingMaterial("EXPORTER-Channel-Binding", nil, 32)
-}
-
-// begunConn is a connection whose first bytes have been read already.
-type begunConn struct {
-	net.Conn
-	first []byte
-}
-
-func (c *begunConn) Read(b []byte) (int, error) {
-	if len(c.first) > 0 {
-		n := copy(b, c.first)
-		c.first = c.first[n:]
-		return n, nil
-	}
-	return c.Conn.Read(b)
 }

@@ -153,7 +153,7 @@ func TestStreamHidesWhatItCarries(t *testing.T) {
 	if all := line.written.Bytes(); bytes.Contains(all, []byte("secret")) || bytes.Contains(all, []byte("label")) {
 		t.Error("it can be read on the line")
 	}
-	state := conn.(*tls.Conn).ConnectionState()
+	state := conn.(*secureConn).ConnectionState()
 	if state.Version != tls.VersionTLS13 || state.DidResume || state.CurveID != tls.X25519MLKEM768 {
 		t.Errorf("version %x, resumed %v, key exchange %v", state.Version, state.DidResume, state.CurveID)
 	}

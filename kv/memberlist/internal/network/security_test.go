@@ -2,7 +2,6 @@ package network
 
 import (
 	"bytes"
-	"crypto/tls"
 	"net"
 	"net/netip"
 	"slices"
@@ -198,7 +197,7 @@ func TestStreamIsAcceptedOnlyFromWhoMay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, secure := conn.(*tls.Conn); secure != (test.from.Keys != nil) || got.kind != kindData {
+			if _, secure := conn.(*secureConn); secure != (test.from.Keys != nil) || got.kind != kindData {
 				t.Errorf("TLS: %v, kind %d", secure, got.kind)
 			}
 			exchange(t, newStreamConn(conn, near, patience), newStreamConn(got.conn, far, patience))
