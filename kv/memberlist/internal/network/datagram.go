@@ -93,3 +93,13 @@ func (n *Network) receive(buf *cryptBuf, from netip.AddrPort, packet []byte) {
 	}
 	n.deliver(from, kind, payload)
 }
+
+// deliver hands on what is in a packet.
+func (n *Network) deliver(from netip.AddrPort, kind byte, payload []byte) {
+	switch kind {
+	case kindData:
+		n.handler.HandleFrame(from, payload)
+	case kindMembership:
+		n.transport.receive(from, payload)
+	}
+}

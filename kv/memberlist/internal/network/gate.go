@@ -6,42 +6,29 @@ import "sync"
 // goroutines can't be waited for, what they call can.
 type gate struct {
 	mu     sync.Mutex
-	idle   *sync.Cond
-	active int
+	calls  sync.WaitGroup
 	closed bool
 }
 
-func newGate() *gate {
-	g := &gate{}
-	g.idle = sync.NewCond(&g.mu)
-	return g
-}
-
-// run calls f unless the gate is closed.
-func (g *gate) run(f func()) {
+// run calls f unless the gate is closed, and tells whether it did.
+func (g *gate) run(f func()) bool {
 	g.mu.Lock()
-	if g.closed {
-		g.mu.Unlock()
-		return
+	open := !g.closed
+	if open {
+		g.calls.Add(1)
 	}
-	g.active++
 	g.mu.Unlock()
-	defer func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if g.active--; g.active == 0 {
-			g.idle.Broadcast()
-		}
-	}()
-	f()
+	if open {
+		defer g.calls.Done()
+		f()
+	}
+	return open
 }
 
 // close waits for the calls that are under way; no others follow.
 func (g *gate) close() {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.closed = true
-	for g.active > 0 {
-		g.idle.Wait()
-	}
+	g.mu.Unlock()
+	g.calls.Wait()
 }

@@ -42,8 +42,8 @@ type Network struct {
 	repairer  *repairer
 	paths     *paths
 	traffic   traffic
-	gate      *gate     // of the handler's calls
-	logGate   *gate     // of memberlist's log
+	gate      gate      // of the handler's calls
+	logGate   gate      // of memberlist's log
 	bufs      sync.Pool // of *cryptBuf
 
 	ctx       context.Context // ends with Close
@@ -70,7 +70,7 @@ func Start(ctx context.Context, cfg Config, handler Handler) (*Network, error) {
 			return nil, err
 		}
 	}
-	n := &Network{cfg: cfg, handler: handler, logger: cfg.Logger, rejects: newRejects(cfg.Logger), gate: newGate(), logGate: newGate()}
+	n := &Network{cfg: cfg, handler: handler, logger: cfg.Logger, rejects: newRejects(cfg.Logger)}
 	n.bufs.New = func() any { return &cryptBuf{packet: make([]byte, 0, 2048)} }
 	n.ring.Store(r)
 	n.self = Peer{
@@ -170,7 +170,7 @@ func (n *Network) memberlistConfig() *memberlist.Config {
 	c.Events = n.members
 	c.Alive = n.members
 	c.Merge = n.members
-	c.Logger = bridge(n.logger, n.logGate)
+	c.Logger = bridge(n.logger, &n.logGate)
 	return c
 }
 

@@ -21,10 +21,9 @@ type paths struct {
 	n       *Network
 	streams atomic.Pointer[map[netip.AddrPort]*packetStream] // doesn't change; nil: all take datagrams
 
-	mu      sync.Mutex
-	looking map[netip.AddrPort]bool
-	next    map[netip.AddrPort]time.Time // when to look again, at the soonest
-	asked   map[uint64]chan struct{}     // by number: closed when the echo comes
+	mu    sync.Mutex
+	next  map[netip.AddrPort]time.Time // when to look again, at the soonest
+	asked map[uint64]chan struct{}     // by number: closed when the echo comes
 }
 
 const (
@@ -41,7 +40,7 @@ const (
 )
 
 func newPaths(n *Network) *paths {
-	return &paths{n: n, looking: map[netip.AddrPort]bool{}, next: map[netip.AddrPort]time.Time{}, asked: map[uint64]chan struct{}{}}
+	return &paths{n: n, next: map[netip.AddrPort]time.Time{}, asked: map[uint64]chan struct{}{}}
 }
 
 // stream returns by what packets reach an address; nil: by datagrams.
@@ -100,34 +99,23 @@ func (p *paths) byStream() int {
 // doubt looks at the path to a peer in the background.
 func (p *paths) doubt(addr netip.AddrPort) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	now := time.Now()
-	if p.looking[addr] || now.Before(p.next[addr]) {
-		p.mu.Unlock()
+	if now.Before(p.next[addr]) {
 		return
 	}
 	if len(p.next) > 2*p.n.cfg.MaxMembers {
-		clear(p.next)
+		maps.DeleteFunc(p.next, func(_ netip.AddrPort, next time.Time) bool { return next.Before(now) })
 	}
-	p.looking[addr] = true
-	p.mu.Unlock()
-	started := false
-	p.n.gate.run(func() { // not once Close waits
-		started = true
+	p.next[addr] = now.AddDate(1, 0, 0) // while it is being looked at
+	p.n.gate.run(func() {               // not once Close waits
 		p.n.wg.Go(func() {
-			defer p.looked(addr)
 			p.look(addr)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.next[addr] = time.Now().Add(pathPause)
 		})
 	})
-	if !started {
-		p.looked(addr)
-	}
-}
-
-func (p *paths) looked(addr netip.AddrPort) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.looking, addr)
-	p.next[addr] = time.Now().Add(pathPause)
 }
 
 // doubtAll looks at the paths to all peers.
@@ -276,127 +264,4 @@ func (n *Network) isPeer(addr netip.AddrPort) bool {
 		}
 	}
 	return false
-}
-
-// enqueue sends a packet by a stream, without waiting.
-func (n *Network) enqueue(s *packetStream, kind byte, payload []byte) {
-	if !s.add(kind, payload) {
-		n.rejects.add(CauseUnsent, s.conn.RemoteAddr(), "the stream for packets is full")
-		return
-	}
-	n.traffic.byStreamSent.Add(1)
-}
-
-// servePackets takes packets from a peer that this node doesn't answer by
-// datagrams, as far as the peer can tell. The first message says where it is.
-func (n *Network) servePackets(conn *streamConn) {
-	first, err := conn.readMessage(256)
-	if err != nil || len(first) < 1 {
-		return
-	}
-	from, err := netip.ParseAddrPort(string(first[1:]))
-	if err != nil || !allowed(n.cfg.AllowedCIDRs, from.Addr()) {
-		n.rejects.add(CauseSource, conn.RemoteAddr(), "the address of a stream for packets")
-		return
-	}
-	n.paths.doubt(from) // what doesn't go one way may not go the other
-	for {
-		packet, err := conn.readMessage(MaxPacketSize + 1)
-		if err != nil || len(packet) < 1 {
-			return
-		}
-		n.traffic.byStreamReceived.Add(1)
-		n.deliver(from, packet[0], packet[1:])
-	}
-}
-
-// deliver hands on what is in a packet.
-func (n *Network) deliver(from netip.AddrPort, kind byte, payload []byte) {
-	switch kind {
-	case kindData:
-		n.handler.HandleFrame(from, payload)
-	case kindMembership:
-		n.transport.receive(from, payload)
-	}
-}
-
-// packetStream is a stream that carries packets to one peer.
-type packetStream struct {
-	conn *streamConn
-	wake chan struct{} // has room for one
-
-	mu    sync.Mutex
-	queue [][]byte
-	bytes int
-}
-
-// Limits of what waits in a packetStream; more is lost, as by a socket whose
-// buffer is full.
-const (
-	maxStreamPackets = 4096
-	maxStreamBytes   = 4 << 20
-)
-
-func newPacketStream(conn *streamConn) *packetStream {
-	_ = conn.SetReadDeadline(time.Now().Add(100 * 365 * 24 * time.Hour)) // nothing is read but its end
-	return &packetStream{conn: conn, wake: make(chan struct{}, 1)}
-}
-
-func (s *packetStream) add(kind byte, payload []byte) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.queue) >= maxStreamPackets || s.bytes >= maxStreamBytes {
-		return false
-	}
-	s.queue = append(s.queue, append([]byte{kind}, payload...))
-	s.bytes += len(payload)
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-	return true
-}
-
-// flush writes what waits.
-func (s *packetStream) flush() error {
-	s.mu.Lock()
-	queue := s.queue
-	s.queue, s.bytes = nil, 0
-	s.mu.Unlock()
-	for _, packet := range queue {
-		if err := s.conn.writeMessage(packet); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// run writes packets until the stream or ctx ends. The other side hears
-// something every interval.
-func (s *packetStream) run(ctx context.Context, interval time.Duration) {
-	gone := make(chan struct{}) // the other side closed it: it never says anything
-	go func() {
-		defer close(gone)
-		_, _ = s.conn.Read(make([]byte, 1))
-	}()
-	defer func() {
-		_ = s.conn.SetReadDeadline(time.Unix(1, 0))
-		<-gone
-	}()
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-gone:
-			return
-		case <-tick.C:
-			s.add(kindPath, nil)
-		case <-s.wake:
-			if s.flush() != nil {
-				return
-			}
-		}
-	}
 }

@@ -232,8 +232,8 @@ func TestStreamRefusesForgedLengths(t *testing.T) {
 		if _, _, err := b.receive(); !errors.Is(err, errMalformed) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if cap(b.body) != 0 {
-			t.Errorf("%s: %d bytes were allocated for it", name, cap(b.body))
+		if b.body.Cap() != 0 {
+			t.Errorf("%s: %d bytes were allocated for it", name, b.body.Cap())
 		}
 	}
 }

@@ -2,6 +2,7 @@ package spread
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ type stream struct {
 	in       *bufio.Reader
 	timeout  time.Duration
 	patience time.Duration // until the first answer since it was taken from the pool; 0: timeout
-	body     []byte        // of the message received last
+	body     bytes.Buffer  // of the message received last
 	answered bool          // since it was taken from the pool
 	heard    func()        // called for each message since then; may be nil
 	out      []byte
@@ -67,10 +68,6 @@ func (s *stream) receive() (kind byte, body []byte, err error) {
 	if err := s.conn.SetReadDeadline(s.deadline()); err != nil {
 		return 0, nil, err
 	}
-	return s.read()
-}
-
-func (s *stream) read() (kind byte, body []byte, err error) {
 	var header [streamHeader]byte
 	if _, err := io.ReadFull(s.in, header[:]); err != nil {
 		return 0, nil, err
@@ -82,38 +79,17 @@ func (s *stream) read() (kind byte, body []byte, err error) {
 	case header[4] != wireVersion:
 		return 0, nil, fmt.Errorf("%w: version %d, want %d", errMalformed, header[4], wireVersion)
 	}
-	if err := s.fill(int(n)); err != nil {
+	s.body.Reset() // which grows with what has arrived, not with what was announced
+	if _, err := io.CopyN(&s.body, s.in, int64(n)); errors.Is(err, io.EOF) {
+		return 0, nil, io.ErrUnexpectedEOF
+	} else if err != nil {
 		return 0, nil, err
 	}
 	s.answered = true
 	if s.heard != nil {
 		s.heard()
 	}
-	return header[5], s.body, nil
-}
-
-// fill reads n bytes into the body. A length is a claim: memory grows with
-// what has arrived, not with what was announced.
-func (s *stream) fill(n int) error {
-	const step = 16 << 10
-	s.body = s.body[:0]
-	for len(s.body) < n {
-		want := min(n-len(s.body), max(step, cap(s.body)-len(s.body)))
-		at := len(s.body)
-		if cap(s.body)-at < want {
-			grown := make([]byte, at, at+max(want, at))
-			copy(grown, s.body)
-			s.body = grown
-		}
-		s.body = s.body[:at+want]
-		if _, err := io.ReadFull(s.in, s.body[at:]); err != nil {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
-		}
-	}
-	return nil
+	return header[5], s.body.Bytes(), nil
 }
 
 // expect reads one message of the given kind.
