@@ -55,7 +55,7 @@ func (l *records) reading(ctx context.Context, w *waiting) (*route, error) {
 
 // await waits until there is a route that is not known to be wrong.
 func (l *records) await(ctx context.Context, w *waiting, pick func() *route) (*route, error) {
-	var poll *pauses
+	var poll *side.Pauses
 	var hopeless [2]kv.Version
 	var doubt bool
 	for {
@@ -84,22 +84,17 @@ func (l *records) await(ctx context.Context, w *waiting, pick func() *route) (*r
 			w.ticket = l.demand()
 		}
 		if poll == nil {
-			poll = newPauses(20*time.Millisecond, 500*time.Millisecond)
-			defer l.waits()()
+			poll = side.NewPauses(20*time.Millisecond, 500*time.Millisecond)
+			l.wait(1)
+			defer l.wait(-1)
 		}
-		if err := l.waitChange(ctx, changed, poll.next(), w); err != nil {
+		if err := l.waitChange(ctx, changed, poll.NextBackOff(), w); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// waits counts a call that waits for a store to be primary, until done is
-// called.
-func (l *records) waits() (done func()) {
-	l.wait(1)
-	return func() { l.wait(-1) }
-}
-
+// wait counts n more calls that wait for a store to be primary.
 func (l *records) wait(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

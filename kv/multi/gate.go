@@ -16,8 +16,6 @@ type gate struct {
 	empty    chan struct{} // not nil while somebody waits for it to be empty
 }
 
-func newGate() *gate { return &gate{} }
-
 // enter waits until the gate is open.
 func (g *gate) enter(ctx, closing context.Context) (*permit, error) {
 	for {

@@ -19,9 +19,7 @@ type heartbeat struct {
 	core   *core
 	source reporter
 	base   side.Heartbeat
-
-	mu    *sync.Mutex
-	wrote *[2]bool // there is something to remove
+	wrote  [2]atomic.Bool // there is something to remove
 }
 
 // reporter is the selector of a client that lists itself.
@@ -48,8 +46,8 @@ const (
 	heartbeatSpread = 500 * time.Millisecond
 )
 
-func newHeartbeat(c *core, source reporter, mode string) heartbeat {
-	return heartbeat{core: c, source: source, mu: new(sync.Mutex), wrote: new([2]bool), base: side.Heartbeat{
+func newHeartbeat(c *core, source reporter, mode string) *heartbeat {
+	return &heartbeat{core: c, source: source, base: side.Heartbeat{
 		Instance: side.NewID(), Host: hostname(), PID: os.Getpid(), Version: release(), Started: time.Now().UTC(), Mode: mode,
 		Name: c.cfg.ClientName, FenceTimeout: c.cfg.FenceTimeout,
 	}}
@@ -82,7 +80,7 @@ func release() string {
 	return ""
 }
 
-func (h heartbeat) run() {
+func (h *heartbeat) run() {
 	ctx := h.core.ctx
 	again := heartbeatAgain
 	for n := uint64(1); ctx.Err() == nil; n++ {
@@ -110,7 +108,7 @@ type standing struct {
 
 // untilDue waits until the next heartbeat is due, or a moment after the last one
 // was overtaken.
-func (h heartbeat) untilDue(ctx context.Context, reported standing, due time.Duration) {
+func (h *heartbeat) untilDue(ctx context.Context, reported standing, due time.Duration) {
 	timer := time.NewTimer(due)
 	defer timer.Stop()
 	for overtaken := false; ; {
@@ -167,7 +165,7 @@ func (l *records) sees() (waiting int, all []side.Sight) {
 
 // begin waits until there is something to report in both stores or, should one be
 // away, in one of them for a while: a client is wanted on the lists early.
-func (h heartbeat) begin(ctx context.Context) {
+func (h *heartbeat) begin(ctx context.Context) {
 	patience := time.NewTimer(heartbeatTimeout)
 	defer patience.Stop()
 	for late := false; ctx.Err() == nil; {
@@ -186,7 +184,7 @@ func (h heartbeat) begin(ctx context.Context) {
 
 // beat writes a heartbeat to each store where the client is listed. It returns
 // what it reports, and whether it reached all of them.
-func (h heartbeat) beat(ctx context.Context, n uint64) (reported standing, wrote bool) {
+func (h *heartbeat) beat(ctx context.Context, n uint64) (reported standing, wrote bool) {
 	reported, _ = h.source.standing()
 	now := h.base
 	now.Beat, now.Seen = n, time.Now().UTC()
@@ -204,20 +202,15 @@ func (h heartbeat) beat(ctx context.Context, n uint64) (reported standing, wrote
 			failed.Store(true)
 			return
 		}
-		h.mu.Lock()
-		h.wrote[i] = true
-		h.mu.Unlock()
+		h.wrote[i].Store(true)
 	})
 	return reported, !failed.Load()
 }
 
 // leave takes this client off the list, if that is quickly done.
-func (h heartbeat) leave() {
-	h.mu.Lock()
-	wrote := *h.wrote
-	h.mu.Unlock()
+func (h *heartbeat) leave() {
 	h.each(h.core.ctx, leaveTimeout, func(ctx context.Context, i int) {
-		if wrote[i] {
+		if h.wrote[i].Load() {
 			// If it fails, the heartbeat is old in a minute and says the same.
 			_ = h.core.stores[i].side.RemoveHeartbeat(ctx, h.base.Instance)
 		}
@@ -225,7 +218,7 @@ func (h heartbeat) leave() {
 }
 
 // each calls f for both stores at the same time.
-func (h heartbeat) each(ctx context.Context, limit time.Duration, f func(ctx context.Context, i int)) {
+func (h *heartbeat) each(ctx context.Context, limit time.Duration, f func(ctx context.Context, i int)) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var both sync.WaitGroup

@@ -18,12 +18,12 @@ var errSwitching = errors.New("the primary is being switched")
 // manual is a selector that is switched by hand.
 type manual struct {
 	core  *core
-	gate  *gate
+	gate  gate
 	route atomic.Pointer[route]
 
 	switching sync.Mutex // one switch at a time
 	mirrors   atomic.Bool
-	heartbeat heartbeat // of a client that reads what is wanted
+	heartbeat *heartbeat // of a client that reads what is wanted
 
 	mu      sync.Mutex
 	changed chan struct{} // closed, and replaced, when what standing returns changes
@@ -31,7 +31,7 @@ type manual struct {
 }
 
 func newManual(c *core, first int) *manual {
-	m := &manual{core: c, gate: newGate(), changed: make(chan struct{})}
+	m := &manual{core: c, changed: make(chan struct{})}
 	m.setRoute(first, 0)
 	m.mirrors.Store(c.cfg.Mirror)
 	m.direct()
@@ -104,7 +104,7 @@ func (m *manual) confirm(_ context.Context, r *route) (bool, error) {
 	return m.route.Load() == r, nil
 }
 
-func (m *manual) mirroring(to int) (mirrorState, *kv.Guard) {
+func (m *manual) mirroring(to int) (mirrorState, []kv.Guard) {
 	if m.mirrors.Load() && to != m.route.Load().at {
 		return mirrorOn, nil
 	}

@@ -49,7 +49,7 @@ type direction struct {
 	tasks   map[string]*task
 	backlog *list.List // of *task: those that wait for a retry, oldest first
 	retryAt time.Time  // of the backlog; zero: none is due
-	pause   *pauses
+	pause   *side.Pauses
 	emptied chan struct{} // closed and replaced when the last task is done
 
 	mirrored, failed, late uint64
@@ -87,7 +87,7 @@ func newMirror(c *core) *mirror {
 	for to := range m.directions {
 		m.directions[to] = &direction{
 			to: to, tasks: make(map[string]*task), backlog: list.New(), emptied: make(chan struct{}),
-			pause: newPauses(c.cfg.MirrorMinBackoff, c.cfg.MirrorMaxBackoff),
+			pause: side.NewPauses(c.cfg.MirrorMinBackoff, c.cfg.MirrorMaxBackoff),
 		}
 	}
 	return m
@@ -178,7 +178,7 @@ func (m *mirror) fail(l *direction, err error) {
 		return
 	}
 	l.dead, l.lastErr = true, err
-	l.pause = newPauses(m.core.cfg.MirrorMinBackoff, m.core.cfg.MirrorMaxBackoff)
+	l.pause.Reset()
 	m.schedule(l)
 	for el := m.queue.Front(); el != nil; { // what has not been tried need not be
 		next := el.Next()
@@ -260,12 +260,12 @@ func (m *mirror) start(t *task) (context.Context, func(error)) {
 }
 
 func (m *mirror) run(ctx context.Context, t *task, change *side.Change) error {
-	state, guard := m.core.selector.mirroring(t.direction.to)
+	state, guards := m.core.selector.mirroring(t.direction.to)
 	if state != mirrorOn {
 		return errPaused
 	}
 	to := t.direction.to
-	copying := side.Task{From: m.core.stores[other(to)].side, To: m.core.stores[to].side, Guard: guard, Equal: m.core.equal}
+	copying := side.Task{From: m.core.stores[other(to)].side, To: m.core.stores[to].side, Guards: guards, Equal: m.core.equal}
 	_, err := copying.CopyChange(ctx, t.key, change)
 	return err
 }
@@ -323,7 +323,7 @@ func (m *mirror) succeeded(l *direction, t *task) {
 		m.core.log.Info("polykv: mirroring works again", "store", m.core.stores[l.to].name, "backlog", len(l.tasks))
 	case l.backlog.Len() == 0:
 		l.lastErr = nil
-		l.pause = newPauses(m.core.cfg.MirrorMinBackoff, m.core.cfg.MirrorMaxBackoff)
+		l.pause.Reset()
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // schedule sets the time of the next retry in a direction; m.mu is held.
 func (m *mirror) schedule(l *direction) {
-	l.retryAt = time.Now().Add(l.pause.next())
+	l.retryAt = time.Now().Add(l.pause.NextBackOff())
 	select {
 	case m.wake <- struct{}{}:
 	default:
@@ -22,7 +22,7 @@ func (m *mirror) schedule(l *direction) {
 // revive takes a store for one that answers and has its backlog run; m.mu is held.
 func (m *mirror) revive(l *direction) {
 	l.dead, l.probing, l.retryAt = false, false, time.Time{}
-	l.pause = newPauses(m.core.cfg.MirrorMinBackoff, m.core.cfg.MirrorMaxBackoff)
+	l.pause.Reset()
 	m.resume(l)
 }
 

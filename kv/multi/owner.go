@@ -212,7 +212,7 @@ func (o *owner) resign() {
 
 // follow mirrors what changes in the primary, whichever it is.
 func (o *owner) follow(ctx context.Context) {
-	pause := newPauses(10*time.Millisecond, time.Second)
+	pause := side.NewPauses(10*time.Millisecond, time.Second)
 	for ctx.Err() == nil {
 		r, err := o.core.selector.reading(ctx, &waiting{})
 		if err == nil {
@@ -220,7 +220,7 @@ func (o *owner) follow(ctx context.Context) {
 		}
 		if err != nil && ctx.Err() == nil && (r == nil || r.ctx.Err() == nil) {
 			o.core.log.Warn("polykv: the primary can't be followed", "error", err)
-			pause.sleep(ctx, ctx)
+			pause.Sleep(ctx, ctx)
 		}
 	}
 }

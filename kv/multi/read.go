@@ -25,7 +25,7 @@ func (v *view) read(ctx context.Context, op, key string, unguarded bool, do func
 			return c.fail(op, key, err)
 		}
 		err = do(r)
-		if err == nil && r.guard != nil && (unguarded || r.sealed) {
+		if err == nil && r.guards != nil && (unguarded || r.sealed) {
 			err = c.confirmed(ctx, r)
 		}
 		if err != nil && c.selector.again(r, err, &w) {
@@ -49,45 +49,31 @@ func (c *core) confirmed(ctx context.Context, r *route) error {
 
 // Get implements kv.Client. A coordinated client's reads are never stale.
 func (v *view) Get(ctx context.Context, key string) (value any, err error) {
-	if err := v.check(key); err != nil {
-		return nil, v.core.fail("Get", key, err)
-	}
-	err = v.read(ctx, "Get", key, false, func(r *route) (err error) {
-		guards, err := v.guards(r, nil)
-		if err == nil {
-			value, err = v.get(ctx, r, key, guards)
-		}
-		return err
-	})
-	return value, err
-}
-
-func (v *view) get(ctx context.Context, r *route, key string, guards []kv.Guard) (any, error) {
-	if len(guards) == 0 {
-		return v.clients[r.at].Get(ctx, key)
-	}
-	g, err := kv.Guarded(v.clients[r.at])
-	if err != nil {
-		return nil, err
-	}
-	return g.GetGuarded(ctx, key, guards...)
+	return v.get(ctx, "Get", key, nil, true)
 }
 
 // GetGuarded implements kv.GuardedClient; see [Client].
 func (v *view) GetGuarded(ctx context.Context, key string, guards ...kv.Guard) (value any, err error) {
+	return v.get(ctx, "GetGuarded", key, guards, false)
+}
+
+func (v *view) get(ctx context.Context, op, key string, guards []kv.Guard, mayBeStale bool) (value any, err error) {
 	if err := v.check(key); err != nil {
-		return nil, v.core.fail("GetGuarded", key, err)
+		return nil, v.core.fail(op, key, err)
 	}
-	err = v.read(ctx, "GetGuarded", key, false, func(r *route) error {
-		all, err := v.guards(r, guards)
-		if err != nil {
+	err = v.read(ctx, op, key, false, func(r *route) error {
+		client := v.clients[r.at]
+		var plain func() error
+		if mayBeStale {
+			plain = func() (err error) {
+				value, err = client.Get(ctx, key)
+				return err
+			}
+		}
+		return v.under(ctx, r, client, guards, plain, func(client kv.GuardedClient, all []kv.Guard) (err error) {
+			value, err = client.GetGuarded(ctx, key, all...)
 			return err
-		}
-		g, err := kv.Guarded(v.clients[r.at])
-		if err == nil {
-			value, err = g.GetGuarded(ctx, key, all...)
-		}
-		return v.blame(ctx, r, guards, err)
+		})
 	})
 	return value, err
 }
@@ -180,7 +166,7 @@ func (s *scan) run(ctx context.Context, r *route) error {
 
 // atOnce is 1 where nothing has to be confirmed.
 func (s *scan) atOnce(r *route) int {
-	if r.guard == nil {
+	if r.guards == nil {
 		return 1
 	}
 	return entriesAtOnce
@@ -190,7 +176,7 @@ func (s *scan) handOn(ctx context.Context, r *route) error {
 	if len(s.batch) == 0 {
 		return nil
 	}
-	if r.guard != nil {
+	if r.guards != nil {
 		if err := s.core.confirmed(ctx, r); err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ import (
 type records struct {
 	core      *core
 	refreshes [2]chan struct{} // of capacity 1: the record must be read
-	heartbeat heartbeat
+	heartbeat *heartbeat
 
 	mu      sync.Mutex
 	seen    [2]observation
@@ -77,7 +77,7 @@ func startRecords(c *core) *records {
 
 // read reads the record of a store whenever there is a reason to.
 func (l *records) read(i int) {
-	pause := newPauses(20*time.Millisecond, l.core.cfg.RefreshInterval)
+	pause := side.NewPauses(20*time.Millisecond, l.core.cfg.RefreshInterval)
 	for l.core.ctx.Err() == nil {
 		l.mu.Lock()
 		ticket := l.ticket
@@ -91,9 +91,9 @@ func (l *records) read(i int) {
 		l.saw(i, record, version, err, ticket)
 		next := l.core.cfg.RefreshInterval/2 + rand.N(l.core.cfg.RefreshInterval)
 		if err != nil {
-			next = pause.next()
+			next = pause.NextBackOff()
 		} else {
-			pause = newPauses(20*time.Millisecond, l.core.cfg.RefreshInterval)
+			pause.Reset()
 		}
 		l.sleep(i, next)
 	}
@@ -249,11 +249,11 @@ func (l *records) route(at int, sealed bool) *route {
 		return nil
 	}
 	s, was := l.seen[at], l.reads
-	r := &route{at: at, guard: side.Guard(s.version), epoch: s.record.Epoch, sealed: sealed}
+	r := &route{at: at, guards: side.Guards(s.version), epoch: s.record.Epoch, sealed: sealed}
 	switch {
 	case was == nil || was.at != at:
 		r.ctx, r.leave = context.WithCancel(l.core.ctx)
-	case was.guard.Version == s.version && was.sealed == sealed:
+	case was.guards[0].Version == s.version && was.sealed == sealed:
 		return was
 	default:
 		r.ctx, r.leave = was.ctx, was.leave
@@ -284,13 +284,13 @@ func (l *records) mirrorState(to int) mirrorState {
 	}
 }
 
-func (l *records) mirroring(to int) (mirrorState, *kv.Guard) {
+func (l *records) mirroring(to int) (mirrorState, []kv.Guard) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if state := l.mirrorState(to); state != mirrorOn {
 		return state, nil
 	}
-	return mirrorOn, side.Guard(l.seen[to].version)
+	return mirrorOn, side.Guards(l.seen[to].version)
 }
 
 func (l *records) lost(int) { l.demand() }
@@ -307,7 +307,7 @@ func (l *records) again(r *route, err error, w *waiting) bool {
 // confirm reads again what r goes by.
 func (l *records) confirm(ctx context.Context, r *route) (bool, error) {
 	_, version, err := l.core.stores[r.at].side.ReadRecord(ctx)
-	if err != nil || version != r.guard.Version {
+	if err != nil || version != r.guards[0].Version {
 		return false, err
 	}
 	if !r.sealed {

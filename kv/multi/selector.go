@@ -26,8 +26,8 @@ type selector interface {
 	confirm(ctx context.Context, r *route) (bool, error)
 
 	// mirroring says whether tasks of this direction may run now, and under
-	// which guard.
-	mirroring(to int) (mirrorState, *kv.Guard)
+	// which guards.
+	mirroring(to int) (mirrorState, []kv.Guard)
 
 	// lost tells that the guard of a mirror into a store doesn't hold.
 	lost(to int)
@@ -46,7 +46,7 @@ type selector interface {
 // route is where a call goes. A change of the primary makes a new one.
 type route struct {
 	at     int                // the primary
-	guard  *kv.Guard          // what every call carries; nil: nothing
+	guards []kv.Guard         // what every call carries; nil: nothing
 	ctx    context.Context    // ends once another store is primary: watches stay for so long
 	leave  context.CancelFunc // ends ctx
 	epoch  uint64             // marks versions; see mark

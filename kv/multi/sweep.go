@@ -64,10 +64,10 @@ func (c *Client) Repair(ctx context.Context) (Totals, error) {
 }
 
 // direction returns what may be mirrored now.
-func (s *sweeps) direction() (to int, guard *kv.Guard, err error) {
+func (s *sweeps) direction() (to int, guards []kv.Guard, err error) {
 	for to := range s.core.stores {
-		if state, guard := s.core.selector.mirroring(to); state == mirrorOn {
-			return to, guard, nil
+		if state, guards := s.core.selector.mirroring(to); state == mirrorOn {
+			return to, guards, nil
 		}
 	}
 	return 0, nil, fmt.Errorf("%w: neither store may be mirrored into now", kv.ErrFenced)
@@ -77,7 +77,7 @@ func (s *sweeps) copy(ctx context.Context, kind string, progress func(Totals)) (
 	if s.core.ctx.Err() != nil {
 		return Totals{}, s.core.fail(kind, "", kv.ErrClosed)
 	}
-	to, guard, err := s.direction()
+	to, guards, err := s.direction()
 	if err != nil {
 		return Totals{}, s.core.fail(kind, "", err)
 	}
@@ -88,7 +88,7 @@ func (s *sweeps) copy(ctx context.Context, kind string, progress func(Totals)) (
 	c := &Comparison{Kind: kind, From: from.name, To: into.name, Started: time.Now()}
 	var strays []string
 	c.Totals, err = side.Copy(ctx, from.side, into.side, side.CopyOptions{
-		Guard: guard, Equal: s.core.equal, DeleteExtra: kind == "repair", Progress: progress, Wrote: func(key string) {
+		Guards: guards, Equal: s.core.equal, DeleteExtra: kind == "repair", Progress: progress, Wrote: func(key string) {
 			if len(strays) < namedKeys {
 				strays = append(strays, key)
 			}
@@ -175,7 +175,9 @@ func (s *sweeps) run() {
 		if s.core.ctx.Err() != nil {
 			return
 		}
-		s.report(totals, err)
+		if err != nil {
+			s.core.log.Warn("polykv: a repair of the secondary failed", "keys", totals.Keys, "error", err)
+		}
 	}
 }
 
@@ -194,12 +196,6 @@ func (s *sweeps) interval() time.Duration {
 		return math.MaxInt64
 	}
 	return d/2 + rand.N(d)
-}
-
-func (s *sweeps) report(t Totals, err error) {
-	if err != nil {
-		s.core.log.Warn("polykv: a repair of the secondary failed", "keys", t.Keys, "error", err)
-	}
 }
 
 // claimKey is where the clients of a store agree who repairs it next.

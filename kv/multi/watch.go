@@ -5,10 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/multi/internal/side"
 )
 
 // WatchKey implements kv.Client.
@@ -59,7 +58,7 @@ func (v *view) watch(ctx context.Context, r kv.Range, f func(kv.Event) bool) err
 		}
 	}
 	w := &watch{view: v, rng: r, f: f, delivered: newDelivered(), rewrites: kv.RewritesWanted(ctx)}
-	pause := newPauses(10*time.Millisecond, time.Second)
+	pause := side.NewPauses(10*time.Millisecond, time.Second)
 	for {
 		if v.core.ctx.Err() != nil {
 			return kv.ErrClosed
@@ -78,13 +77,13 @@ func (v *view) watch(ctx context.Context, r kv.Range, f func(kv.Event) bool) err
 		case endsWatch(err):
 			return err
 		case err == nil: // to the next store
-			pause = newPauses(10*time.Millisecond, time.Second)
+			pause.Reset()
 			continue
 		case !w.interrupted(err):
 			return nil
 		}
 		w.waited = waiting{}
-		pause.sleep(ctx, v.core.ctx)
+		pause.Sleep(ctx, v.core.ctx)
 	}
 }
 
@@ -113,7 +112,7 @@ func (w *watch) follow(ctx context.Context, r *route) error {
 	w.delivered.turn()
 	client := w.turnTo(r.at)
 	w.epoch = r.epoch
-	confirmed := r.guard == nil
+	confirmed := r.guards == nil
 	var failed error
 	err := kv.Watch(session, client, w.rng, func(ev kv.Event) bool {
 		if !confirmed && (ev.Type == kv.Put || ev.Type == kv.Undecodable || ev.Type == kv.Synced) {
@@ -230,28 +229,4 @@ func (w *watch) interrupted(err error) bool {
 func (w *watch) call(ev kv.Event) bool {
 	w.over = !w.f(ev)
 	return !w.over
-}
-
-// pauses are jittered, growing waits.
-type pauses struct{ backoff *backoff.ExponentialBackOff }
-
-func newPauses(first, longest time.Duration) *pauses {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval = first, longest
-	b.Multiplier, b.RandomizationFactor = 2, 0.5
-	b.Reset()
-	return &pauses{b}
-}
-
-func (p *pauses) next() time.Duration { return p.backoff.NextBackOff() }
-
-// sleep waits for the next pause, or until one of the contexts is done.
-func (p *pauses) sleep(a, b context.Context) {
-	timer := time.NewTimer(p.next())
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-a.Done():
-	case <-b.Done():
-	}
 }

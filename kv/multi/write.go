@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/internal/removal"
@@ -73,18 +74,7 @@ func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *p
 		if err != nil {
 			return c.fail(op, key, err)
 		}
-		made, err := attempt(r, p, do)
-		// A task is on record before the write leaves the gate: whoever shuts
-		// the gate then finds it in the backlog.
-		var mirrored *round
-		switch {
-		case reserved(key), c.owner != nil && !c.owner.owns():
-		case err == nil && made.wrote:
-			mirrored = c.mirror.add(ctx, other(r.at), key, made.change)
-		case errors.Is(err, kv.ErrIndeterminate):
-			mirrored = c.mirror.add(ctx, other(r.at), key, nil)
-		}
-		p.out()
+		mirrored, err := v.attempt(ctx, key, r, p, do)
 		if err != nil && c.selector.again(r, err, &w) {
 			continue
 		}
@@ -93,17 +83,21 @@ func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *p
 	}
 }
 
-// attempt makes the write once. It leaves the gate also when a callback panics.
-func attempt(r *route, p *permit, do func(r *route, p *permit) (outcome, error)) (made outcome, err error) {
-	returned := false
-	defer func() {
-		if !returned {
-			p.out()
-		}
-	}()
-	made, err = do(r, p)
-	returned = true
-	return made, err
+// attempt makes the write once. Its mirror is on record before it leaves the
+// gate, which it does also when a callback panics: whoever shuts the gate then
+// finds the task in the backlog.
+func (v *view) attempt(ctx context.Context, key string, r *route, p *permit, do func(r *route, p *permit) (outcome, error)) (mirrored *round, err error) {
+	defer p.out()
+	c := v.core
+	made, err := do(r, p)
+	switch {
+	case reserved(key), c.owner != nil && !c.owner.owns():
+	case err == nil && made.wrote:
+		mirrored = c.mirror.add(ctx, other(r.at), key, made.change)
+	case errors.Is(err, kv.ErrIndeterminate):
+		mirrored = c.mirror.add(ctx, other(r.at), key, nil)
+	}
+	return mirrored, err
 }
 
 func (v *view) cas(ctx context.Context, op, key string, f casFunc, guards []kv.Guard) error {
@@ -132,19 +126,11 @@ func (v *view) cas(ctx context.Context, op, key string, f casFunc, guards []kv.G
 			made.wrote = err == nil && out != nil && (out != kv.Remove || in != nil)
 			return out, retry, err
 		}
-		all, err := v.guards(r, guards)
-		switch {
-		case err != nil:
-			return outcome{}, err
-		case len(all) == 0:
-			err = client.CAS(ctx, key, callback)
-		default:
-			var g kv.GuardedClient
-			if g, err = kv.Guarded(client); err == nil {
-				err = g.CASGuarded(ctx, key, callback, all...)
-			}
-			err = v.blame(ctx, r, guards, err)
-		}
+		err = v.under(ctx, r, client, guards, func() error {
+			return client.CAS(ctx, key, callback)
+		}, func(client kv.GuardedClient, all []kv.Guard) error {
+			return client.CASGuarded(ctx, key, callback, all...)
+		})
 		if n != nil {
 			made.change = n.change
 		}
@@ -159,25 +145,37 @@ func (v *view) remove(ctx context.Context, op, key string, guards []kv.Guard) er
 		if v.capturable(r, key) {
 			ctx = removal.WithNote(ctx, &found)
 		}
-		all, err := v.guards(r, guards)
-		switch {
-		case err != nil:
-			return outcome{}, err
-		case len(all) == 0:
-			err = v.clients[r.at].Delete(ctx, key)
-		default:
-			var g kv.GuardedClient
-			if g, err = kv.Guarded(v.clients[r.at]); err == nil {
-				err = g.DeleteGuarded(ctx, key, all...)
-			}
-			err = v.blame(ctx, r, guards, err)
-		}
+		client := v.clients[r.at]
+		err := v.under(ctx, r, client, guards, func() error {
+			return client.Delete(ctx, key)
+		}, func(client kv.GuardedClient, all []kv.Guard) error {
+			return client.DeleteGuarded(ctx, key, all...)
+		})
 		made := outcome{wrote: true}
 		if found.Known {
 			made.change = &side.Change{Before: found.Before}
 		}
 		return made, err
 	})
+}
+
+// under makes a call on r by plain if no guards are to be put on it, else by
+// guarded with all of them: the record's and those of the caller.
+func (v *view) under(ctx context.Context, r *route, client kv.Client, callers []kv.Guard, plain func() error,
+	guarded func(client kv.GuardedClient, all []kv.Guard) error,
+) error {
+	all, err := v.guards(r, callers)
+	switch {
+	case err != nil:
+		return err
+	case len(all) == 0 && plain != nil:
+		return plain()
+	}
+	g, err := kv.Guarded(client)
+	if err == nil {
+		err = guarded(g, all)
+	}
+	return v.blame(ctx, r, callers, err)
 }
 
 // SwapVersion implements kv.VersionedClient. A version that was read while
@@ -218,9 +216,8 @@ func (v *view) versioned(r *route, callers []kv.Guard) (kv.VersionedClient, []kv
 // guards returns what a call on r carries: the record's guard, if there is one,
 // and the caller's.
 func (v *view) guards(r *route, callers []kv.Guard) ([]kv.Guard, error) {
-	var all []kv.Guard
-	if r.guard != nil {
-		all = append(all, *r.guard)
+	all := slices.Clone(r.guards)
+	if len(all) > 0 {
 		if err := room(v.clients[r.at], len(callers)); err != nil {
 			return nil, err
 		}
@@ -254,7 +251,7 @@ func room(c kv.Client, callers int) error {
 // blame finds out whose guard was broken: the record's, upon which the call is
 // made again where the records say now, or one of the caller's, which is final.
 func (v *view) blame(ctx context.Context, r *route, callers []kv.Guard, err error) error {
-	if len(callers) == 0 || r.guard == nil || !isFenced(err) {
+	if len(callers) == 0 || r.guards == nil || !isFenced(err) {
 		return err
 	}
 	ours, confirmErr := v.core.selector.confirm(ctx, r)

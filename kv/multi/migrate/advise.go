@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -15,22 +16,11 @@ var ErrRefused = errors.New("refused")
 
 // String returns the command as the command line has it.
 func (c command) String() string {
-	switch c {
-	case start:
-		return "start"
-	case cutover:
-		return "cutover"
-	case rollback:
-		return "rollback"
-	case abort:
-		return "abort"
-	case finishOnTarget, finishOnSource:
-		return "finish"
-	case force:
-		return "force"
-	default:
+	names := [...]string{start: "start", cutover: "cutover", rollback: "rollback", abort: "abort", finishOnTarget: "finish", finishOnSource: "finish", force: "force"}
+	if c == 0 || int(c) >= len(names) {
 		return "no command"
 	}
+	return names[c]
 }
 
 // Phase says where a migration stands, in one word for programs.
@@ -57,42 +47,30 @@ const (
 	Broken       Phase = "broken"        // no command leads to these records
 )
 
-// phaseOf returns where a migration with these states stands.
-func phaseOf(s, t side.State) Phase {
-	switch [2]side.State{s, t} {
-	case [2]side.State{absent, absent}:
-		return None
-	case [2]side.State{side.Primary, absent}:
-		return Starting
-	case [2]side.State{absent, side.Primary}:
-		return StartingBack
-	case [2]side.State{side.Primary, side.Standby}:
-		return Mirroring
-	case [2]side.State{side.Sealed, side.Standby}, [2]side.State{side.Sealed, side.Filling}:
-		return Sealed
-	case [2]side.State{side.Sealed, side.Primary}:
-		return Flipped
-	case [2]side.State{side.Standby, side.Primary}:
-		return Reversed
-	case [2]side.State{side.Standby, side.Sealed}, [2]side.State{side.Filling, side.Sealed}:
-		return Sealing
-	case [2]side.State{side.Primary, side.Sealed}:
-		return FlippedBack
-	case [2]side.State{side.Retired, side.Primary}:
-		return Finished
-	case [2]side.State{side.Primary, side.Retired}:
-		return GivenUp
-	case [2]side.State{side.Sealed, side.Retired}, [2]side.State{side.Retired, side.Sealed}:
-		return Stranded
-	case [2]side.State{side.Primary, side.Filling}:
-		return Detached
-	case [2]side.State{side.Filling, side.Primary}:
-		return DetachedBack
-	case [2]side.State{side.Primary, side.Primary}:
-		return Split
-	}
-	return Broken
+// phases says where a migration with these states stands, source first.
+var phases = map[[2]side.State]Phase{
+	{absent, absent}:             None,
+	{side.Primary, absent}:       Starting,
+	{absent, side.Primary}:       StartingBack,
+	{side.Primary, side.Standby}: Mirroring,
+	{side.Sealed, side.Standby}:  Sealed,
+	{side.Sealed, side.Filling}:  Sealed,
+	{side.Sealed, side.Primary}:  Flipped,
+	{side.Standby, side.Primary}: Reversed,
+	{side.Standby, side.Sealed}:  Sealing,
+	{side.Filling, side.Sealed}:  Sealing,
+	{side.Primary, side.Sealed}:  FlippedBack,
+	{side.Retired, side.Primary}: Finished,
+	{side.Primary, side.Retired}: GivenUp,
+	{side.Sealed, side.Retired}:  Stranded,
+	{side.Retired, side.Sealed}:  Stranded,
+	{side.Primary, side.Filling}: Detached,
+	{side.Filling, side.Primary}: DetachedBack,
+	{side.Primary, side.Primary}: Split,
 }
+
+// phaseOf returns where a migration with these states stands.
+func phaseOf(s, t side.State) Phase { return cmp.Or(phases[[2]side.State{s, t}], Broken) }
 
 // advice says, for each phase, where the migration stands and what comes next.
 // {source} and {target} are replaced by their quoted names.

@@ -44,6 +44,35 @@ type ConvergeOptions struct {
 	Waiting func(reason error)
 }
 
+// converging is how long one call of Converge has waited.
+type converging struct {
+	ConvergeOptions
+	deadline time.Time
+	reported string // why it waits
+}
+
+func (o ConvergeOptions) begin() converging {
+	return converging{ConvergeOptions: o, deadline: time.Now().Add(o.Wait)}
+}
+
+// again waits for a while since why stands in the way. It fails once it has
+// waited for long enough.
+func (c *converging) again(ctx context.Context, why error) error {
+	if !time.Now().Before(c.deadline) {
+		return why
+	}
+	if text := why.Error(); c.Waiting != nil && text != c.reported {
+		c.reported = text
+		c.Waiting(why)
+	}
+	select {
+	case <-time.After(convergeEvery):
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ctx.Err(), why)
+	}
+}
+
 const (
 	convergeEvery = 2 * time.Second
 	maxSteps      = 20 // from any phase to any stage it takes five
@@ -62,9 +91,8 @@ func (m *Migration) Converge(ctx context.Context, to Stage, o ConvergeOptions) (
 	if err := to.Validate(); err != nil {
 		return nil, fmt.Errorf("stage: %w", err)
 	}
-	deadline := time.Now().Add(o.Wait)
+	wait := o.begin()
 	var done []Result
-	told := ""
 	for steps := 0; steps < maxSteps; {
 		result, more, err := m.step(ctx, to)
 		if result.Command != "" && (err == nil || len(result.Changes) > 0) {
@@ -77,17 +105,11 @@ func (m *Migration) Converge(ctx context.Context, to Stage, o ConvergeOptions) (
 			steps++
 			continue
 		}
-		if !mayWait(err) || !time.Now().Before(deadline) {
+		if !mayWait(err) {
 			return done, err
 		}
-		if text := err.Error(); o.Waiting != nil && text != told {
-			told = text
-			o.Waiting(err)
-		}
-		select {
-		case <-time.After(convergeEvery):
-		case <-ctx.Done():
-			return done, fmt.Errorf("%w: %w", ctx.Err(), err)
+		if err := wait.again(ctx, err); err != nil {
+			return done, err
 		}
 	}
 	return done, fmt.Errorf("%w: given up after %d steps, each of which somebody else undid", ErrRefused, maxSteps)

@@ -66,7 +66,7 @@ func (m *Migration) Copy(ctx context.Context, o CopyOptions) (CopyResult, error)
 		Prefix: o.Prefix, DeleteExtra: o.DeleteExtra, Equal: m.opts.Equal, DryRun: m.opts.DryRun, Workers: m.opts.Workers, Progress: m.progress(Copying),
 	}
 	if result.Guarded {
-		options.Guard = side.Guard(v.versions[from.other()])
+		options.Guards = side.Guards(v.versions[from.other()])
 		result.Totals, err = side.Copy(ctx, a, b, options)
 	} else {
 		result.Totals, err = m.copyPlain(ctx, a, b, options)

@@ -118,7 +118,7 @@ func TestMirrorOfBeforeTheCutoverLandsNowhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = side.CopyKey(t.Context(), from, to, "k", side.Guard(version))
+	_, err = side.Task{From: from, To: to, Guards: side.Guards(version)}.Copy(t.Context(), "k")
 	wantErr(t, err, kv.ErrFenced)
 	if r.all(1) != "" {
 		t.Errorf("the new primary holds %s", r.all(1))
@@ -141,9 +141,9 @@ func TestClientOfBeforeTheCutoverIsFenced(t *testing.T) {
 	err = guarded.CASGuarded(t.Context(), "k", func(any) (any, bool, error) {
 		r.do(r.again().migration(Options{}).Cutover)
 		return "B", false, nil
-	}, *side.Guard(version))
+	}, side.Guards(version)[0])
 	wantErr(t, err, kv.ErrFenced)
-	wantErr(t, guarded.DeleteGuarded(t.Context(), "k", *side.Guard(version)), kv.ErrFenced)
+	wantErr(t, guarded.DeleteGuarded(t.Context(), "k", side.Guards(version)[0]), kv.ErrFenced)
 	if r.all(0) != "k=A " || r.all(1) != "k=A " {
 		t.Errorf("%s and %s", r.all(0), r.all(1))
 	}

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
@@ -143,7 +141,7 @@ type run struct {
 // record moved, or could not learn what became of its own change, has ended: the
 // next one reads and decides again.
 func (r *run) do(ctx context.Context) error {
-	pause := newPause()
+	pause := side.NewPauses(5*time.Millisecond, time.Second)
 	var last error
 	for range maxPasses {
 		done, err := r.pass(ctx)
@@ -154,20 +152,11 @@ func (r *run) do(ctx context.Context) error {
 			continue
 		}
 		last = err
-		select {
-		case <-time.After(pause.NextBackOff()):
-		case <-ctx.Done():
+		if !pause.Sleep(ctx, ctx) {
 			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 	}
 	return fmt.Errorf("%s: given up after %d passes, each of which somebody else interfered with: %w", r.command, maxPasses, last)
-}
-
-func newPause() *backoff.ExponentialBackOff {
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = 5*time.Millisecond, time.Second
-	pause.Reset()
-	return pause
 }
 
 // overtaken reports whether err says that the records or the keys changed under
@@ -285,14 +274,14 @@ func fromRole(s step) role {
 }
 
 func (r *run) work(ctx context.Context, s step, v *view) error {
-	guard := side.Guard(v.versions[fromRole(s).other()])
+	guards := side.Guards(v.versions[fromRole(s).other()])
 	switch {
 	case s.empty:
 		return r.checkEmpty(ctx)
 	case s.prepare:
 		return r.prepare(ctx, s, v)
 	case s.complete:
-		return r.complete(ctx, s, guard)
+		return r.complete(ctx, s, guards)
 	case s.compare:
 		return r.compare(ctx, s)
 	}

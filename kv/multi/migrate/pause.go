@@ -155,15 +155,13 @@ func (r *run) undo(ctx context.Context, cause error) error {
 
 // unsealSoon is unseal that waits for the store to answer, until ctx ends.
 func (r *run) unsealSoon(ctx context.Context, who role) (unsealed bool, err error) {
-	pause := newPause()
+	pause := side.NewPauses(5*time.Millisecond, time.Second)
 	for {
 		unsealed, err = r.unseal(ctx, who)
 		if err == nil || ctx.Err() != nil || !overtaken(err) && !isAny(err, kv.ErrUnavailable, context.DeadlineExceeded) {
 			return unsealed, err
 		}
-		select {
-		case <-time.After(pause.NextBackOff()):
-		case <-ctx.Done():
+		if !pause.Sleep(ctx, ctx) {
 			return false, err
 		}
 	}

@@ -129,24 +129,24 @@ func (r *run) tryRights(ctx context.Context, s step, v *view) error {
 		return err
 	}
 	v.records[to], v.versions[to] = record, version
-	guard := side.Guard(version)
+	guards := side.Guards(version)
 	key := side.ScratchPrefix + side.NewID()
-	err = r.sides[to].CAS(ctx, key, guard, func([]byte, bool) ([]byte, kv.Action, error) { return []byte("probe"), kv.Put, nil })
+	err = r.sides[to].CAS(ctx, key, guards, func([]byte, bool) ([]byte, kv.Action, error) { return []byte("probe"), kv.Put, nil })
 	if err == nil {
-		err = r.sides[to].Delete(ctx, key, guard)
+		err = r.sides[to].Delete(ctx, key, guards)
 	}
 	if err != nil {
 		return fmt.Errorf("a key of store %q can't be written under its record's guard: %w", r.to(s).Name(), err)
 	}
-	return r.tryUserKey(ctx, r.to(s), guard)
+	return r.tryUserKey(ctx, r.to(s), guards)
 }
 
 // tryUserKey writes the first key of a store once more, as it is: what is
 // allowed of reserved keys may not be of the users'.
-func (r *run) tryUserKey(ctx context.Context, s *side.Side, guard *kv.Guard) error {
+func (r *run) tryUserKey(ctx context.Context, s *side.Side, guards []kv.Guard) error {
 	for e, err := range s.Entries(ctx, "") {
 		if err == nil {
-			err = s.CAS(ctx, e.Key, guard, func(in []byte, exists bool) ([]byte, kv.Action, error) {
+			err = s.CAS(ctx, e.Key, guards, func(in []byte, exists bool) ([]byte, kv.Action, error) {
 				if !exists {
 					return nil, kv.Keep, nil
 				}
@@ -292,7 +292,7 @@ func (r *run) compareBefore(ctx context.Context, s step, version kv.Version) ([]
 	found := &DifferencesError{Primary: r.from(s).Name(), Standby: r.to(s).Name()}
 	var err error
 	if r.opts.AllowDifferences && !r.opts.DryRun {
-		err = r.copyBefore(ctx, s, side.Guard(version))
+		err = r.copyBefore(ctx, s, side.Guards(version))
 	} else {
 		err = r.findDifferences(ctx, s, found)
 	}
@@ -349,11 +349,11 @@ func (r *run) findDifferences(ctx context.Context, s step, found *DifferencesErr
 }
 
 // copyBefore copies what differs while clients go on writing and mirroring.
-func (r *run) copyBefore(ctx context.Context, s step, guard *kv.Guard) error {
+func (r *run) copyBefore(ctx context.Context, s step, guards []kv.Guard) error {
 	sum := Totals{}
 	r.result.Before = &sum
 	for range maxPrepare {
-		t, err := r.copyAll(ctx, s, guard, Copying)
+		t, err := r.copyAll(ctx, s, guards, Copying)
 		add(&sum, t)
 		if err != nil || t.Different <= fewKeys {
 			return err

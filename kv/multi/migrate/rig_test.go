@@ -262,7 +262,7 @@ func (f *fleet) write(process *rig, key string) bool {
 			continue
 		}
 		wrote := 0
-		err := s.CAS(ctx, key, side.Guard(versions[i]), func(in []byte, _ bool) ([]byte, kv.Action, error) {
+		err := s.CAS(ctx, key, side.Guards(versions[i]), func(in []byte, _ bool) ([]byte, kv.Action, error) {
 			wrote = 1
 			if len(in) > 0 {
 				if _, err := fmt.Sscan(string(in), &wrote); err != nil {
@@ -282,7 +282,7 @@ func (f *fleet) write(process *rig, key string) bool {
 		f.acked[key] = wrote
 		f.mu.Unlock()
 		if records[1-i].State == side.Standby {
-			_, err = side.CopyKey(ctx, s, process.sides[1-i], key, side.Guard(versions[1-i]))
+			_, err = side.Task{From: s, To: process.sides[1-i], Guards: side.Guards(versions[1-i])}.Copy(ctx, key)
 			if err != nil && !errors.Is(err, kv.ErrFenced) {
 				f.r.t.Error(err)
 			}

@@ -38,7 +38,7 @@ func (m *Migration) tryValue(ctx context.Context, s *side.Side, keySize, size in
 	large += strings.Repeat("x", max(0, keySize-len(large)))
 	version, err := s.Create(ctx, guard, []byte("probe"))
 	if err == nil {
-		err = s.CAS(ctx, large, &kv.Guard{Key: guard, Version: version}, func([]byte, bool) ([]byte, kv.Action, error) {
+		err = s.CAS(ctx, large, []kv.Guard{{Key: guard, Version: version}}, func([]byte, bool) ([]byte, kv.Action, error) {
 			return make([]byte, size), kv.Put, nil
 		})
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi/internal/side"
@@ -128,7 +127,7 @@ func (w Wanted) behind(c ClientStatus) string {
 // Converge waits until every client does what is wanted, and at least as many
 // as expected; 0: one. What it waited for in vain is a [*NotFollowedError].
 func (f *Fleet) Converge(ctx context.Context, w Wanted, expect int, o ConvergeOptions) (Followers, error) {
-	deadline, told := time.Now().Add(o.Wait), ""
+	wait := o.begin()
 	for {
 		seen, err := f.Look(ctx, w)
 		if err != nil {
@@ -137,18 +136,8 @@ func (f *Fleet) Converge(ctx context.Context, w Wanted, expect int, o ConvergeOp
 		if len(seen.Behind) == 0 && seen.Followed >= max(expect, 1) {
 			return seen, nil
 		}
-		err = &NotFollowedError{Followers: seen, Expected: max(expect, 1)}
-		if !time.Now().Before(deadline) {
+		if err := wait.again(ctx, &NotFollowedError{Followers: seen, Expected: max(expect, 1)}); err != nil {
 			return seen, err
-		}
-		if text := err.Error(); o.Waiting != nil && text != told {
-			told = text
-			o.Waiting(err)
-		}
-		select {
-		case <-time.After(convergeEvery):
-		case <-ctx.Done():
-			return seen, fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 	}
 }

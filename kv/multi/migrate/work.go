@@ -36,13 +36,13 @@ func (r *run) checkEmpty(ctx context.Context) error {
 // complete goes through all keys while nobody else writes to either store. Each
 // is seen equal, by both scans or, if it had to be copied, by reading it
 // again on both sides; it can't change after that.
-func (r *run) complete(ctx context.Context, s step, guard *kv.Guard) error {
+func (r *run) complete(ctx context.Context, s step, guards []kv.Guard) error {
 	sum := Totals{}
 	r.result.Fenced = &sum
 	var err error
 	for range maxComplete {
 		var t Totals
-		t, err = r.copyAll(ctx, s, guard, Completing)
+		t, err = r.copyAll(ctx, s, guards, Completing)
 		add(&sum, t)
 		if !errors.Is(err, side.ErrDiffers) {
 			return err
@@ -52,9 +52,9 @@ func (r *run) complete(ctx context.Context, s step, guard *kv.Guard) error {
 		r.to(s).Name(), r.from(s).Name(), maxComplete, err)
 }
 
-func (r *run) copyAll(ctx context.Context, s step, guard *kv.Guard, work Work) (Totals, error) {
+func (r *run) copyAll(ctx context.Context, s step, guards []kv.Guard, work Work) (Totals, error) {
 	return side.Copy(ctx, r.from(s), r.to(s), side.CopyOptions{
-		Guard: guard, Equal: r.opts.Equal, DeleteExtra: true, Verify: work == Completing,
+		Guards: guards, Equal: r.opts.Equal, DeleteExtra: true, Verify: work == Completing,
 		DryRun: r.opts.DryRun, Workers: r.opts.Workers, Progress: r.progress(work),
 	})
 }

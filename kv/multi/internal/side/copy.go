@@ -19,9 +19,9 @@ const (
 type CopyOptions struct {
 	Prefix string // only keys that begin with it
 
-	// Guard and Equal are as in Task.
-	Guard *kv.Guard
-	Equal func(a, b []byte) bool
+	// Guards and Equal are as in Task.
+	Guards []kv.Guard
+	Equal  func(a, b []byte) bool
 
 	// DeleteExtra deletes keys that the first store doesn't have. Otherwise
 	// they are counted as kept.
@@ -89,7 +89,7 @@ func (e *FailedError) Unwrap() []error {
 func Copy(ctx context.Context, from, to *Side, o CopyOptions) (Totals, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c := &copier{opts: o, stop: cancel, task: Task{From: from, To: to, Guard: o.Guard, Equal: o.Equal}}
+	c := &copier{opts: o, stop: cancel, task: Task{From: from, To: to, Guards: o.Guards, Equal: o.Equal}}
 	if c.opts.Workers <= 0 {
 		c.opts.Workers = defaultWorkers
 	}

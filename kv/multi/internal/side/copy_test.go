@@ -120,8 +120,8 @@ func TestCopyBackfillsAndRepairs(t *testing.T) {
 	}
 	to.want(t, "k-extra", "v")
 	told := 0
-	guard := Guard(to.setRecord(t, Standby))
-	totals, err = Copy(t.Context(), from.Side, to.Side, CopyOptions{DeleteExtra: true, Guard: guard, Workers: 1, Progress: func(Totals) { told++ }})
+	guard := Guards(to.setRecord(t, Standby))
+	totals, err = Copy(t.Context(), from.Side, to.Side, CopyOptions{DeleteExtra: true, Guards: guard, Workers: 1, Progress: func(Totals) { told++ }})
 	if want := (Totals{Keys: 503, Bytes: totals.Bytes, Different: 1, Deleted: 1}); totals != want || err != nil || told < 5 {
 		t.Fatalf("repair: %+v, %v, told %d times", totals, err, told)
 	}
@@ -157,10 +157,10 @@ func TestCopyGoesOnWhereItWasInterrupted(t *testing.T) {
 
 func TestCopyStopsWhenItsGuardBreaks(t *testing.T) {
 	from, to := fill(t, 10)
-	guard := Guard(to.setRecord(t, Standby))
+	guard := Guards(to.setRecord(t, Standby))
 	to.setRecord(t, Filling)
 	before := to.all(t)
-	_, err := Copy(t.Context(), from.Side, to.Side, CopyOptions{Guard: guard, DeleteExtra: true})
+	_, err := Copy(t.Context(), from.Side, to.Side, CopyOptions{Guards: guard, DeleteExtra: true})
 	wantErr(t, err, kv.ErrFenced)
 	if to.all(t) != before {
 		t.Error("it wrote all the same")

@@ -1,6 +1,6 @@
 // Package side is what mirroring and migrating are built of: one store seen as
 // bytes ([Side]), its record that says what it may be used for ([Record]), the
-// mirror task that converges ([CopyKey]), and the comparison ([Compare]) and
+// mirror task that converges ([Task.Copy]), and the comparison ([Compare]) and
 // copying ([Copy]) of whole prefixes.
 //
 // The rules of the protocol stand in docs/migration.md. In short: a store is

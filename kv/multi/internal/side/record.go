@@ -232,9 +232,9 @@ func (s *Side) Create(ctx context.Context, key string, value []byte) (kv.Version
 	return v.SwapVersion(ctx, key, 0, value)
 }
 
-// Guard returns the guard under which a store whose record is at version may
+// Guards returns the guards under which a store whose record is at version may
 // be written.
-func Guard(version kv.Version) *kv.Guard { return &kv.Guard{Key: RecordKey, Version: version} }
+func Guards(version kv.Version) []kv.Guard { return []kv.Guard{{Key: RecordKey, Version: version}} }
 
 // Unchanged calls read, which may read anything of s in any number of steps,
 // and then makes sure that the record still is at version; if it is not, the

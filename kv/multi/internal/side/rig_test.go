@@ -151,3 +151,7 @@ func wantErr(t *testing.T, err, target error) {
 		t.Fatalf("got %v, want one that matches %v", err, target)
 	}
 }
+
+func copyKey(ctx context.Context, from, to *Side, key string, guards []kv.Guard) (wrote bool, err error) {
+	return Task{From: from, To: to, Guards: guards}.Copy(ctx, key)
+}

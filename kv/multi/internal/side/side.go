@@ -72,7 +72,7 @@ func (s *Side) HasGuards(ctx context.Context) (bool, error) {
 	if s.codec != nil {
 		return false, nil
 	}
-	_, _, err := s.Get(ctx, probeKey, &kv.Guard{Key: probeKey, Version: 1})
+	_, _, err := s.Get(ctx, probeKey, []kv.Guard{{Key: probeKey, Version: 1}})
 	switch {
 	case errors.Is(err, kv.ErrFenced):
 		return s.hasVersions(ctx)
@@ -146,19 +146,11 @@ func (s *Side) decode(data []byte) (any, error) {
 	return value, nil
 }
 
-// list is the list of guards that has guard alone, or none.
-func list(guard *kv.Guard) []kv.Guard {
-	if guard == nil {
-		return nil
-	}
-	return []kv.Guard{*guard}
-}
-
-// Get reads key linearizably, under guard unless that is nil. The bytes are
+// Get reads key linearizably, under guards if there are any. The bytes are
 // shared: read, don't modify.
-func (s *Side) Get(ctx context.Context, key string, guard *kv.Guard) (value []byte, exists bool, err error) {
+func (s *Side) Get(ctx context.Context, key string, guards []kv.Guard) (value []byte, exists bool, err error) {
 	if s.codec != nil {
-		if guard != nil {
+		if len(guards) > 0 {
 			return nil, false, s.wrap("a guarded read of", errNoRecord)
 		}
 		return s.getByCAS(ctx, key)
@@ -166,12 +158,12 @@ func (s *Side) Get(ctx context.Context, key string, guard *kv.Guard) (value []by
 	var v any
 	g, err := kv.Guarded(s.client)
 	if err == nil {
-		v, err = g.GetGuarded(ctx, key, list(guard)...)
+		v, err = g.GetGuarded(ctx, key, guards...)
 	}
 	switch {
 	case err == nil:
 		return s.encode(v)
-	case guard == nil && errors.Is(err, kv.ErrNotSupported):
+	case len(guards) == 0 && errors.Is(err, kv.ErrNotSupported):
 		return s.getByCAS(ctx, key)
 	}
 	return nil, false, err
@@ -187,10 +179,10 @@ func (s *Side) getByCAS(ctx context.Context, key string) (value []byte, exists b
 	return value, exists, err
 }
 
-// CAS is kv.Client's CAS on bytes, under guard unless that is nil: f says to
+// CAS is kv.Client's CAS on bytes, under guards if there are any: f says to
 // write out (kv.Put), to delete the key (kv.Remove) or to leave it (kv.Keep).
 // An error of f ends the call.
-func (s *Side) CAS(ctx context.Context, key string, guard *kv.Guard, f func(in []byte, exists bool) (out []byte, do kv.Action, err error)) error {
+func (s *Side) CAS(ctx context.Context, key string, guards []kv.Guard, f func(in []byte, exists bool) (out []byte, do kv.Action, err error)) error {
 	callback := func(in any) (any, bool, error) {
 		data, exists, err := s.encode(in)
 		if err != nil {
@@ -209,7 +201,7 @@ func (s *Side) CAS(ctx context.Context, key string, guard *kv.Guard, f func(in [
 			return nil, false, nil
 		}
 	}
-	if guard == nil {
+	if len(guards) == 0 {
 		return s.client.CAS(ctx, key, callback)
 	}
 	if s.codec != nil {
@@ -219,15 +211,15 @@ func (s *Side) CAS(ctx context.Context, key string, guard *kv.Guard, f func(in [
 	if err != nil {
 		return err
 	}
-	return g.CASGuarded(ctx, key, callback, list(guard)...)
+	return g.CASGuarded(ctx, key, callback, guards...)
 }
 
-// Delete removes key, under guard unless that is nil.
-func (s *Side) Delete(ctx context.Context, key string, guard *kv.Guard) error {
-	if guard == nil {
+// Delete removes key, under guards if there are any.
+func (s *Side) Delete(ctx context.Context, key string, guards []kv.Guard) error {
+	if len(guards) == 0 {
 		return s.client.Delete(ctx, key)
 	}
-	return s.CAS(ctx, key, guard, func([]byte, bool) ([]byte, kv.Action, error) { return nil, kv.Remove, nil })
+	return s.CAS(ctx, key, guards, func([]byte, bool) ([]byte, kv.Action, error) { return nil, kv.Remove, nil })
 }
 
 // Entry is one key with its stored bytes.

@@ -60,9 +60,9 @@ func TestSideOfAPlainClientGoesThroughItsCodec(t *testing.T) {
 	wantErr(t, err, kv.ErrNotSupported)
 	_, _, err = s.SwapRecord(t.Context(), 0, record(Primary))
 	wantErr(t, err, kv.ErrNotSupported)
-	_, _, err = s.Get(t.Context(), "k", Guard(1))
+	_, _, err = s.Get(t.Context(), "k", Guards(1))
 	wantErr(t, err, kv.ErrNotSupported)
-	wantErr(t, s.Delete(t.Context(), "k", Guard(1)), kv.ErrNotSupported)
+	wantErr(t, s.Delete(t.Context(), "k", Guards(1)), kv.ErrNotSupported)
 	if err := s.Delete(t.Context(), "k", nil); err != nil {
 		t.Error(err)
 	}
@@ -125,7 +125,7 @@ func TestHasGuardsAsksTheStore(t *testing.T) {
 func TestGuardedOperations(t *testing.T) {
 	s := newStore(t, "a")
 	s.put(t, "k", "v")
-	guard := Guard(s.setRecord(t, Standby))
+	guard := Guards(s.setRecord(t, Standby))
 	set := func(value string) error {
 		return s.CAS(t.Context(), "k", guard, func([]byte, bool) ([]byte, kv.Action, error) { return []byte(value), kv.Put, nil })
 	}
@@ -141,7 +141,7 @@ func TestGuardedOperations(t *testing.T) {
 	_, _, err := s.Get(t.Context(), "k", guard)
 	wantErr(t, err, kv.ErrFenced)
 	s.want(t, "k", "w")
-	guard = Guard(s.setRecord(t, Standby))
+	guard = Guards(s.setRecord(t, Standby))
 	if err := s.Delete(t.Context(), "k", guard); err != nil {
 		t.Fatal(err)
 	}

@@ -21,18 +21,13 @@ const maxRounds = 100
 type Task struct {
 	From, To *Side
 
-	// Guard is put on every write to To: that To's record is still at the
-	// version by which the writer decided that it may write. Nil: no guard.
-	Guard *kv.Guard
+	// Guards are put on every write to To: that To's record is still at the
+	// version by which the writer decided that it may write. Nil: none.
+	Guards []kv.Guard
 
 	// Equal reports whether two values are as good as equal: for stores whose
 	// values merge, those which merging doesn't change. Default: equal bytes.
 	Equal func(a, b []byte) bool
-}
-
-// CopyKey is [Task.Copy] of one key.
-func CopyKey(ctx context.Context, from, to *Side, key string, guard *kv.Guard) (wrote bool, err error) {
-	return Task{From: from, To: to, Guard: guard}.Copy(ctx, key)
 }
 
 // seen is a key as a read found it.
@@ -63,7 +58,7 @@ func (t Task) equal(a, b seen) bool {
 //
 // That costs one read of From, one trip to To and one more read of From. On
 // kv.ErrIndeterminate or any other error the task is not done and must be
-// kept; kv.ErrFenced says that Guard no longer holds.
+// kept; kv.ErrFenced says that one of Guards no longer holds.
 func (t Task) Copy(ctx context.Context, key string) (wrote bool, err error) {
 	_, wrote, err = t.copy(ctx, key, nil)
 	return wrote, err
@@ -83,15 +78,15 @@ func (t Task) CopyChange(ctx context.Context, key string, change *Change) (wrote
 // end.
 func (t Task) copy(ctx context.Context, key string, change *Change) (exists, wrote bool, err error) {
 	var unknown error // of a swap that may still land
-	pause := newPause()
+	pause := NewPauses(5*time.Millisecond, 500*time.Millisecond)
 	for range maxRounds {
 		swapped, wanted, err := t.swap(ctx, key, unknown != nil, change)
 		change = nil
 		wrote = wrote || swapped
 		if errors.Is(err, kv.ErrIndeterminate) && unknown == nil && ctx.Err() == nil {
 			unknown = err
-			if err := sleep(ctx, pause.NextBackOff()); err != nil {
-				return wanted.exists, wrote, err
+			if !pause.Sleep(ctx, ctx) {
+				return wanted.exists, wrote, ctx.Err()
 			}
 			continue
 		}
@@ -130,7 +125,7 @@ func (t Task) settled(ctx context.Context, key string, swapped bool, wanted seen
 // the version moves and no earlier attempt at it can land. A change counts for
 // the first call of the callback only.
 func (t Task) swap(ctx context.Context, key string, force bool, change *Change) (swapped bool, wanted seen, err error) {
-	err = t.To.CAS(ctx, key, t.Guard, func(in []byte, there bool) ([]byte, kv.Action, error) {
+	err = t.To.CAS(ctx, key, t.Guards, func(in []byte, there bool) ([]byte, kv.Action, error) {
 		swapped = false
 		var err error
 		wanted, err = t.wanted(ctx, key, seen{in, there}, change)
@@ -160,11 +155,30 @@ func (t Task) wanted(ctx context.Context, key string, now seen, change *Change) 
 	return seen{value, exists}, err
 }
 
-func newPause() *backoff.ExponentialBackOff {
+// Pauses are jittered, growing waits, of one goroutine.
+type Pauses struct{ *backoff.ExponentialBackOff }
+
+// NewPauses returns pauses of about first, and then more up to longest.
+func NewPauses(first, longest time.Duration) *Pauses {
 	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval = 5*time.Millisecond, 500*time.Millisecond
+	b.InitialInterval, b.MaxInterval = first, longest
+	b.Multiplier, b.RandomizationFactor = 2, 0.5
 	b.Reset()
-	return b
+	return &Pauses{b}
+}
+
+// Sleep waits for the next pause. It returns false as soon as one of the
+// contexts is done.
+func (p *Pauses) Sleep(a, b context.Context) bool {
+	timer := time.NewTimer(p.NextBackOff())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-a.Done():
+	case <-b.Done():
+	}
+	return false
 }
 
 // sleep waits for d, or returns ctx's error as soon as that is done.

@@ -21,7 +21,7 @@ func once(f func()) func() {
 	}
 }
 
-func TestCopyKey(t *testing.T) {
+func TestCopy(t *testing.T) {
 	for name, c := range map[string]struct {
 		from, to string
 		wrote    bool
@@ -37,9 +37,9 @@ func TestCopyKey(t *testing.T) {
 			from.put(t, "k", c.from)
 			to.put(t, "k", c.to)
 			for range 2 { // the second time there is nothing to do
-				wrote, err := CopyKey(t.Context(), from.Side, to.Side, "k", nil)
+				wrote, err := copyKey(t.Context(), from.Side, to.Side, "k", nil)
 				if wrote != c.wrote || err != nil {
-					t.Fatalf("CopyKey = %v, %v", wrote, err)
+					t.Fatalf("Copy = %v, %v", wrote, err)
 				}
 				if c.from == "" {
 					to.want(t, "k", nil)
@@ -54,13 +54,13 @@ func TestCopyKey(t *testing.T) {
 
 // The steady write costs two reads of From and one trip to To, whose version
 // is remembered.
-func TestCopyKeyCostsLittle(t *testing.T) {
+func TestCopyCostsLittle(t *testing.T) {
 	from, to := newStore(t, "a"), newStore(t, "b")
-	guard := Guard(to.setRecord(t, Standby))
+	guard := Guards(to.setRecord(t, Standby))
 	for i, value := range []string{"1", "2", "3"} {
 		from.put(t, "k", value)
 		reads, trips := from.hooks.gets.Load(), to.hooks.gets.Load()+to.hooks.swaps.Load()
-		if _, err := CopyKey(t.Context(), from.Side, to.Side, "k", guard); err != nil {
+		if _, err := copyKey(t.Context(), from.Side, to.Side, "k", guard); err != nil {
 			t.Fatal(err)
 		}
 		reads, trips = from.hooks.gets.Load()-reads, to.hooks.gets.Load()+to.hooks.swaps.Load()-trips
@@ -75,7 +75,7 @@ func TestCopyKeyCostsLittle(t *testing.T) {
 // finds both equal and declines, so the version in the secondary does not
 // move; then the swap of task 1 lands. Only its second look at the primary
 // notices.
-func TestCopyKeyLooksAgainAfterItsSwap(t *testing.T) {
+func TestCopyLooksAgainAfterItsSwap(t *testing.T) {
 	from, to := newStore(t, "a"), newStore(t, "b")
 	from.put(t, "k", "A")
 	to.put(t, "k", "B")
@@ -85,7 +85,7 @@ func TestCopyKeyLooksAgainAfterItsSwap(t *testing.T) {
 	}
 	stall := once(func() {
 		from.put(t, "k", "B")
-		if wrote, err := CopyKey(t.Context(), from.Side, other, "k", nil); wrote || err != nil {
+		if wrote, err := copyKey(t.Context(), from.Side, other, "k", nil); wrote || err != nil {
 			t.Errorf("the second task must find both equal: %v, %v", wrote, err)
 		}
 	})
@@ -93,13 +93,13 @@ func TestCopyKeyLooksAgainAfterItsSwap(t *testing.T) {
 		stall()
 		return do()
 	}
-	if _, err := CopyKey(t.Context(), from.Side, to.Side, "k", nil); err != nil {
+	if _, err := copyKey(t.Context(), from.Side, to.Side, "k", nil); err != nil {
 		t.Fatal(err)
 	}
 	to.want(t, "k", "B")
 }
 
-func TestCopyKeyReadsAfreshAfterAConflict(t *testing.T) {
+func TestCopyReadsAfreshAfterAConflict(t *testing.T) {
 	from, to := newStore(t, "a"), newStore(t, "b")
 	from.put(t, "k", "1")
 	to.put(t, "k", "0")
@@ -114,7 +114,7 @@ func TestCopyKeyReadsAfreshAfterAConflict(t *testing.T) {
 		}
 		return do()
 	}
-	if _, err := CopyKey(t.Context(), from.Side, to.Side, "k", nil); err != nil {
+	if _, err := copyKey(t.Context(), from.Side, to.Side, "k", nil); err != nil {
 		t.Fatal(err)
 	}
 	to.want(t, "k", "2")
@@ -124,13 +124,13 @@ func TestCopyKeyReadsAfreshAfterAConflict(t *testing.T) {
 // late mirror could bring back a key that was deleted on the new primary.
 func TestLateMirrorIsFencedByItsTarget(t *testing.T) {
 	from, to := newStore(t, "a"), newStore(t, "b")
-	guard := Guard(to.setRecord(t, Standby))
+	guard := Guards(to.setRecord(t, Standby))
 	from.put(t, "k", "A")
 	to.hooks.onSwap = func(_ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
 		to.setRecordAs(t, to.other, Filling) // the cutover goes on meanwhile
 		return do()
 	}
-	_, err := CopyKey(t.Context(), from.Side, to.Side, "k", guard)
+	_, err := copyKey(t.Context(), from.Side, to.Side, "k", guard)
 	wantErr(t, err, kv.ErrFenced)
 	to.want(t, "k", nil)
 }
@@ -177,7 +177,7 @@ func (s *store) loseFirst(t *testing.T) *lostSwap {
 
 // A swap of unknown outcome may still land. That both sides are equal now is
 // then not enough: the version must move first.
-func TestCopyKeyKeepsOutItsOwnLateSwap(t *testing.T) {
+func TestCopyKeepsOutItsOwnLateSwap(t *testing.T) {
 	from, to := newStore(t, "a"), newStore(t, "b")
 	from.put(t, "k", "A")
 	to.put(t, "k", "B")
@@ -187,7 +187,7 @@ func TestCopyKeyKeepsOutItsOwnLateSwap(t *testing.T) {
 			from.put(t, "k", "B") // back to what the other side has
 		}
 	}
-	if _, err := CopyKey(t.Context(), from.Side, to.Side, "k", nil); err != nil {
+	if _, err := copyKey(t.Context(), from.Side, to.Side, "k", nil); err != nil {
 		t.Fatal(err)
 	}
 	late.land()
@@ -195,7 +195,7 @@ func TestCopyKeyKeepsOutItsOwnLateSwap(t *testing.T) {
 }
 
 // A creation of unknown outcome can't be kept out: the task must be kept.
-func TestCopyKeyIsNotDoneWhileItsCreationMayLand(t *testing.T) {
+func TestCopyIsNotDoneWhileItsCreationMayLand(t *testing.T) {
 	from, to := newStore(t, "a"), newStore(t, "b")
 	from.put(t, "k", "A")
 	late := to.loseFirst(t)
@@ -204,28 +204,28 @@ func TestCopyKeyIsNotDoneWhileItsCreationMayLand(t *testing.T) {
 			from.put(t, "k", "")
 		}
 	}
-	_, err := CopyKey(t.Context(), from.Side, to.Side, "k", nil)
+	_, err := copyKey(t.Context(), from.Side, to.Side, "k", nil)
 	wantErr(t, err, kv.ErrIndeterminate)
 	late.land()
 	to.want(t, "k", "A")
-	if wrote, err := CopyKey(t.Context(), from.Side, to.Side, "k", nil); !wrote || err != nil {
+	if wrote, err := copyKey(t.Context(), from.Side, to.Side, "k", nil); !wrote || err != nil {
 		t.Fatalf("the next attempt: %v, %v", wrote, err)
 	}
 	to.want(t, "k", nil)
 }
 
-func TestCopyKeyGivesUpOnAKeyThatKeepsChanging(t *testing.T) {
+func TestCopyGivesUpOnAKeyThatKeepsChanging(t *testing.T) {
 	from, to := newStore(t, "a"), newStore(t, "b")
 	n := 0
 	from.hooks.onGet = func(driver.GetRequest) {
 		n++
 		from.put(t, "k", strings.Repeat("x", n%50+1))
 	}
-	_, err := CopyKey(t.Context(), from.Side, to.Side, "k", nil)
+	_, err := copyKey(t.Context(), from.Side, to.Side, "k", nil)
 	wantErr(t, err, kv.ErrConflict)
 }
 
-func TestCopyKeyReportsWhatItMeets(t *testing.T) {
+func TestCopyReportsWhatItMeets(t *testing.T) {
 	from, to := newStore(t, "a"), newStore(t, "b")
 	from.put(t, "k", "A")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -233,11 +233,11 @@ func TestCopyKeyReportsWhatItMeets(t *testing.T) {
 		cancel()
 		return driver.Result{}, errLost
 	}
-	_, err := CopyKey(ctx, from.Side, to.Side, "k", nil)
+	_, err := copyKey(ctx, from.Side, to.Side, "k", nil)
 	wantErr(t, err, context.Canceled)
-	_, err = CopyKey(ctx, from.Side, to.Side, "k", nil)
+	_, err = copyKey(ctx, from.Side, to.Side, "k", nil)
 	wantErr(t, err, context.Canceled)
-	_, err = CopyKey(t.Context(), from.Side, to.Side, "a//b", nil)
+	_, err = copyKey(t.Context(), from.Side, to.Side, "a//b", nil)
 	wantErr(t, err, kv.ErrInvalidKey)
 }
 
