@@ -62,24 +62,16 @@ const (
 	Rewritten
 )
 
+var eventTypes = [...]string{
+	"invalid", Put: "put", Delete: "delete", Synced: "synced", Interrupted: "interrupted", Undecodable: "undecodable", Rewritten: "rewritten",
+}
+
 // String returns the type's name in lower case.
 func (t EventType) String() string {
-	switch t {
-	case Put:
-		return "put"
-	case Delete:
-		return "delete"
-	case Synced:
-		return "synced"
-	case Interrupted:
-		return "interrupted"
-	case Undecodable:
-		return "undecodable"
-	case Rewritten:
-		return "rewritten"
-	default:
-		return "invalid"
+	if int(t) >= len(eventTypes) {
+		return eventTypes[0]
 	}
+	return eventTypes[t]
 }
 
 // Event is one event of a watch.

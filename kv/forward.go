@@ -17,7 +17,9 @@ import (
 // results are wrapped like the client itself.
 type Forward struct{ Client }
 
-var _ interface {
+// extras are Client and the optional interfaces that all clients of this
+// package have.
+type extras interface {
 	Client
 	Watcher
 	EntryReader
@@ -28,9 +30,13 @@ var _ interface {
 	Limiter
 	Coder
 	Recoder
+	Supporter
+}
+
+var _ interface {
+	extras
 	Unwrapper
 	Consistent
-	Supporter
 	LeaseClient
 } = Forward{}
 

@@ -39,19 +39,7 @@ type client struct {
 	raw    bool
 }
 
-var _ interface {
-	Client
-	Watcher
-	EntryReader
-	Pinger
-	GuardedClient
-	VersionedClient
-	RawViewer
-	Limiter
-	Coder
-	Recoder
-	Supporter
-} = (*client)(nil)
+var _ extras = (*client)(nil)
 
 // Raw implements RawViewer.
 func (c *client) Raw() (Client, error) {

@@ -107,34 +107,26 @@ func DefaultOptions() Options {
 
 // Validate reports the first field that has no meaning, by name.
 func (o Options) Validate() error {
-	for _, d := range []struct {
-		name  string
-		value time.Duration
+	for _, f := range []struct {
+		name     string
+		value    any
+		negative bool
 	}{
-		{"RetryTimeout", o.RetryTimeout},
-		{"AttemptTimeout", o.AttemptTimeout},
-		{"ContentionTimeout", o.ContentionTimeout},
-		{"SlowCallback", o.SlowCallback},
-		{"MinBackoff", o.MinBackoff},
-		{"MaxBackoff", o.MaxBackoff},
-		{"RememberFor", o.RememberFor},
+		{"RetryTimeout", o.RetryTimeout, o.RetryTimeout < 0},
+		{"AttemptTimeout", o.AttemptTimeout, o.AttemptTimeout < 0},
+		{"ContentionTimeout", o.ContentionTimeout, o.ContentionTimeout < 0},
+		{"SlowCallback", o.SlowCallback, o.SlowCallback < 0},
+		{"MinBackoff", o.MinBackoff, o.MinBackoff < 0},
+		{"MaxBackoff", o.MaxBackoff, o.MaxBackoff < 0},
+		{"RememberFor", o.RememberFor, o.RememberFor < 0},
+		{"MaxAttempts", o.MaxAttempts, o.MaxAttempts < 0},
+		{"MaxValueSize", o.MaxValueSize, o.MaxValueSize < 0},
+		{"RememberBytes", o.RememberBytes, o.RememberBytes < 0},
+		{"ScanPage", o.ScanPage, o.ScanPage < 0},
+		{"ListPage", o.ListPage, o.ListPage < 0},
 	} {
-		if d.value < 0 {
-			return fmt.Errorf("kv.Options.%s is %v; it must not be negative", d.name, d.value)
-		}
-	}
-	for _, n := range []struct {
-		name  string
-		value int
-	}{
-		{"MaxAttempts", o.MaxAttempts},
-		{"MaxValueSize", o.MaxValueSize},
-		{"RememberBytes", o.RememberBytes},
-		{"ScanPage", o.ScanPage},
-		{"ListPage", o.ListPage},
-	} {
-		if n.value < 0 {
-			return fmt.Errorf("kv.Options.%s is %d; it must not be negative", n.name, n.value)
+		if f.negative {
+			return fmt.Errorf("kv.Options.%s is %v; it must not be negative", f.name, f.value)
 		}
 	}
 	if o.MinBackoff > 0 && o.MaxBackoff > 0 && o.MinBackoff > o.MaxBackoff {

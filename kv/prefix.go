@@ -49,19 +49,9 @@ type prefixed struct {
 }
 
 var _ interface {
-	Client
-	Watcher
-	EntryReader
-	Pinger
-	GuardedClient
-	VersionedClient
-	RawViewer
-	Limiter
-	Coder
-	Recoder
+	extras
 	Unwrapper
 	Consistent
-	Supporter
 } = (*prefixed)(nil)
 
 // key checks a bare key and puts the prefix before it.

@@ -181,20 +181,16 @@ const (
 	NotApplied                 // not applied, for another reason
 )
 
+var outcomes = [...]string{
+	"unknown", Applied: "applied", Conflict: "conflict", GuardBroken: "guard_broken", NotApplied: "not_applied",
+}
+
 // String returns the outcome's name, for logs and metric labels.
 func (o Outcome) String() string {
-	switch o {
-	case Applied:
-		return "applied"
-	case Conflict:
-		return "conflict"
-	case GuardBroken:
-		return "guard_broken"
-	case NotApplied:
-		return "not_applied"
-	default:
-		return "unknown"
+	if int(o) >= len(outcomes) {
+		return outcomes[0]
 	}
+	return outcomes[o]
 }
 
 // Result is the store's answer to a Swap.
@@ -266,24 +262,16 @@ const (
 	Progress                      // nothing happened; for the sake of Position
 )
 
+var eventTypes = [...]string{
+	"invalid", Put: "put", Delete: "delete", Synced: "synced", Restart: "restart", Resumed: "resumed", Progress: "progress",
+}
+
 // String returns the type's name, for messages.
 func (t EventType) String() string {
-	switch t {
-	case Put:
-		return "put"
-	case Delete:
-		return "delete"
-	case Synced:
-		return "synced"
-	case Restart:
-		return "restart"
-	case Resumed:
-		return "resumed"
-	case Progress:
-		return "progress"
-	default:
-		return "invalid"
+	if int(t) >= len(eventTypes) {
+		return eventTypes[0]
 	}
+	return eventTypes[t]
 }
 
 // Event is one thing that a watch session saw.
