@@ -9,17 +9,11 @@ import (
 // casWork: Callers goroutines on Clients clients increment Keys counters of
 // ValueBytes. What was acknowledged must be in the store afterwards.
 func casWork(ctx context.Context, e *env) (Sampler, error) {
-	clients, err := e.clients()
+	clients, err := e.filled(ctx, e.Keys)
 	if err != nil {
 		return nil, err
 	}
-	keys := make([]string, e.Keys)
-	for i := range keys {
-		keys[i] = e.key(i)
-	}
-	if err := e.fill(ctx, clients[0], e.Keys); err != nil {
-		return nil, err
-	}
+	keys := e.keys()
 	sum := func(ctx context.Context) (int64, error) {
 		var total int64
 		for _, key := range keys {
@@ -74,17 +68,11 @@ func casWork(ctx context.Context, e *env) (Sampler, error) {
 
 // getWork: Callers goroutines read Keys keys of ValueBytes.
 func getWork(ctx context.Context, e *env) (Sampler, error) {
-	clients, err := e.clients()
+	clients, err := e.filled(ctx, e.Keys)
 	if err != nil {
 		return nil, err
 	}
-	keys := make([]string, e.Keys)
-	for i := range keys {
-		keys[i] = e.key(i)
-	}
-	if err := e.fill(ctx, clients[0], e.Keys); err != nil {
-		return nil, err
-	}
+	keys := e.keys()
 	return func(ctx context.Context) (Sample, error) {
 		type padded struct {
 			i int
@@ -106,11 +94,8 @@ func getWork(ctx context.Context, e *env) (Sampler, error) {
 
 // listWork: one caller lists Keys keys, while the store has Writes others.
 func listWork(ctx context.Context, e *env) (Sampler, error) {
-	clients, err := e.clients()
+	clients, err := e.filled(ctx, e.Keys)
 	if err != nil {
-		return nil, err
-	}
-	if err := e.fill(ctx, clients[0], e.Keys); err != nil {
 		return nil, err
 	}
 	others := env{Spec: e.Spec}

@@ -35,6 +35,24 @@ func (e *env) clients() ([]Client, error) {
 	return all, nil
 }
 
+// filled returns the clients once n keys are written.
+func (e *env) filled(ctx context.Context, n int) ([]Client, error) {
+	clients, err := e.clients()
+	if err != nil {
+		return nil, err
+	}
+	return clients, e.fill(ctx, clients[0], n)
+}
+
+// keys are the names of all Keys keys.
+func (e *env) keys() []string {
+	keys := make([]string, e.Keys)
+	for i := range keys {
+		keys[i] = e.key(i)
+	}
+	return keys
+}
+
 // fill writes n keys, several at a time.
 func (e *env) fill(ctx context.Context, c Client, n int) error {
 	const writers = 16

@@ -21,14 +21,11 @@ const outage = 2 * time.Second
 // crowded has Watchers watches of a prefix of Keys keys on one client, and all
 // of them up.
 func (e *env) crowded(ctx context.Context) (Client, *crowd, int64, error) {
-	clients, err := e.clients()
+	clients, err := e.filled(ctx, e.Keys)
 	if err != nil {
 		return nil, nil, 0, err
 	}
 	c, all, key := clients[0], newCrowd(e.Watchers), e.key(0)
-	if err := e.fill(ctx, c, e.Keys); err != nil {
-		return nil, nil, 0, err
-	}
 	for range e.Watchers {
 		take := all.member()
 		e.background.Go(func() {
@@ -83,11 +80,8 @@ func sessionsWork(ctx context.Context, e *env) (Sampler, error) {
 // followedWork: Callers goroutines read Keys keys of a prefix that the client
 // follows; who can't follow asks the server.
 func followedWork(ctx context.Context, e *env) (Sampler, error) {
-	clients, err := e.clients()
+	clients, err := e.filled(ctx, e.Keys)
 	if err != nil {
-		return nil, err
-	}
-	if err := e.fill(ctx, clients[0], e.Keys); err != nil {
 		return nil, err
 	}
 	read := clients[0].Get
@@ -98,10 +92,7 @@ func followedWork(ctx context.Context, e *env) (Sampler, error) {
 		}
 		read = func(_ context.Context, key string) (any, error) { return get(key), nil }
 	}
-	keys := make([]string, e.Keys)
-	for i := range keys {
-		keys[i] = e.key(i)
-	}
+	keys := e.keys()
 	return func(ctx context.Context) (Sample, error) {
 		next := make([]struct {
 			i int
@@ -123,14 +114,11 @@ func followedWork(ctx context.Context, e *env) (Sampler, error) {
 // ownWork: one caller writes a key and waits until a copy of it in the same
 // client, or a watch, shows what it wrote.
 func ownWork(ctx context.Context, e *env) (Sampler, error) {
-	clients, err := e.clients()
+	clients, err := e.filled(ctx, 1)
 	if err != nil {
 		return nil, err
 	}
 	key := e.key(0)
-	if err := put(ctx, clients[0], key, e.value(0)); err != nil {
-		return nil, err
-	}
 	f, ok := clients[0].(Follower)
 	if !ok {
 		w := newWatcher()

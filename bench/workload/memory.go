@@ -25,11 +25,8 @@ func inUse() float64 {
 // keyMemoryWork: what each of Keys keys of ValueBytes takes in the process, the
 // bytes of key and value included. A second sample shows nothing new.
 func keyMemoryWork(_ context.Context, e *env) (Sampler, error) {
-	clients, err := e.clients()
+	clients, err := e.filled(context.Background(), 1) // what the first call sets up is nobody's
 	if err != nil {
-		return nil, err
-	}
-	if err := e.fill(context.Background(), clients[0], 1); err != nil { // what the first call sets up is nobody's
 		return nil, err
 	}
 	return func(ctx context.Context) (Sample, error) {
@@ -46,11 +43,8 @@ func keyMemoryWork(_ context.Context, e *env) (Sampler, error) {
 // own each, all on one client. On etcd it also tells how many streams the
 // server sees. A second sample shows nothing new.
 func watchMemoryWork(ctx context.Context, e *env) (Sampler, error) {
-	clients, err := e.clients()
+	clients, err := e.filled(ctx, e.Watchers)
 	if err != nil {
-		return nil, err
-	}
-	if err := e.fill(ctx, clients[0], e.Watchers); err != nil {
 		return nil, err
 	}
 	return func(sampling context.Context) (Sample, error) {

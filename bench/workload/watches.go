@@ -113,11 +113,8 @@ func (e *env) oneByOne(f func() error) (Sample, error) {
 // watch has shown it. With Keys > 1 the watch is of a prefix with so many keys.
 func notifyWork(ctx context.Context, e *env) (Sampler, error) {
 	e.Clients = 2
-	clients, err := e.clients()
+	clients, err := e.filled(ctx, e.Keys)
 	if err != nil {
-		return nil, err
-	}
-	if err := e.fill(ctx, clients[0], e.Keys); err != nil {
 		return nil, err
 	}
 	w, key := newWatcher(), e.key(e.Keys/2)
@@ -137,11 +134,8 @@ func notifyWork(ctx context.Context, e *env) (Sampler, error) {
 // write.
 func prefixWatchWork(ctx context.Context, e *env) (Sampler, error) {
 	e.Clients = 2
-	clients, err := e.clients()
+	clients, err := e.filled(ctx, e.Keys)
 	if err != nil {
-		return nil, err
-	}
-	if err := e.fill(ctx, clients[0], e.Keys); err != nil {
 		return nil, err
 	}
 	states := newStates()
@@ -247,14 +241,11 @@ func (s *states) await(ctx context.Context, complete func(map[string]int64) bool
 // from a write until all have shown it.
 func fanOutWork(ctx context.Context, e *env) (Sampler, error) {
 	e.Clients = 2
-	clients, err := e.clients()
+	clients, err := e.filled(ctx, 1)
 	if err != nil {
 		return nil, err
 	}
 	key := e.key(0)
-	if err := put(ctx, clients[0], key, e.value(0)); err != nil {
-		return nil, err
-	}
 	all := newCrowd(e.Watchers)
 	for range e.Watchers {
 		e.background.Go(func() { clients[1].WatchKey(ctx, key, all.member()) })
