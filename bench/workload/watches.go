@@ -16,32 +16,43 @@ var errUnseen = errors.New("a watch has not shown a written value within 30s")
 // watcher follows numbers.
 type watcher struct {
 	seen  atomic.Int64
-	moved chan struct{} // of capacity 1
+	moved wake
 }
 
-func newWatcher() *watcher { return &watcher{moved: make(chan struct{}, 1)} }
+func newWatcher() *watcher { return &watcher{moved: make(wake, 1)} }
 
 func (w *watcher) take(v any) bool {
 	if n, err := number(v); err == nil {
 		w.seen.Store(n)
-		select {
-		case w.moved <- struct{}{}:
-		default:
-		}
+		w.moved.signal()
 	}
 	return true
 }
 
 // await waits until n was seen.
 func (w *watcher) await(ctx context.Context, n int64) error {
-	if w.seen.Load() >= n {
+	return w.moved.await(ctx, func() bool { return w.seen.Load() >= n })
+}
+
+// wake says that something was seen, to one waiter. Its capacity is 1.
+type wake chan struct{}
+
+func (w wake) signal() {
+	select {
+	case w <- struct{}{}:
+	default:
+	}
+}
+
+func (w wake) await(ctx context.Context, reached func() bool) error {
+	if reached() {
 		return nil
 	}
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
-	for w.seen.Load() < n {
+	for !reached() {
 		select {
-		case <-w.moved:
+		case <-w:
 		case <-timeout.C:
 			return errUnseen
 		case <-ctx.Done():
@@ -190,20 +201,17 @@ func prefixWatchWork(ctx context.Context, e *env) (Sampler, error) {
 type states struct {
 	mu    sync.Mutex
 	of    map[string]int64
-	moved chan struct{} // of capacity 1
+	moved wake
 }
 
-func newStates() *states { return &states{of: map[string]int64{}, moved: make(chan struct{}, 1)} }
+func newStates() *states { return &states{of: map[string]int64{}, moved: make(wake, 1)} }
 
 func (s *states) take(key string, v any) bool {
 	if n, err := number(v); err == nil {
 		s.mu.Lock()
 		s.of[key] = n
 		s.mu.Unlock()
-		select {
-		case s.moved <- struct{}{}:
-		default:
-		}
+		s.moved.signal()
 	}
 	return true
 }
@@ -256,23 +264,20 @@ func fanOutWork(ctx context.Context, e *env) (Sampler, error) {
 // crowd counts how many watches have reached a number.
 type crowd struct {
 	size  int
-	moved chan struct{} // of capacity 1
+	moved wake
 
 	mu    sync.Mutex
 	at    int64 // the highest number that was shown
 	there int   // how many watches have shown it
 }
 
-func newCrowd(size int) *crowd { return &crowd{size: size, moved: make(chan struct{}, 1)} }
+func newCrowd(size int) *crowd { return &crowd{size: size, moved: make(wake, 1)} }
 
 // member returns the callback of one watch.
 func (c *crowd) member() func(any) bool {
 	return func(v any) bool {
 		if n, err := number(v); err == nil && c.advance(n) {
-			select {
-			case c.moved <- struct{}{}:
-			default:
-			}
+			c.moved.signal()
 		}
 		return true
 	}
@@ -298,16 +303,5 @@ func (c *crowd) reached(n int64) bool {
 }
 
 func (c *crowd) await(ctx context.Context, n int64) error {
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	for !c.reached(n) {
-		select {
-		case <-c.moved:
-		case <-timeout.C:
-			return errUnseen
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
+	return c.moved.await(ctx, func() bool { return c.reached(n) })
 }
