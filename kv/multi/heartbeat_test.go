@@ -1,31 +1,19 @@
 package multi_test
 
 import (
-	"encoding/json"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
 
 // heartbeats reads those in a store.
-func (r *rig) heartbeats(at int) (all []side.Heartbeat) {
+func (r *rig) heartbeats(at int) []side.Heartbeat {
 	r.t.Helper()
-	raw, err := kv.Raw(r.admins[at])
+	all, err := r.sideOf(at).Heartbeats(r.t.Context())
 	if err != nil {
 		r.t.Fatal(err)
-	}
-	for e, err := range kv.Entries(r.t.Context(), raw, side.ClientsPrefix) {
-		var h side.Heartbeat
-		if err == nil {
-			err = json.Unmarshal(e.Value.([]byte), &h)
-		}
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		all = append(all, h)
 	}
 	return all
 }

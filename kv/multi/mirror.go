@@ -353,12 +353,5 @@ func (m *mirror) failed(l *direction, t *task, err error, probe bool) {
 // holdsForAll reports whether err, of mirroring one key, is to be expected of
 // every other key.
 func holdsForAll(err error) bool {
-	for _, sentinel := range []error{
-		kv.ErrUnavailable, kv.ErrIndeterminate, kv.ErrPermission, kv.ErrClosed, context.Canceled, context.DeadlineExceeded,
-	} {
-		if errors.Is(err, sentinel) {
-			return true
-		}
-	}
-	return false
+	return side.IsAny(err, kv.ErrUnavailable, kv.ErrIndeterminate, kv.ErrPermission, kv.ErrClosed, context.Canceled, context.DeadlineExceeded)
 }

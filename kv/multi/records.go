@@ -2,7 +2,6 @@ package multi
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -334,10 +333,5 @@ func (l *records) leave() {
 
 // permanent reports whether err, of reading a record, won't go away by itself.
 func permanent(err error) bool {
-	for _, sentinel := range []error{side.ErrBadRecord, kv.ErrPermission, kv.ErrNotSupported, kv.ErrClosed} {
-		if errors.Is(err, sentinel) {
-			return true
-		}
-	}
-	return false
+	return side.IsAny(err, side.ErrBadRecord, kv.ErrPermission, kv.ErrNotSupported, kv.ErrClosed)
 }

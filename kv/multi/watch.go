@@ -2,7 +2,6 @@ package multi
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/polykv/polykv/codec"
@@ -38,7 +37,7 @@ func (v *view) watchValues(ctx context.Context, op string, r kv.Range, f func(ke
 
 // endsWatch reports whether err ends a watch whose ctx is not done.
 func endsWatch(err error) bool {
-	return errors.Is(err, kv.ErrInvalidKey) || errors.Is(err, kv.ErrClosed) || errors.Is(err, kv.ErrNotSupported)
+	return side.IsAny(err, kv.ErrInvalidKey, kv.ErrClosed, kv.ErrNotSupported)
 }
 
 // Watch implements kv.Watcher. When another store becomes primary, f is told

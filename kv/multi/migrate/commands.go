@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,9 +129,9 @@ func (m *Migration) Rollback(ctx context.Context) (Result, error) { return m.run
 // make the other one primary. Result.Left then says what is left to do, by
 // another Abort once both answer.
 func (m *Migration) Abort(ctx context.Context) (Result, error) {
-	r := &run{Migration: m, command: abort, result: Result{Command: abort.String(), DryRun: m.opts.DryRun, Changes: []Change{}}}
+	r := m.newRun(abort)
 	err := r.do(ctx)
-	if err != nil && ctx.Err() == nil && !m.opts.DryRun && isAny(err, kv.ErrUnavailable, context.DeadlineExceeded) {
+	if err != nil && ctx.Err() == nil && !m.opts.DryRun && side.IsAny(err, kv.ErrUnavailable, context.DeadlineExceeded) {
 		err = r.abortAlone(ctx, err)
 	}
 	return r.result, err
@@ -145,13 +146,13 @@ func (m *Migration) Abort(ctx context.Context) (Result, error) {
 // Options.AllowDifferences is set, nothing is changed then and the error is a
 // [*DifferencesError].
 func (m *Migration) Finish(ctx context.Context, on string) (Result, error) {
+	stays, err := m.role(cmp.Or(on, m.sides[target].Name()), "finish on")
+	if err != nil {
+		return Result{}, err
+	}
 	c := finishOnTarget
-	switch on {
-	case "", m.sides[target].Name():
-	case m.sides[source].Name():
+	if stays == source {
 		c = finishOnSource
-	default:
-		return Result{}, fmt.Errorf("there is no store %q in this migration to finish on, only %q and %q", on, m.sides[source].Name(), m.sides[target].Name())
 	}
 	result, err := m.run(ctx, c)
 	if err == nil && !m.opts.DryRun {

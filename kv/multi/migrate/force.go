@@ -27,15 +27,11 @@ const forcedEpochs = 2
 // uses that store, and if the named one is retired or was never part of the
 // migration.
 func (m *Migration) Force(ctx context.Context, on string) (Result, error) {
-	who := source
-	switch on {
-	case m.sides[source].Name():
-	case m.sides[target].Name():
-		who = target
-	default:
-		return Result{}, fmt.Errorf("there is no store %q in this migration to make primary, only %q and %q", on, m.sides[source].Name(), m.sides[target].Name())
+	who, err := m.role(on, "make primary")
+	if err != nil {
+		return Result{}, err
 	}
-	r := &run{Migration: m, command: force, result: Result{Command: force.String(), DryRun: m.opts.DryRun, Changes: []Change{}}}
+	r := m.newRun(force)
 	if err := r.checkLost(ctx, who.other()); err != nil {
 		return r.result, err
 	}
@@ -70,7 +66,7 @@ func (r *run) checkLost(ctx context.Context, who role) error {
 	switch {
 	case ctx.Err() != nil:
 		return err
-	case isAny(err, kv.ErrUnavailable, context.DeadlineExceeded):
+	case side.IsAny(err, kv.ErrUnavailable, context.DeadlineExceeded):
 		return nil
 	}
 	answer := "it answers"

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/polykv/polykv/kv"
@@ -137,6 +136,20 @@ type run struct {
 	pause    pause
 }
 
+func (m *Migration) newRun(c command) *run {
+	return &run{Migration: m, command: c, result: Result{Command: c.String(), DryRun: m.opts.DryRun, Changes: []Change{}}}
+}
+
+// role is that of the store of that name, which is to do something.
+func (m *Migration) role(name, do string) (role, error) {
+	for r, s := range m.sides {
+		if s.Name() == name {
+			return role(r), nil
+		}
+	}
+	return 0, fmt.Errorf("there is no store %q in this migration to %s, only %q and %q", name, do, m.sides[source].Name(), m.sides[target].Name())
+}
+
 // do passes until the command has nothing left to do. A pass that found a
 // record moved, or could not learn what became of its own change, has ended: the
 // next one reads and decides again.
@@ -162,12 +175,8 @@ func (r *run) do(ctx context.Context) error {
 // overtaken reports whether err says that the records or the keys changed under
 // a pass, so that another may succeed.
 func overtaken(err error) bool {
-	return !isAny(err, kv.ErrTooLarge, kv.ErrInvalidKey, context.Canceled, context.DeadlineExceeded, kv.ErrClosed) &&
-		isAny(err, kv.ErrConflict, kv.ErrFenced, kv.ErrIndeterminate)
-}
-
-func isAny(err error, sentinels ...error) bool {
-	return slices.ContainsFunc(sentinels, func(s error) bool { return errors.Is(err, s) })
+	return !side.IsAny(err, kv.ErrTooLarge, kv.ErrInvalidKey, context.Canceled, context.DeadlineExceeded, kv.ErrClosed) &&
+		side.IsAny(err, kv.ErrConflict, kv.ErrFenced, kv.ErrIndeterminate)
 }
 
 // pass is one pass: read, decide, work, change.

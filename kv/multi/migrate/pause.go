@@ -93,7 +93,7 @@ const (
 func (m *Migration) run(ctx context.Context, c command) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r := &run{Migration: m, command: c, result: Result{Command: c.String(), DryRun: m.opts.DryRun, Changes: []Change{}}}
+	r := m.newRun(c)
 	if c == cutover || c == rollback {
 		r.pause = pause{limit: m.opts.MaxPause, cancel: cancel}
 	}
@@ -158,7 +158,7 @@ func (r *run) unsealSoon(ctx context.Context, who role) (unsealed bool, err erro
 	pause := side.NewPauses(5*time.Millisecond, time.Second)
 	for {
 		unsealed, err = r.unseal(ctx, who)
-		if err == nil || ctx.Err() != nil || !overtaken(err) && !isAny(err, kv.ErrUnavailable, context.DeadlineExceeded) {
+		if err == nil || ctx.Err() != nil || !overtaken(err) && !side.IsAny(err, kv.ErrUnavailable, context.DeadlineExceeded) {
 			return unsealed, err
 		}
 		if !pause.Sleep(ctx, ctx) {

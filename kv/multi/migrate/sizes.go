@@ -21,7 +21,7 @@ func (m *Migration) trySizes(ctx context.Context, p *Plan) (Check, error) {
 	switch {
 	case err == nil:
 		return c, nil
-	case !isAny(err, kv.ErrTooLarge, kv.ErrPermission):
+	case !side.IsAny(err, kv.ErrTooLarge, kv.ErrPermission):
 		return c, err
 	}
 	c.OK, c.Detail = false, fmt.Sprintf("a guarded write of %d bytes, as many as the largest value has (%q), is refused: %v", size, p.Source.LargestAt, err)

@@ -259,7 +259,7 @@ func (m *Migration) forget(ctx context.Context) error {
 	for _, c := range st.Clients {
 		for _, s := range m.sides {
 			if c.Gone && slices.Contains(c.Stores, s.Name()) {
-				if err := s.RemoveHeartbeat(ctx, c.Instance); err != nil && !isAny(err, kv.ErrPermission) {
+				if err := s.RemoveHeartbeat(ctx, c.Instance); err != nil && !side.IsAny(err, kv.ErrPermission) {
 					return err
 				}
 			}

@@ -59,26 +59,17 @@ func (v view) Chart() webpage.Series {
 	return s
 }
 
-// Explain says in a sentence what the phase means for writes.
-func (v view) Explain() string {
-	switch v.Phase {
-	case multi.PhasePlain:
-		return "Not coordinated: this process alone decides which store is the primary."
-	case multi.PhaseSwitching:
-		return "The primary of this process is being switched; writes wait until that is done."
-	case multi.PhaseUnknown:
-		return "No record of either store is known yet; writes wait."
-	case multi.PhaseMirroring:
-		return "One store is primary, and what is written to it is mirrored into the other one."
-	case multi.PhaseCutover:
-		return "The old primary is sealed and the new one is being completed; writes wait."
-	case multi.PhaseMoved:
-		return "The new store is primary; the old one is sealed, and nothing is mirrored back yet."
-	case multi.PhaseFinished:
-		return "One store is primary and the other one is out of use."
-	case multi.PhaseFenced:
-		return "No store is primary; writes wait until a record says so."
-	default:
-		return ""
-	}
+// explanations say what each phase means for writes.
+var explanations = map[multi.Phase]string{
+	multi.PhasePlain:     "Not coordinated: this process alone decides which store is the primary.",
+	multi.PhaseSwitching: "The primary of this process is being switched; writes wait until that is done.",
+	multi.PhaseUnknown:   "No record of either store is known yet; writes wait.",
+	multi.PhaseMirroring: "One store is primary, and what is written to it is mirrored into the other one.",
+	multi.PhaseCutover:   "The old primary is sealed and the new one is being completed; writes wait.",
+	multi.PhaseMoved:     "The new store is primary; the old one is sealed, and nothing is mirrored back yet.",
+	multi.PhaseFinished:  "One store is primary and the other one is out of use.",
+	multi.PhaseFenced:    "No store is primary; writes wait until a record says so.",
 }
+
+// Explain says in a sentence what the phase means for writes.
+func (v view) Explain() string { return explanations[v.Phase] }

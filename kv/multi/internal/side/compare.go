@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -252,6 +253,11 @@ func (t Task) read(ctx context.Context, key string) (a, b seen, err error) {
 
 // stops reports whether err ends a whole run rather than being about one key.
 func stops(err error) bool {
-	return matches(err, kv.ErrFenced, kv.ErrClosed, kv.ErrUnavailable, kv.ErrPermission, kv.ErrNotSupported,
+	return IsAny(err, kv.ErrFenced, kv.ErrClosed, kv.ErrUnavailable, kv.ErrPermission, kv.ErrNotSupported,
 		context.Canceled, context.DeadlineExceeded)
+}
+
+// IsAny reports whether err is one of sentinels.
+func IsAny(err error, sentinels ...error) bool {
+	return slices.ContainsFunc(sentinels, func(s error) bool { return errors.Is(err, s) })
 }

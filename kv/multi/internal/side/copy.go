@@ -211,12 +211,3 @@ func (c *copier) finish(ctx context.Context, err error) (Totals, error) {
 	}
 	return c.totals, err
 }
-
-func matches(err error, sentinels ...error) bool {
-	for _, s := range sentinels {
-		if errors.Is(err, s) {
-			return true
-		}
-	}
-	return false
-}

@@ -235,25 +235,3 @@ func (s *Side) Create(ctx context.Context, key string, value []byte) (kv.Version
 // Guards returns the guards under which a store whose record is at version may
 // be written.
 func Guards(version kv.Version) []kv.Guard { return []kv.Guard{{Key: RecordKey, Version: version}} }
-
-// Unchanged calls read, which may read anything of s in any number of steps,
-// and then makes sure that the record still is at version; if it is not, the
-// error is kv.ErrFenced. It is how a scan, which can't carry a guard, is
-// guarded.
-func (s *Side) Unchanged(ctx context.Context, version kv.Version, read func() error) error {
-	if err := read(); err != nil {
-		return err
-	}
-	v, err := s.versioned()
-	if err != nil {
-		return err
-	}
-	_, now, err := v.GetVersion(ctx, RecordKey)
-	if err != nil {
-		return s.wrap("read the record of", err)
-	}
-	if now != version || version == 0 {
-		return s.wrap("the record changed while reading", kv.ErrFenced)
-	}
-	return nil
-}

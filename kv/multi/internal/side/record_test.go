@@ -99,20 +99,3 @@ func TestSwapRecordFindsOutByItsRun(t *testing.T) {
 		})
 	}
 }
-
-func TestUnchangedNoticesAnyWriteOfTheRecord(t *testing.T) {
-	s := newStore(t, "a")
-	version := s.setRecord(t, Primary)
-	read := func() error { return nil }
-	if err := s.Unchanged(t.Context(), version, read); err != nil {
-		t.Fatal(err)
-	}
-	err := s.Unchanged(t.Context(), version, func() error {
-		s.setRecord(t, Primary)
-		return nil
-	})
-	wantErr(t, err, kv.ErrFenced)
-	wantErr(t, s.Unchanged(t.Context(), 0, read), kv.ErrFenced)
-	wantErr(t, newStore(t, "b").Unchanged(t.Context(), 0, read), kv.ErrFenced)
-	wantErr(t, s.Unchanged(t.Context(), version, func() error { return errLost }), errLost)
-}
