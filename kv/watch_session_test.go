@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
 )
@@ -38,7 +38,7 @@ func breakable(r *rig) (breakNow chan error) {
 // A store that refuses a watch is somebody's to mend, who is told once at WARN,
 // and again if it refuses after the watch had worked.
 func TestWatchWarnsOnceOfPermission(t *testing.T) {
-	var log lockedBuffer
+	var log drivertest.Log
 	r := newRig(t, kv.Options{MinBackoff: time.Millisecond, MaxBackoff: time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	var refused atomic.Int64
 	refused.Store(3)
@@ -69,24 +69,6 @@ func TestWatchWarnsOnceOfPermission(t *testing.T) {
 	if warnings() != 2 || strings.Count(log.String(), "session ended and starts again") != 7 {
 		t.Errorf("%d warnings in\n%s", warnings(), log.String())
 	}
-}
-
-// lockedBuffer may be written by several.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 func TestWatchResynchronises(t *testing.T) {

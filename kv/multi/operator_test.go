@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/multi"
@@ -375,7 +376,7 @@ func (s *standings) Strays(store string, keys int) {
 func TestNoPrimaryIsSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		var log safeBuffer
+		var log drivertest.Log
 		seen := &standings{}
 		c, err := multi.New(patientConfig(), []multi.Backend{
 			{Name: "first", Client: kv.New(r.first.Open(), codec.String{}, &kv.Options{Logger: quiet})},
@@ -419,24 +420,6 @@ func TestNoPrimaryIsSeen(t *testing.T) {
 			t.Errorf("a stray: %v, %v\n%s", seen.strays, err, log.String())
 		}
 	})
-}
-
-// safeBuffer is a buffer for a log that is read meanwhile.
-type safeBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // Errors name the caller's operation and key, not the record's, and a client's
