@@ -114,8 +114,6 @@ func (d dialer) Dial(network, address string) (net.Conn, error) { return d(netwo
 func (s *store) attach(ctx context.Context, conn *nats.Conn) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
-	ctx, done := s.refusable(ctx, s.api+"STREAM.INFO."+s.stream+`"`)
-	defer done()
 	mark := s.history.Mark()
 	js, err := jetstream.New(conn)
 	if s.cfg.Domain != "" {
@@ -124,13 +122,13 @@ func (s *store) attach(ctx context.Context, conn *nats.Conn) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	stream, err := js.Stream(ctx, s.stream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) && s.cfg.Create {
-		stream, err = js.CreateStream(ctx, s.newStream())
-	}
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
+	stream, err := ask(ctx, s, s.api+"STREAM.INFO."+s.stream+`"`, func(ctx context.Context) (jetstream.Stream, error) {
+		stream, err := js.Stream(ctx, s.stream)
+		if errors.Is(err, jetstream.ErrStreamNotFound) && s.cfg.Create {
+			stream, err = js.CreateStream(ctx, s.newStream())
+		}
+		return stream, err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -160,13 +158,22 @@ func (s *store) newStream() jetstream.StreamConfig {
 // setupTimeout bounds requests that are made for no call of limited time.
 const setupTimeout = 5 * time.Second
 
-// refusable returns a ctx that also ends when the server says that the caller may
-// not publish to a subject, or to one that begins so if it has no quote at its end.
-// The server tells the connection, and not the request.
-func (s *store) refusable(ctx context.Context, subject string) (context.Context, func()) {
+// ask returns what f returns, which publishes to a subject, or to one that begins so
+// if there is no quote at its end. It ends with ctx, and when the server says that the
+// caller may not publish there: it tells the connection, and not the request.
+func ask[R any](ctx context.Context, s *store, subject string, f func(context.Context) (R, error)) (answer R, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	s.refusals.Store(&cancel, `Publish to "`+subject)
-	return ctx, func() { s.refusals.Delete(&cancel); cancel(nil) }
+	defer s.refusals.Delete(&cancel)
+	answer, err = kit.Call(ctx, s.links, func() (R, error) { return f(ctx) })
+	switch {
+	case err != nil && ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
+		s.links.Drop() // the bucket has to be looked for again
+	}
+	return answer, err
 }
 
 // refused ends the requests that err may be about: those to the subject, or all

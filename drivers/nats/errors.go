@@ -3,7 +3,6 @@ package nats
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -81,33 +80,20 @@ func outcome(err error) driver.Outcome {
 }
 
 func isPermission(err error) bool {
-	for _, target := range []error{
-		nats.ErrPermissionViolation, nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked,
-		nats.ErrAccountAuthExpired,
-	} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
+	return kit.IsAny(err, nats.ErrPermissionViolation, nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired)
 }
 
 // wrap gives err, the end of a call that ran under ctx, a form that the engine
 // can match.
-func (s *store) wrap(ctx context.Context, err error) error {
+func wrap(ctx context.Context, err error) error {
+	var class error
 	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return kit.JoinContext(ctx.Err(), err)
 	case isPermission(err):
-		return fmt.Errorf("%w: %w", driver.ErrPermission, err)
-	case kit.RefusedCertificate(err):
-		return driver.Permanent(err)
+		class = driver.ErrPermission
 	case isFull(err):
-		return fmt.Errorf("%w: %w", driver.ErrFull, err)
+		class = driver.ErrFull
 	case errors.Is(err, nats.ErrMaxPayload), code(err) == jetstream.JSErrCodeStreamMessageExceedsMaximum:
-		return fmt.Errorf("%w: %w", driver.ErrTooLarge, err)
+		class = driver.ErrTooLarge
 	}
-	return err
+	return kit.Wrap(ctx, err, class)
 }

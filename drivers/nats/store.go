@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -46,9 +47,6 @@ func Open(cfg Config, log *slog.Logger) (driver.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
 	s := &store{
 		cfg: cfg, stream: "KV_" + cfg.Bucket, api: "$JS.API.", subjects: subjects("$KV." + cfg.Bucket + "."),
 		password:  kit.NewSecret(cfg.Password, cfg.PasswordFile, "the file with the password of NATS can't be read; the last one stays in use", log),
@@ -65,13 +63,13 @@ func Open(cfg Config, log *slog.Logger) (driver.Store, error) {
 func (s *store) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
 	l, err := s.links.Get(ctx)
 	if err != nil {
-		return driver.Entry{}, s.wrap(ctx, err)
+		return driver.Entry{}, wrap(ctx, err)
 	}
 	e, err := s.read(ctx, l, req.Key)
 	if err == nil && len(req.Guards) > 0 {
 		err = s.check(ctx, l, req.Guards)
 	}
-	return e, s.wrap(ctx, err)
+	return e, wrap(ctx, err)
 }
 
 // read returns the last state of a key.
@@ -88,18 +86,11 @@ func (s *store) read(ctx context.Context, l *link, key string) (driver.Entry, er
 // last returns the last message that matches a filter of subjects, nil if there
 // is none.
 func (s *store) last(ctx context.Context, l *link, filter string) (*jetstream.RawStreamMsg, error) {
-	ctx, done := s.refusable(ctx, s.api+"STREAM.MSG.GET."+s.stream+`"`)
-	defer done()
-	msg, err := kit.Call(ctx, s.links, func() (*jetstream.RawStreamMsg, error) {
+	msg, err := ask(ctx, s, s.api+"STREAM.MSG.GET."+s.stream+`"`, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 		return l.stream.GetLastMsgForSubject(ctx, filter)
 	})
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case errors.Is(err, jetstream.ErrMsgNotFound):
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
-	case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, nats.ErrNoResponders):
-		s.links.Drop() // the bucket has to be looked for again
 	}
 	return msg, err
 }
@@ -111,15 +102,14 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 		err = fmt.Errorf("%w: guards need a bucket whose stream has allow_atomic set, and nats-server 2.12", driver.ErrNotSupported)
 	}
 	if err != nil {
-		return driver.Result{Outcome: driver.NotApplied}, s.wrap(ctx, err)
+		return driver.Result{Outcome: driver.NotApplied}, wrap(ctx, err)
 	}
-	if len(w.Guards) > 0 { // the server takes some files and milliseconds for each: better wait here, with nothing sent
-		select {
-		case s.batch <- struct{}{}:
-			defer func() { <-s.batch }()
-		case <-ctx.Done():
-			return driver.Result{Outcome: driver.NotApplied}, ctx.Err()
+	if len(w.Guards) > 0 {
+		free, err := s.turn(ctx)
+		if err != nil {
+			return driver.Result{Outcome: driver.NotApplied}, err
 		}
+		defer free()
 	}
 	if _, known := w.Prev.Meta.(meta); w.Prev.Exists() || known {
 		return s.swap(ctx, l, w)
@@ -128,12 +118,29 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 	now, err := s.read(ctx, l, w.Key)
 	switch {
 	case err != nil:
-		return driver.Result{Outcome: driver.NotApplied}, s.wrap(ctx, err)
+		return driver.Result{Outcome: driver.NotApplied}, wrap(ctx, err)
 	case now.Exists() && len(w.Guards) == 0:
 		return driver.Result{Outcome: driver.Conflict, Entry: now, Known: true}, nil
 	}
 	w.Prev.Meta = now.Meta
 	return s.swap(ctx, l, w)
+}
+
+// turn waits until a write with guards may be sent. The server takes some files and
+// milliseconds for each, one after another: better wait here, with nothing sent, and
+// no longer than half of what ctx leaves, so that there is time for the answer.
+func (s *store) turn(ctx context.Context) (free func(), err error) {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+		defer cancel()
+	}
+	select {
+	case s.batch <- struct{}{}:
+		return func() { <-s.batch }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("too many writes with guards: %w", ctx.Err())
+	}
 }
 
 func (s *store) swap(ctx context.Context, l *link, w driver.Swap) (driver.Result, error) {
@@ -150,7 +157,7 @@ func (s *store) swap(ctx context.Context, l *link, w driver.Swap) (driver.Result
 	case isConflict(err):
 		return s.judge(ctx, l, w, err)
 	default:
-		return driver.Result{Outcome: o}, s.wrap(ctx, err)
+		return driver.Result{Outcome: o}, wrap(ctx, err)
 	}
 	gen, err := s.history.Observe(m, kit.Answer{Index: sequence, Evidence: kit.Written})
 	if err != nil {
@@ -173,14 +180,14 @@ func (s *store) judge(ctx context.Context, l *link, w driver.Swap, refused error
 	case errors.Is(err, driver.ErrFenced):
 		return driver.Result{Outcome: driver.GuardBroken}, nil
 	case err != nil:
-		return driver.Result{Outcome: driver.NotApplied}, s.wrap(ctx, err)
+		return driver.Result{Outcome: driver.NotApplied}, wrap(ctx, err)
 	case now.Version != w.Prev.Version:
 		return driver.Result{Outcome: driver.Conflict, Entry: now, Known: true}, nil
 	case expected(now) != expected(w.Prev):
 		w.Prev.Meta = now.Meta // removed again; nothing was written, so this is no repetition
 		return s.swap(ctx, l, w)
 	}
-	return driver.Result{Outcome: driver.NotApplied}, s.wrap(ctx, refused)
+	return driver.Result{Outcome: driver.NotApplied}, wrap(ctx, refused)
 }
 
 // message returns what is to be published for w.
@@ -204,20 +211,12 @@ func (s *store) message(l *link, w driver.Swap) *nats.Msg {
 // publish returns the sequence of a message that was stored. The library would
 // repeat it where nobody listened.
 func (s *store) publish(ctx context.Context, l *link, msg *nats.Msg, guards []driver.Guard) (uint64, error) {
-	ctx, done := s.refusable(ctx, msg.Subject+`"`)
-	defer done()
-	ack, err := kit.Call(ctx, s.links, func() (*jetstream.PubAck, error) {
+	ack, err := ask(ctx, s, msg.Subject+`"`, func(ctx context.Context) (*jetstream.PubAck, error) {
 		if err := s.guard(l, msg, guards); err != nil {
 			return nil, err
 		}
 		return l.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
 	})
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return 0, context.Cause(ctx)
-	case errors.Is(err, jetstream.ErrNoStreamResponse):
-		s.links.Drop()
-	}
 	if err != nil {
 		return 0, err
 	}

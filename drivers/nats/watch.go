@@ -51,9 +51,7 @@ func (s *store) begin(ctx context.Context, l *link, r driver.Range, keysOnly boo
 	}
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
-	ctx, done := s.refusable(ctx, s.api+"CONSUMER.CREATE."+s.stream+".")
-	defer done()
-	_, err := kit.Call(ctx, s.links, func() (none struct{}, err error) {
+	_, err := ask(ctx, s, s.api+"CONSUMER.CREATE."+s.stream+".", func(ctx context.Context) (none struct{}, err error) {
 		inbox := l.conn.NewInbox()
 		if ss.sub, err = l.conn.SubscribeSync(inbox); err != nil {
 			return none, err
@@ -71,9 +69,6 @@ func (s *store) begin(ctx context.Context, l *link, r driver.Range, keysOnly boo
 		ss.consumer, ss.pending = c.CachedInfo().Name, c.CachedInfo().NumPending
 		return none, nil
 	})
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
 	return ss, err
 }
 
@@ -220,12 +215,12 @@ func (s *store) session(ctx context.Context, r driver.Range, keysOnly bool, befo
 		err = before(ctx)
 	}
 	if err != nil {
-		return s.wrap(ctx, err)
+		return wrap(ctx, err)
 	}
 	ss, err := s.begin(ctx, l, r, keysOnly)
 	if err == nil {
 		defer ss.end(ctx)
 		err = ss.run(ctx, emit)
 	}
-	return s.wrap(ctx, err)
+	return wrap(ctx, err)
 }

@@ -16,7 +16,8 @@
 //
 // A handle has one connection that listens; a notification names the key, and a
 // session whose range has it reads what was written since. PgBouncer passes
-// notifications on in its session mode only. A session whose connection broke goes
+// notifications on in its session mode only, and must be in that mode anyway: a
+// connection stays with the server that it came to. A session whose connection broke goes
 // on from its position, as long as the server was not stopped since: a version of a
 // server that was set back may stand for something else.
 //
@@ -29,7 +30,8 @@
 //
 // # What a table can't give
 //
-// A write is as durable as synchronous_commit and the replication make it. After a
+// A write is as durable as synchronous_commit and the replication make it, but waits
+// for the server's own log in any case. After a
 // fail-over to a replica that lagged, acknowledged writes are gone; clients notice
 // another history by the timeline.
 package postgres

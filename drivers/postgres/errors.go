@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -27,22 +26,17 @@ func outcome(err error) driver.Outcome {
 // wrap gives err, the end of a call that ran under ctx, a form that the engine can
 // match.
 func (s *store) wrap(ctx context.Context, err error) error {
-	code := state(err)
-	switch {
-	case err == nil:
-		return nil
-	case s.closed.Load():
+	if err != nil && s.closed.Load() {
 		return driver.ErrClosed
-	case ctx.Err() != nil:
-		return kit.JoinContext(ctx.Err(), err)
-	case code == insufficientPrivilege, strings.HasPrefix(code, "28"): // invalid authorization
-		return fmt.Errorf("%w: %w", driver.ErrPermission, err)
-	case code == diskFull:
-		return fmt.Errorf("%w: %w", driver.ErrFull, err)
-	case code == programLimit:
-		return fmt.Errorf("%w: %w", driver.ErrTooLarge, err)
-	case kit.RefusedCertificate(err):
-		return driver.Permanent(err)
 	}
-	return err
+	var class error
+	switch code := state(err); {
+	case code == insufficientPrivilege, strings.HasPrefix(code, "28"): // invalid authorization
+		class = driver.ErrPermission
+	case code == diskFull:
+		class = driver.ErrFull
+	case code == programLimit:
+		class = driver.ErrTooLarge
+	}
+	return kit.Wrap(ctx, err, class)
 }

@@ -40,9 +40,6 @@ func Open(cfg Config, log *slog.Logger) (driver.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
 	s := &store{
 		cfg: cfg, names: namesOf(cfg.Table), tls: tls, history: kit.NewHistory(),
 		password: kit.NewSecret(cfg.Password, cfg.PasswordFile, "the file with the password of PostgreSQL can't be read; the last one stays in use", log),

@@ -144,5 +144,5 @@ func (s *session) outgoing(ctx context.Context, stale bool) context.Context {
 }
 
 func tokenRefused(err error) bool {
-	return anyOf(rpctypes.Error(err), rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision, rpctypes.ErrUserEmpty)
+	return kit.IsAny(rpctypes.Error(err), rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision, rpctypes.ErrUserEmpty)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -65,7 +64,7 @@ func notApplied(err error) bool {
 		return true
 	}
 	desc := rpctypes.ErrorDesc(err)
-	return anyOf(rpctypes.Error(err), refusals...) || desc == notForLearners || desc == dropped || strings.HasPrefix(desc, unread)
+	return kit.IsAny(rpctypes.Error(err), refusals...) || desc == notForLearners || desc == dropped || strings.HasPrefix(desc, unread)
 }
 
 // wrap gives err, the end of a call that ran under ctx, a form the engine can
@@ -102,7 +101,7 @@ func (s *store) wrap(ctx context.Context, err error) error {
 // A token that is still refused after a new login is not among these: the
 // server may have been restarted in between.
 func isPermission(err error, loggedIn bool) bool {
-	return anyOf(err, rpctypes.ErrPermissionDenied, rpctypes.ErrAuthFailed) ||
+	return kit.IsAny(err, rpctypes.ErrPermissionDenied, rpctypes.ErrAuthFailed) ||
 		(!loggedIn && errors.Is(err, rpctypes.ErrUserEmpty)) ||
 		strings.Contains(err.Error(), noPassword)
 }
@@ -135,7 +134,3 @@ func (e rpcError) Error() string {
 	return strings.TrimPrefix(desc, "transport: ")
 }
 func (e rpcError) Unwrap() error { return e.err }
-
-func anyOf(err error, targets ...error) bool {
-	return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
-}

@@ -50,7 +50,7 @@ func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, 
 		Serializable: req.AllowStale && s.cfg.SerializableReads,
 	}
 	p, err := s.page(ctx, wanted, snap)
-	if anyOf(err, rpctypes.ErrCompacted, rpctypes.ErrFutureRev) {
+	if kit.IsAny(err, rpctypes.ErrCompacted, rpctypes.ErrFutureRev) {
 		return driver.Page{}, fmt.Errorf("%w: %w", driver.ErrSnapshotLost, err)
 	}
 	if err != nil {

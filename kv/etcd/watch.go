@@ -25,7 +25,7 @@ func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(dr
 	w := watch{store: s, of: req.Range, emit: emit}
 	if from, ok := req.Position.(*position); ok {
 		err := w.resume(ctx, from)
-		if ctx.Err() != nil || !anyOf(err, errOtherHistory, rpctypes.ErrCompacted) {
+		if ctx.Err() != nil || !kit.IsAny(err, errOtherHistory, rpctypes.ErrCompacted) {
 			return err
 		}
 		if w.resumed {

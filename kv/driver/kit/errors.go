@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/polykv/polykv/kv/driver"
 )
 
 // JoinContext gives err, the end of a call, the error of its ctx too, unless it
@@ -17,10 +19,32 @@ func JoinContext(ctxErr, err error) error {
 	return fmt.Errorf("%w: %w", ctxErr, err)
 }
 
+// Wrap gives err, the end of a call that ran under ctx, a form that the engine can
+// match: the error of ctx, class if that isn't nil (a sentinel of package driver), or
+// driver.Permanent for a refused certificate.
+func Wrap(ctx context.Context, err, class error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return JoinContext(ctx.Err(), err)
+	case class != nil:
+		return fmt.Errorf("%w: %w", class, err)
+	case RefusedCertificate(err):
+		return driver.Permanent(err)
+	}
+	return err
+}
+
+// IsAny reports whether err matches one of targets.
+func IsAny(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
+}
+
 // Until returns a ctx that also ends when the driver's is done.
-func Until(ctx, driver context.Context) (context.Context, context.CancelFunc) {
+func Until(ctx, of context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(driver, cancel)
+	stop := context.AfterFunc(of, cancel)
 	return ctx, func() { stop(); cancel() }
 }
 

@@ -32,9 +32,12 @@ type Secret struct {
 }
 
 // NewSecret returns a secret that is value, or what file holds if that isn't
-// empty. When the file can't be read any more, logger is told what unread says,
-// once.
+// empty. When the file can't be read any more, logger, unless nil, is told what unread
+// says, once.
 func NewSecret(value config.Secret, file, unread string, logger *slog.Logger) *Secret {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
 	s := &Secret{file: file, unread: unread, logger: logger, value: strings.TrimSpace(value.Reveal())}
 	s.Current()
 	return s
