@@ -48,6 +48,18 @@ func (s *store) poolConfig(cfg Config, addresses []kit.Address) (*pgxpool.Config
 	return p, nil
 }
 
+// connect returns what to connects, again if another password is there than the one
+// that was refused.
+func connect[T any](s *store, to func() (T, error)) (T, error) {
+	for {
+		password := s.password.Current()
+		conn, err := to()
+		if !isLogin(state(err)) || !s.password.Replaced(password) {
+			return conn, err
+		}
+	}
+}
+
 // origin is whom a connection has come to.
 type origin struct {
 	cluster uint64 // id of the history

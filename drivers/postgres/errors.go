@@ -23,6 +23,9 @@ func outcome(err error) driver.Outcome {
 	return driver.Unknown
 }
 
+// isLogin reports whether a SQLSTATE is of the class of refused logins.
+func isLogin(code string) bool { return strings.HasPrefix(code, "28") }
+
 // wrap gives err, the end of a call that ran under ctx, a form that the engine can
 // match.
 func (s *store) wrap(ctx context.Context, err error) error {
@@ -31,7 +34,7 @@ func (s *store) wrap(ctx context.Context, err error) error {
 	}
 	var class error
 	switch code := state(err); {
-	case code == insufficientPrivilege, strings.HasPrefix(code, "28"): // invalid authorization
+	case code == insufficientPrivilege, isLogin(code):
 		class = driver.ErrPermission
 	case code == diskFull:
 		class = driver.ErrFull

@@ -3,12 +3,16 @@
 package postgres
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/polykv/polykv/internal/drivertest"
+	"github.com/polykv/polykv/internal/testserver/certs"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -99,5 +103,71 @@ func TestStartsPlainly(t *testing.T) {
 	cfg := open(t, *NewConfig()).pool.Config().ConnConfig
 	if _, ok := cfg.RuntimeParams["application_name"]; !ok || len(cfg.RuntimeParams) != 1 {
 		t.Errorf("the connection begins with %v", cfg.RuntimeParams)
+	}
+}
+
+// A password that was replaced in its file is used at once, also by a client that has
+// been refused with the old one.
+func TestPasswordIsReplaced(t *testing.T) {
+	n := start(t)
+	hba := "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+	err := errors.Join(os.WriteFile(filepath.Join(n.data, "pg_hba.conf"), []byte(hba), 0o600),
+		n.admin(t.Context(), "CREATE ROLE app SUPERUSER LOGIN PASSWORD 'token'", "SELECT pg_reload_conf()"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "password")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("guess\n")
+	cfg := n.config()
+	cfg.Username, cfg.PasswordFile = "app", file
+	s, listening := open(t, cfg), open(t, cfg)
+	if _, err := s.Get(t.Context(), driver.GetRequest{Key: "k"}); !errors.Is(err, driver.ErrPermission) || strings.Contains(err.Error(), "guess") {
+		t.Errorf("with a wrong password: %v", err)
+	}
+	write("token\n")
+	drivertest.Put(t, s, "k", "v")
+	drivertest.Follow(t.Context(), t, listening, driver.Range{Key: "k"}, nil).Sees(t, map[string]string{"k": "v"})
+}
+
+func TestTLS(t *testing.T) {
+	n := start(t)
+	authority, err := certs.NewAuthority(t.TempDir(), "ca")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := authority.Server("server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{pair.CertFile: "server.crt", pair.KeyFile: "server.key"} {
+		text, err := os.ReadFile(from)
+		if err = errors.Join(err, os.WriteFile(filepath.Join(n.data, to), text, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(n.own(n.data), n.admin(t.Context(), "ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()")); err != nil {
+		t.Fatal(err)
+	}
+	cfg := n.config()
+	cfg.Servers = []string{drivertest.Unused(t), n.addr()} // each is asked for its certificate
+	cfg.TLS.Enabled = true
+	drivertest.Eventually(t, func() error { // once the server has read its configuration
+		if _, err := open(t, cfg).Get(t.Context(), driver.GetRequest{Key: "k"}); !driver.IsPermanent(err) {
+			return fmt.Errorf("a certificate of nobody known: %w", err)
+		}
+		return nil
+	})
+	cfg.TLS.CAFile = authority.File()
+	s := open(t, cfg)
+	drivertest.Put(t, s, "k", "v")
+	f := drivertest.Follow(t.Context(), t, s, driver.Range{Key: "k"}, nil)
+	f.Sees(t, map[string]string{"k": "v"})
+	if err := n.admin(t.Context(), "DO $$ BEGIN ASSERT (SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND application_name = 'polykv') > 1; END $$"); err != nil {
+		t.Error(err)
 	}
 }

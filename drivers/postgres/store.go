@@ -63,7 +63,7 @@ func (s *store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	if s.closed.Load() {
 		return nil, driver.ErrClosed
 	}
-	conn, err := s.pool.Acquire(ctx)
+	conn, err := connect(s, func() (*pgxpool.Conn, error) { return s.pool.Acquire(ctx) })
 	return conn, s.wrap(ctx, err)
 }
 

@@ -43,11 +43,11 @@ type wake struct {
 func (s *store) listen(ctx context.Context) (*listener, error) {
 	dial, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout+answer)
 	defer cancel()
-	cfg := s.pool.Config()
-	if err := cfg.BeforeConnect(dial, cfg.ConnConfig); err != nil {
-		return nil, err
-	}
-	conn, err := pgx.ConnectConfig(dial, cfg.ConnConfig)
+	cfg := s.pool.Config().ConnConfig
+	conn, err := connect(s, func() (*pgx.Conn, error) {
+		cfg.Password = s.password.Current()
+		return pgx.ConnectConfig(dial, cfg)
+	})
 	if err != nil {
 		return nil, err
 	}
