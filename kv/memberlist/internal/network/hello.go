@@ -22,7 +22,8 @@ import (
 // and the other answers:
 //
 //	1 byte    status
-//	32 bytes  in TLS and with status 0 only: proof that the other has that key
+//	32 bytes  in TLS only, if it isn't refused or is the opener itself: proof that
+//	          the other has that key
 //
 // The rest is the stream's. The opener is the first to prove anything, so that
 // nobody learns from a node by calling it.
@@ -71,7 +72,7 @@ func (r *ring) openStream(raw net.Conn, kind byte, instance uint64) (net.Conn, e
 	conn := tls.Client(line, r.tls)
 	binding, err := bind(conn)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: there may be a node without TLS, of an earlier release, one that doesn't allow this address, or none at all", err)
 	}
 	return &secureConn{conn, line}, r.introduce(conn, binding, kind, instance)
 }
@@ -94,17 +95,17 @@ func (r *ring) introduce(conn io.ReadWriter, binding []byte, kind byte, instance
 	if _, err := io.ReadFull(conn, answer[:1]); err != nil {
 		return err
 	}
-	if answer[0] != statusOK {
-		return refusal(answer[0])
+	status := answer[0]
+	if binding != nil && (status == statusOK || status == statusSelf) {
+		if _, err := io.ReadFull(conn, answer[1:]); err != nil {
+			return err
+		}
+		if !hmac.Equal(answer[1:], prove(r.Keys[0], roleAcceptor, binding, hello)) {
+			return errBadAnswer
+		}
 	}
-	if binding == nil {
-		return nil
-	}
-	if _, err := io.ReadFull(conn, answer[1:]); err != nil {
-		return err
-	}
-	if !hmac.Equal(answer[1:], prove(r.Keys[0], roleAcceptor, binding, hello)) {
-		return errBadAnswer
+	if status != statusOK {
+		return refusal(status)
 	}
 	return nil
 }
@@ -162,12 +163,12 @@ func (r *ring) welcome(conn io.ReadWriter, binding []byte, self uint64) (kind by
 		answer = append(answer, prove(key, roleAcceptor, binding, h.bytes)...)
 	}
 	if h.instance == self { // joining a list that has this node in it is no fault
-		return refuse(statusSelf, causeSelf, "")
+		answer[0], why = statusSelf, causeSelf
 	}
 	if _, err := conn.Write(answer); err != nil {
 		return 0, CauseHello, err.Error()
 	}
-	return h.kind, "", ""
+	return h.kind, why, ""
 }
 
 // hello is what the opener of a stream has said.

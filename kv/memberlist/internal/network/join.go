@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -22,11 +23,11 @@ type joiner struct {
 	joined   chan struct{} // closed when all was tried once
 
 	mu  sync.Mutex
-	own map[netip.AddrPort]bool // addresses that turned out to be this node
+	own map[netip.AddrPort]time.Time // when an address turned out to be this node
 }
 
 func newJoiner(n *Network) *joiner {
-	return &joiner{n: n, resolver: newResolver(&n.cfg), joined: make(chan struct{}), own: map[netip.AddrPort]bool{n.self.Addr: true}}
+	return &joiner{n: n, resolver: newResolver(&n.cfg), joined: make(chan struct{}), own: map[netip.AddrPort]time.Time{}}
 }
 
 // run joins until the network is closed.
@@ -70,9 +71,8 @@ func (j *joiner) round(start bool) {
 	if err != nil {
 		n.logger.Warn("gossip: resolve the join list", "error", err)
 	}
-	seeds = j.others(seeds)
-	n.members.expect(len(seeds) > 0 || err != nil)
-	candidates := j.notLive(slices.Concat(seeds, j.others(n.members.failedAddrs())))
+	n.members.expect(len(j.others(seeds, math.MaxInt64)) > 0 || err != nil)
+	candidates := j.notLive(j.others(slices.Concat(seeds, n.members.failedAddrs()), ownFor))
 	rand.Shuffle(len(candidates), func(a, b int) { candidates[a], candidates[b] = candidates[b], candidates[a] })
 	if len(n.Peers()) > 0 && !start {
 		candidates = candidates[:min(1, len(candidates))]
@@ -93,13 +93,14 @@ func (j *joiner) contact(ctx context.Context, addrs []netip.AddrPort) bool {
 	for _, addr := range addrs {
 		j.n.wg.Go(func() {
 			_, err := j.n.list.Join([]string{addr.String()})
+			j.mu.Lock()
+			delete(j.own, addr)
 			if err != nil && isOwn(err) {
-				j.mu.Lock()
-				j.own[addr] = true
-				j.mu.Unlock()
+				j.own[addr] = time.Now()
 			} else if err != nil {
 				j.n.logger.Debug("gossip: join", "address", addr, "error", err)
 			}
+			j.mu.Unlock()
 			results <- err
 		})
 	}
@@ -121,11 +122,20 @@ func isOwn(err error) bool {
 	return strings.Contains(err.Error(), errSelf.Error())
 }
 
-// others returns addrs without those of this node.
-func (j *joiner) others(addrs []netip.AddrPort) []netip.AddrPort {
+// ownFor is how long an address counts as this node's that led to it: behind a
+// balancer, or when addresses are given away again, it leads to another one
+// the next time.
+const ownFor = time.Minute
+
+// others returns addrs without this node's, and those that led to it not longer
+// ago than that.
+func (j *joiner) others(addrs []netip.AddrPort, ago time.Duration) []netip.AddrPort {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return slices.DeleteFunc(addrs, func(a netip.AddrPort) bool { return j.own[a] })
+	return slices.DeleteFunc(slices.Clone(addrs), func(a netip.AddrPort) bool {
+		found, ok := j.own[a]
+		return a == j.n.self.Addr || ok && time.Since(found) < ago
+	})
 }
 
 // notLive returns addrs, sorted, each once, without those of live members.

@@ -2,12 +2,16 @@ package network
 
 import (
 	"context"
+	"io"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
@@ -90,7 +94,7 @@ func TestOwnAddressOnTheListIsNoPeerAndNoIsolation(t *testing.T) {
 	cfg.Join = []string{other.String()}
 	n := start(t, cfg, nil)
 	eventually(t, "it finds out that this is itself", func() bool {
-		return n.Health().IsolatedSince.IsZero() && len(n.joiner.others([]netip.AddrPort{other})) == 0
+		return n.Health().IsolatedSince.IsZero() && len(n.joiner.others([]netip.AddrPort{other}, math.MaxInt64)) == 0
 	})
 	for cause, count := range n.Stats().Rejected {
 		if count > 0 {
@@ -262,4 +266,59 @@ func TestJoinEntriesAreChecked(t *testing.T) {
 			t.Errorf("%q: error %v", bad, err)
 		}
 	}
+}
+
+// Behind a balancer an address leads to this node now, and to another one later.
+func TestAddressThatLedBackIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := NewFabric(1)
+		balancer, err := f.attach("10.9.9.9", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var target atomic.Pointer[netip.AddrPort]
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer balancer.close()
+		wg.Go(func() {
+			for {
+				in, err := (&fabricListener{balancer}).Accept()
+				if err != nil {
+					return
+				}
+				out, err := balancer.dial(t.Context(), *target.Load())
+				if err != nil {
+					_ = in.Close()
+					continue
+				}
+				for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
+					wg.Go(func() {
+						_, _ = io.Copy(way[1], way[0])
+						_ = way[1].Close()
+					})
+				}
+			}
+		})
+		config := func(name string) Config {
+			cfg := testConfig(name)
+			cfg.Fabric = f
+			return cfg
+		}
+		other := start(t, config("other"), nil)
+		cfg := config("a")
+		cfg.Join, cfg.AdvertiseAddress = []string{"10.9.9.9:1"}, "10.9.9.1"
+		own, elsewhere := netip.MustParseAddrPort("10.9.9.1:7946"), other.Self().Addr
+		target.Store(&own)
+		n := start(t, cfg, nil)
+		time.Sleep(time.Second)
+		if !n.Health().IsolatedSince.IsZero() {
+			t.Errorf("%s waits for itself", n.Self().Addr)
+		}
+		target.Store(&elsewhere)
+		time.Sleep(ownFor + time.Second)
+		if len(n.Peers()) != 1 {
+			t.Errorf("%d peers", len(n.Peers()))
+		}
+		_, _ = n.Close(), other.Close()
+	})
 }

@@ -84,6 +84,13 @@ func TestAManInTheMiddleIsNoticed(t *testing.T) {
 	if !errors.Is(got.opened, errBadAnswer) {
 		t.Errorf("made up: %+v", got)
 	}
+	got = throughAMiddle(t, r, r, func(opener, _ *tls.Conn) { // would have the address taken for the opener's own
+		heard(t, opener, helloSize("a"))
+		_, _ = opener.Write(append([]byte{statusSelf}, make([]byte, proofSize)...))
+	})
+	if errors.Is(got.opened, errSelf) || !errors.Is(got.opened, errBadAnswer) {
+		t.Errorf("taken for itself: %+v", got)
+	}
 }
 
 // A proof is worth nothing in another stream, nor is a whole stream.
@@ -264,4 +271,18 @@ func TestSecureStreamsInVirtualTime(t *testing.T) {
 		}
 		f.Resume(nodes[0].Peers()[0].Addr)
 	})
+}
+
+func TestWhoDoesntSpeakTLSIsNamed(t *testing.T) {
+	r := ringOf(t, Security{Label: "a", Keys: [][]byte{key(1)}})
+	for _, said := range []string{"", "HTTP/1.1 400 Bad Request\r\n\r\n"} {
+		near, far := pipe()
+		if _, err := far.Write([]byte(said)); err != nil {
+			t.Fatal(err)
+		}
+		_ = far.Close()
+		if _, err := r.openStream(near, kindData, 2); err == nil || !strings.Contains(err.Error(), "earlier release") {
+			t.Errorf("%q: %v", said, err)
+		}
+	}
 }
