@@ -83,7 +83,7 @@ func (a *attempt) step(ctx context.Context, now view) (*Held, error) {
 		}
 		a.opts.Observer(Event{Name: a.name, ID: id, Type: PassedOver, Term: now.holder.Term})
 	}
-	return a.swap(ctx, now.holder.ID)
+	return a.swap(ctx, now.holder)
 }
 
 // join puts the attempt at the end of the queue. Until the watch has shown that,
@@ -158,50 +158,41 @@ func (a *attempt) dead(ctx context.Context, session string) (bool, error) {
 }
 
 // swap takes the lock from nobody, or from a holder that is dead.
-func (a *attempt) swap(ctx context.Context, from string) (*Held, error) {
+func (a *attempt) swap(ctx context.Context, from standing) (*Held, error) {
 	a.mu.Lock()
 	alive := time.Now().Before(a.valid)
 	a.mu.Unlock()
 	if !alive {
 		return nil, nil // it would be lost at once
 	}
-	now, version, err := a.current(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if now.ID == a.id {
-		return a.hold(now, version)
-	}
-	if now.ID != from {
-		return nil, nil // the watch lags
-	}
-	next := holder{ID: a.id, Value: a.value, Term: now.Term + 1}
-	version, err = a.versions.SwapVersion(ctx, a.names.holder(), version, encode(next))
+	now, err := a.replace(ctx, from, func(now holder) (holder, bool) {
+		return holder{ID: a.id, Value: a.value, Term: now.Term + 1}, now.ID == from.ID // or the watch lags
+	})
 	switch {
 	case errors.Is(err, kv.ErrIndeterminate):
 		return a.adopt(ctx)
 	case errors.Is(err, kv.ErrConflict):
 		return nil, nil // somebody else was faster
-	case err != nil:
+	case err != nil || now.ID != a.id:
 		return nil, err
 	}
-	return a.hold(next, version)
+	return a.hold(now)
 }
 
 // adopt finds out whether the attempt has the lock.
 func (a *attempt) adopt(ctx context.Context) (*Held, error) {
-	now, version, err := a.current(ctx)
+	now, err := a.current(ctx)
 	if err != nil || now.ID != a.id {
 		return nil, err
 	}
-	return a.hold(now, version)
+	return a.hold(now)
 }
 
 // hold begins a hold. The attempt stays a user of its session for as long.
-func (a *attempt) hold(now holder, version kv.Version) (*Held, error) {
+func (a *attempt) hold(now standing) (*Held, error) {
 	h := &Held{
 		session: a.session, id: a.id, term: now.Term, value: now.Value, done: make(chan struct{}), unqueued: make(chan struct{}),
-		guard: kv.Guard{Key: a.names.holder(), Version: version},
+		guard: kv.Guard{Key: a.names.holder(), Version: now.version},
 	}
 	a.mu.Lock()
 	closed := a.session.ctx.Err() != nil

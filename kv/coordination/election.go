@@ -41,11 +41,11 @@ func (e *Election) Campaign(ctx context.Context, value string) (*Held, error) {
 // Leader returns who leads, linearizably; exists is false if nobody does. A leader
 // that died a moment ago still counts, until somebody takes over.
 func (e *Election) Leader(ctx context.Context) (leader Leader, exists bool, err error) {
-	now, _, err := e.session.current(ctx)
+	now, err := e.session.current(ctx)
 	if err != nil {
 		return Leader{}, false, e.fail("Leader", err)
 	}
-	return Leader(now), now.ID != "", nil
+	return Leader(now.holder), now.ID != "", nil
 }
 
 // Observe follows who leads: the present leader first, then each change of it,

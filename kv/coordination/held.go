@@ -85,7 +85,8 @@ func (h *Held) Unlock(ctx context.Context) error {
 	case <-h.unqueued: // or the next one would wait until it is
 	case <-ctx.Done():
 	}
-	err := h.session.giveBack(ctx, func(attempt string) bool { return attempt == h.id })
+	now := standing{holder{h.id, h.value, h.term}, h.guard.Version}
+	err := h.session.giveBack(ctx, now, func(attempt string) bool { return attempt == h.id })
 	h.session.leave(h.id)
 	return err
 }

@@ -75,14 +75,14 @@ func (a *attempt) atOnce(ctx context.Context) (held *Held, err error) {
 	if err != nil {
 		return nil, err
 	}
-	now, _, err := a.current(ctx)
+	now, err := a.current(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if now.ID != "" || len(waiting) > 0 {
 		return nil, ErrHeld
 	}
-	if held, err = a.swap(ctx, ""); held == nil && err == nil {
+	if held, err = a.swap(ctx, now); held == nil && err == nil {
 		err = ErrHeld
 	}
 	return held, err

@@ -1,6 +1,7 @@
 package coordination_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -276,4 +277,50 @@ func TestRefusedWhenMade(t *testing.T) {
 			t.Errorf("%s: an election: %v", name, err)
 		}
 	}
+}
+
+// listed is a store that lists what is asked of it about who has the lock.
+type listed struct {
+	driver.Store
+	mu  sync.Mutex
+	ops []string
+}
+
+func (l *listed) note(key, op string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if key == "locks/job/holder" {
+		l.ops = append(l.ops, op)
+	}
+}
+
+func (l *listed) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
+	l.note(req.Key, "get")
+	return l.Store.Get(ctx, req)
+}
+
+func (l *listed) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {
+	l.note(s.Key, "swap")
+	return l.Store.Swap(ctx, s)
+}
+
+// A lock is handed on by two writes, which name the version that they replace:
+// neither the one who gives it back nor the next one reads it before.
+func TestHandingOnTakesNoRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := inmemory.NewStore()
+		giver, taker := &listed{Store: s.Open()}, &listed{Store: s.Open()}
+		held := lock(t, newLock(t, open(t, giver), nil))
+		next := make(chan *coordination.Held)
+		l := newLock(t, open(t, taker), nil)
+		go func() { next <- lock(t, l) }()
+		synctest.Wait()
+		given, taken := len(giver.ops), len(taker.ops)
+		unlock(t, held)
+		unlock(t, <-next)
+		synctest.Wait()
+		if giver.ops[given] != "swap" || taker.ops[taken] != "swap" {
+			t.Errorf("it was given back by %v, and taken by %v", giver.ops[given:], taker.ops[taken:])
+		}
+	})
 }

@@ -42,8 +42,14 @@ type session struct {
 // view is what a participant knows of a lock.
 type view struct {
 	synced bool
-	holder holder
+	holder standing
 	queue  []string
+}
+
+// standing is the holder's record at a version; 0: it isn't known.
+type standing struct {
+	holder
+	version kv.Version
 }
 
 // sighting is since when a beat stands still, as far as this process knows.
@@ -92,7 +98,7 @@ func (s *session) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), min(s.opts.requestTimeout(), closeTimeout))
 	defer cancel()
 	own := func(attempt string) bool { return sessionOf(attempt) == s.id }
-	err := errors.Join(s.giveBack(ctx, own), s.unqueue(ctx, own), s.client.Delete(ctx, s.names.beat(s.id)))
+	err := errors.Join(s.giveBack(ctx, standing{}, own), s.unqueue(ctx, own), s.client.Delete(ctx, s.names.beat(s.id)))
 	if err != nil && !errors.Is(err, kv.ErrClosed) {
 		s.opts.Logger.Warn("polykv: a lock was closed and could not be given back; others take it over after a TTL", "name", s.name, "error", err)
 	}
@@ -231,7 +237,7 @@ func (s *session) clear() bool {
 	ctx, cancel := s.bounded()
 	defer cancel()
 	gone := func(attempt string) bool { return slices.Contains(over, attempt) }
-	if s.giveBack(ctx, gone) != nil || s.unqueue(ctx, gone) != nil {
+	if s.giveBack(ctx, standing{}, gone) != nil || s.unqueue(ctx, gone) != nil {
 		return false
 	}
 	s.mu.Lock()
@@ -242,27 +248,50 @@ func (s *session) clear() bool {
 	return true
 }
 
-// giveBack frees the lock if one of these attempts has it.
-func (s *session) giveBack(ctx context.Context, gone func(attempt string) bool) error {
-	now, version, err := s.current(ctx)
-	if err != nil || now.ID == "" || !gone(now.ID) {
-		return err
-	}
-	_, err = s.versions.SwapVersion(ctx, s.names.holder(), version, encode(holder{Term: now.Term}))
+// giveBack frees the lock if one of these attempts has it, as known or as it turns
+// out.
+func (s *session) giveBack(ctx context.Context, known standing, gone func(attempt string) bool) error {
+	_, err := s.replace(ctx, known, func(now holder) (holder, bool) {
+		return holder{Term: now.Term}, now.ID != "" && gone(now.ID)
+	})
 	if errors.Is(err, kv.ErrConflict) {
 		return nil // somebody took it over
 	}
 	return err
 }
 
+// replace swaps the holder's record for what next makes of it, if anything, and
+// returns what stands then. A version stands for one state, so what is known of one,
+// from a watch or because this session wrote it, takes no read; one that is over
+// is found out by the store.
+func (s *session) replace(ctx context.Context, known standing, next func(now holder) (holder, bool)) (standing, error) {
+	for read := false; ; known.version = 0 {
+		if known.version == 0 {
+			now, err := s.current(ctx)
+			if err != nil {
+				return standing{}, err
+			}
+			read, known = true, now
+		}
+		to, ok := next(known.holder)
+		if !ok {
+			return known, nil
+		}
+		version, err := s.versions.SwapVersion(ctx, s.names.holder(), known.version, encode(to))
+		if read || !errors.Is(err, kv.ErrConflict) {
+			return standing{to, version}, err
+		}
+	}
+}
+
 // current reads who has the lock, linearizably.
-func (s *session) current(ctx context.Context) (holder, kv.Version, error) {
+func (s *session) current(ctx context.Context) (standing, error) {
 	value, version, err := s.versions.GetVersion(ctx, s.names.holder())
 	if err != nil {
-		return holder{}, 0, err
+		return standing{}, err
 	}
 	now, err := decode[holder](s.names.holder(), value)
-	return now, version, err
+	return standing{now, version}, err
 }
 
 // unqueue takes attempts out of the queue.
@@ -314,7 +343,10 @@ func (s *session) take(e kv.Event) bool {
 		}
 		return true
 	case e.Key == s.names.holder():
-		s.seen.holder, _ = decode[holder](e.Key, e.Value) // the one who wants it reads it again
+		now, err := decode[holder](e.Key, e.Value)
+		if s.seen.holder = (standing{now, e.Version}); err != nil || e.Type != kv.Put {
+			s.seen.holder.version = 0 // the one who wants it reads it
+		}
 		if s.held != nil && s.held.id != s.seen.holder.ID {
 			s.urgent = true // a beat under the fence finds out
 			s.wake()
