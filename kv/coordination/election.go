@@ -2,8 +2,6 @@ package coordination
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"iter"
 
 	"github.com/polykv/polykv/kv"
@@ -35,7 +33,7 @@ func NewElection(c kv.Client, name string, opts Options) (*Election, error) {
 // A leader works under [Held.Context] and by [Held.Client].
 func (e *Election) Campaign(ctx context.Context, value string) (*Held, error) {
 	held, err := e.session.attempt(value).queued(ctx)
-	return held, e.fail("Campaign", err)
+	return held, e.session.fail("Campaign", err)
 }
 
 // Leader returns who leads, linearizably; exists is false if nobody does. A leader
@@ -43,7 +41,7 @@ func (e *Election) Campaign(ctx context.Context, value string) (*Held, error) {
 func (e *Election) Leader(ctx context.Context) (leader Leader, exists bool, err error) {
 	now, err := e.session.current(ctx)
 	if err != nil {
-		return Leader{}, false, e.fail("Leader", err)
+		return Leader{}, false, e.session.fail("Leader", err)
 	}
 	return Leader(now.holder), now.ID != "", nil
 }
@@ -81,7 +79,7 @@ func (e *Election) Observe(ctx context.Context) iter.Seq2[Leader, error] {
 			return !left
 		})
 		if err != nil && !left {
-			yield(Leader{}, e.fail("Observe", err))
+			yield(Leader{}, e.session.fail("Observe", err))
 		}
 	}
 }
@@ -91,11 +89,4 @@ func (e *Election) Observe(ctx context.Context) iter.Seq2[Leader, error] {
 func (e *Election) Close() error {
 	e.session.close()
 	return nil
-}
-
-func (e *Election) fail(op string, err error) error {
-	if err == nil || errors.Is(err, ErrHeld) {
-		return err
-	}
-	return fmt.Errorf("coordination: %s %q: %w", op, e.session.name, err)
 }

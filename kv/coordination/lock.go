@@ -2,8 +2,6 @@ package coordination
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/polykv/polykv/kv"
 )
@@ -33,14 +31,14 @@ func NewLock(c kv.Client, name string, opts Options) (*Lock, error) {
 // when l is closed, and with an error of the store that trying again doesn't cure.
 func (l *Lock) Lock(ctx context.Context) (*Held, error) {
 	held, err := l.session.attempt("").queued(ctx)
-	return held, l.fail("Lock", err)
+	return held, l.session.fail("Lock", err)
 }
 
 // TryLock takes the lock if nobody has it and nobody waits for it, and returns
 // ErrHeld otherwise. A holder that died a moment ago still has it.
 func (l *Lock) TryLock(ctx context.Context) (*Held, error) {
 	held, err := l.session.attempt("").atOnce(ctx)
-	return held, l.fail("TryLock", err)
+	return held, l.session.fail("TryLock", err)
 }
 
 // Close gives back what is held, ends waiting calls with kv.ErrClosed, and
@@ -48,13 +46,6 @@ func (l *Lock) TryLock(ctx context.Context) (*Held, error) {
 func (l *Lock) Close() error {
 	l.session.close()
 	return nil
-}
-
-func (l *Lock) fail(op string, err error) error {
-	if err == nil || errors.Is(err, ErrHeld) {
-		return err
-	}
-	return fmt.Errorf("coordination: %s %q: %w", op, l.session.name, err)
 }
 
 // atOnce takes the lock without waiting for a turn.

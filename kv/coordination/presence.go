@@ -155,10 +155,3 @@ func (p *Presence) Close() error {
 	}
 	return nil
 }
-
-func (p *Presence) fail(op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("coordination: %s %q: %w", op, p.name, err)
-}

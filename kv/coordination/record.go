@@ -2,6 +2,7 @@ package coordination
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -40,6 +41,14 @@ func (n names) members() string            { return n.name + "/members/" }
 func (n names) member(id string) string    { return n.members() + id }
 func (n names) beats() string              { return n.name + "/beats/" }
 func (n names) beat(session string) string { return n.beats() + session }
+
+// fail says of which call an error is; ErrHeld is one as it stands.
+func (n names) fail(op string, err error) error {
+	if err == nil || errors.Is(err, ErrHeld) {
+		return err
+	}
+	return fmt.Errorf("coordination: %s %q: %w", op, n.name, err)
+}
 
 // sessionOf returns whose beat an attempt lives by.
 func sessionOf(attempt string) string {
