@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/polykv/polykv/conformance"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/coordination"
+	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/inmemory"
 )
 
@@ -171,4 +173,31 @@ func TestBrokenFenceIsTold(t *testing.T) {
 		}
 		unlock(t, lock(t, l))
 	})
+}
+
+// readOnly is a store whose caller may write nothing while it says so.
+type readOnly struct {
+	driver.Store
+	refuses atomic.Bool
+}
+
+func (r *readOnly) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {
+	if r.refuses.Load() {
+		return driver.Result{Outcome: driver.NotApplied}, driver.ErrPermission
+	}
+	return r.Store.Swap(ctx, s)
+}
+
+// Whoever may not write is told, instead of waiting for ever, and may try again.
+func TestLackOfRightsIsTold(t *testing.T) {
+	store := &readOnly{Store: inmemory.NewStore().Open()}
+	store.refuses.Store(true)
+	l := newLock(t, open(t, store), nil)
+	for name, take := range map[string]func(context.Context) (*coordination.Held, error){"Lock": l.Lock, "TryLock": l.TryLock} {
+		if _, err := take(t.Context()); !errors.Is(err, kv.ErrPermission) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	store.refuses.Store(false)
+	unlock(t, lock(t, l))
 }

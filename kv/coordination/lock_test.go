@@ -268,6 +268,7 @@ func TestRefusedWhenMade(t *testing.T) {
 		"gossip":      {nodeClient{kv.Forward{Client: c}}, "lock", coordination.Options{}, kv.ErrNotSupported},
 		"no extras":   {struct{ kv.Client }{c}, "lock", coordination.Options{}, kv.ErrNotSupported},
 		"no key":      {c, "a//b", coordination.Options{}, kv.ErrInvalidKey},
+		"a long key":  {c, strings.Repeat("k", kv.MaxKeyLen-10), coordination.Options{}, kv.ErrInvalidKey}, // which beats don't fit
 		"a short TTL": {c, "lock", coordination.Options{TTL: time.Millisecond}, nil},
 	} {
 		if _, err := coordination.NewLock(refused.c, refused.key, refused.opts); err == nil || refused.want != nil && !errors.Is(err, refused.want) {

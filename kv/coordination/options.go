@@ -1,6 +1,7 @@
 package coordination
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -101,9 +102,10 @@ func (o *Options) counts() time.Duration { return o.TTL - o.TTL/10 }
 // requestTimeout bounds one request on which nobody waits.
 func (o *Options) requestTimeout() time.Duration { return o.TTL / 2 }
 
-// check refuses a client on which no lock can hold.
-func check(c kv.Client, name string) error {
-	if err := kv.CheckKey(name); err != nil {
+// check refuses a client on which no lock can hold, and a name below which it has
+// no room for beat, the longest of its keys.
+func check(c kv.Client, name, beat string) error {
+	if err := cmp.Or(kv.CheckKey(name), kv.CheckKey(beat)); err != nil {
 		return fmt.Errorf("coordination: the name %q: %w", name, err)
 	}
 	if !kv.Linearizable(c) {

@@ -1,6 +1,7 @@
 package coordination
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -33,6 +34,8 @@ type session struct {
 	beaten   time.Time            // when that began; zero: there is none in the store
 	urgent   bool                 // the next beat must not wait for its time
 	valid    time.Time            // until when the last beat counts; zero: not at all
+	refused  error                // why the store took no beat, if trying again doesn't cure that
+	refusedN uint64               // which beat
 	held     *Held                // what this session holds; nil: nothing
 	litter   map[string]struct{}  // attempts that are over, to be cleared away
 	seen     view                 // what the watch told
@@ -62,7 +65,8 @@ func newSession(c kv.Client, name string, opts Options) (*session, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
 	}
-	if err := check(c, name); err != nil {
+	own, id := names{name}, rand.Text()
+	if err := check(c, name, own.beat(id)); err != nil {
 		return nil, err
 	}
 	bytes, err := kv.WithCodec(c, codec.Bytes{})
@@ -70,7 +74,7 @@ func newSession(c kv.Client, name string, opts Options) (*session, error) {
 		return nil, err
 	}
 	s := &session{
-		names: names{name}, life: newLife(opts), id: rand.Text(), client: bytes, own: c, kick: make(chan struct{}, 1),
+		names: own, life: newLife(opts), id: id, client: bytes, own: c, kick: make(chan struct{}, 1),
 		litter: map[string]struct{}{}, peers: map[string]*sighting{},
 	}
 	if s.versions, err = kv.Versioned(bytes); err != nil {
@@ -105,10 +109,11 @@ func (s *session) close() {
 }
 
 // enter counts one more attempt and waits until a beat says that the session is
-// alive.
+// alive, or can't be written.
 func (s *session) enter(ctx context.Context) error {
 	s.mu.Lock()
 	s.users++
+	before := s.beats // what these met may have been cured
 	if s.ctx.Err() == nil && !s.started {
 		s.started = true
 		s.wg.Go(s.follow)
@@ -116,7 +121,14 @@ func (s *session) enter(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	s.wake()
-	return s.wait(ctx, func() bool { return time.Now().Before(s.valid) && s.seen.synced })
+	var refused error
+	err := s.wait(ctx, func() bool {
+		if s.refusedN > before {
+			refused = s.refused
+		}
+		return refused != nil || time.Now().Before(s.valid) && s.seen.synced
+	})
+	return cmp.Or(err, refused)
 }
 
 // leave is the end of an attempt or a hold, of which something may be left in the
@@ -192,6 +204,12 @@ func (s *session) beat() (ok bool) {
 	if err != nil {
 		if s.ctx.Err() == nil {
 			s.opts.Logger.Warn("polykv: a beat could not be written", "name", s.name, "error", err)
+		}
+		if errors.Is(err, kv.ErrPermission) || errors.Is(err, kv.ErrInvalidKey) {
+			s.mu.Lock()
+			s.refused, s.refusedN = err, n
+			s.tell()
+			s.mu.Unlock()
 		}
 		return false
 	}
