@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -17,7 +18,7 @@ import (
 func inBackground(t *testing.T, args ...string) (stdout *output, end func() int) {
 	t.Helper()
 	stdout = &output{}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancelCause(t.Context()) // as a signal ends it
 	var code int
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -26,7 +27,7 @@ func inBackground(t *testing.T, args ...string) (stdout *output, end func() int)
 		t.Logf("%q: %s", args, stderr.String())
 	})
 	end = func() int {
-		cancel()
+		cancel(errors.New("interrupted"))
 		running.Wait()
 		return code
 	}

@@ -87,7 +87,7 @@ func (a *app) lock(ctx context.Context, flags lockFlags, name string, command []
 	case errors.Is(err, coordination.ErrHeld):
 		return negative("the lock %q is held", name)
 	case err != nil:
-		return err
+		return a.explainTrouble(err)
 	}
 	return a.runHeld(ctx, held, flags.grace, name, command)
 }
