@@ -140,3 +140,29 @@ func TestForgottenOverwritingOfAnEntryLeavesADot(t *testing.T) {
 		})
 	}
 }
+
+// What has become empty is a Map all the same: who holds one that is older gives
+// it what it lacks.
+func TestEmptyMapIsGivenWhatItLacks(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	clock := func() time.Time { return now }
+	full, emptied := newSender(t, clock), newSender(t, clock)
+	full.edit(t, func(m *Map[string, int]) { m.Set("x", 1) })
+	now = now.Add(time.Minute)
+	emptied.edit(t, func(m *Map[string, int]) { m.Set("y", 1) })
+	emptied.edit(t, func(m *Map[string, int]) { m.Delete("y") })
+	now = now.Add(2 * time.Hour)
+	emptied.store.Expire()
+
+	bucket := state.BucketOf("m")
+	seen := emptied.store.Context()
+	_, give, _ := full.store.Compare(counts.ID, bucket, emptied.store.Keys(counts.ID, bucket), &seen)
+	if len(give) != 1 {
+		t.Error("nothing is given to the empty one")
+	}
+	seen = full.store.Context()
+	want, _, _ := emptied.store.Compare(counts.ID, bucket, full.store.Keys(counts.ID, bucket), &seen)
+	if len(want) != 1 {
+		t.Error("the empty one wants nothing")
+	}
+}

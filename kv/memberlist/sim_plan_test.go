@@ -273,6 +273,7 @@ var lightWeeks = map[string]uint64{
 	"a deletion that a new process knows by its context alone":             496,
 	"what a deletion removed that is handed to a new process":              5094,
 	"an entry of a Map, overwritten before it was claimed, and deleted":    5060,
+	"an empty Map that a peer took for all that there is":                  2160,
 }
 
 func TestLightWeeksThatFailedOnce(t *testing.T) {

@@ -235,9 +235,11 @@ func compare(ours, their KeyDigest, merges bool) (take, hand bool) {
 	if ours.V.IsZero() || their.V.IsZero() { // who has it alive is ahead
 		return ours.V != their.V && ours.V.IsZero(), ours.V != their.V && their.V.IsZero()
 	}
-	if merges && !their.Digest.IsZero() {
-		differ := ours.Digest != their.Digest
-		return differ, differ
+	switch { // a zero digest is one of a value that doesn't merge, or that has become empty
+	case merges && ours.Digest != their.Digest:
+		return true, true
+	case merges && !ours.Digest.IsZero():
+		return false, false
 	}
 	c := ours.V.Compare(their.V)
 	return c < 0, c > 0
