@@ -28,15 +28,15 @@ func atomicityCases() []testCase {
 	}
 }
 
-// interfered has c write key while another client gets in between: meddle runs
+// interfered has c write key while another client gets in between: interfere runs
 // during the first callback. It returns what the last callback got.
-func (t *trial) interfered(c kv.Client, key string, out any, meddle func()) (last any, calls int) {
+func (t *trial) interfered(c kv.Client, key string, out any, interfere func()) (last any, calls int) {
 	t.Helper()
 	err := t.cas(c, key, func(in any) (any, bool, error) {
 		calls++
 		last = in
 		if calls == 1 {
-			meddle()
+			interfere()
 		}
 		return out, false, nil
 	})

@@ -88,12 +88,12 @@ func TestChangesOfSeveralWritesDoNotCount(t *testing.T) {
 			<-inside // the only worker is held up
 			write(1, "k", "A")
 			write(0, "k", "C")
-			var last *round
+			var last <-chan struct{}
 			for _, change := range c.wants {
 				last = client.core.mirror.add(t.Context(), 1, "k", change)
 			}
 			close(goOn)
-			<-last.done
+			<-last
 			for deadline := time.Now().Add(30 * time.Second); client.core.mirror.backlog() > 0; time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatal("waited in vain for the mirror")

@@ -48,18 +48,9 @@ const (
 
 func newHeartbeat(c *core, source reporter, mode string) *heartbeat {
 	return &heartbeat{core: c, source: source, base: side.Heartbeat{
-		Instance: side.NewID(), Host: hostname(), PID: os.Getpid(), Version: release(), Started: time.Now().UTC(), Mode: mode,
+		Instance: side.NewID(), Host: side.Hostname(), PID: os.Getpid(), Version: release(), Started: time.Now().UTC(), Mode: mode,
 		Name: c.cfg.ClientName, FenceTimeout: c.cfg.FenceTimeout,
 	}}
-}
-
-// hostname is empty where it can't be told: the process id alone has to do.
-func hostname() string {
-	host, err := os.Hostname()
-	if err != nil {
-		return ""
-	}
-	return host
 }
 
 // release is the version of the module that this is a part of.
@@ -69,12 +60,9 @@ func release() string {
 	if !ok {
 		return ""
 	}
-	if info.Main.Path == module {
-		return info.Main.Version
-	}
-	for _, dep := range info.Deps {
-		if dep.Path == module {
-			return dep.Version
+	for _, m := range append(info.Deps, &info.Main) {
+		if m.Path == module {
+			return m.Version
 		}
 	}
 	return ""
@@ -129,29 +117,29 @@ func (h *heartbeat) untilDue(ctx context.Context, reported standing, due time.Du
 
 // standing returns where this client stands, and what is closed by the next
 // sighting of a record.
-func (l *records) standing() (standing, <-chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (rs *records) standing() (standing, <-chan struct{}) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
 	var s standing
-	if l.writes != nil {
-		s.primary, s.epoch = l.core.stores[l.writes.at].name, l.writes.epoch
+	if rs.writes != nil {
+		s.primary, s.epoch = rs.core.stores[rs.writes.at].name, rs.writes.epoch
 	}
-	for i, seen := range l.seen {
+	for i, seen := range rs.seen {
 		s.versions[i], s.listed[i] = seen.version, seen.version != 0
-		if l.mirrorState(i) == mirrorOn {
-			s.mirror = l.core.stores[i].name
+		if rs.mirrorState(i) == mirrorOn {
+			s.mirror = rs.core.stores[i].name
 		}
 	}
-	return s, l.changed
+	return s, rs.changed
 }
 
 // sees returns how many calls wait for a store to be primary, and what this
 // client finds in each store.
-func (l *records) sees() (waiting int, all []side.Sight) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for i, seen := range l.seen {
-		s := side.Sight{Store: l.core.stores[i].name, Version: uint64(seen.version)}
+func (rs *records) sees() (waiting int, all []side.Sight) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for i, seen := range rs.seen {
+		s := side.Sight{Store: rs.core.stores[i].name, Version: uint64(seen.version)}
 		if seen.version != 0 {
 			s.Migration = seen.record.Migration
 		}
@@ -160,7 +148,7 @@ func (l *records) sees() (waiting int, all []side.Sight) {
 		}
 		all = append(all, s)
 	}
-	return l.waiting, all
+	return rs.waiting, all
 }
 
 // begin waits until there is something to report in both stores or, should one be

@@ -64,7 +64,7 @@ type task struct {
 	place     *list.Element // in the queue or the backlog; nil: it is running
 	waiting   bool          // it is in the backlog
 	probe     bool          // its run tells whether the store answers again
-	next      *round        // whoever waits for the next run
+	next      chan struct{} // closed when the next run ends; nil: nobody waits for it
 	err       error         // how the last run ended
 
 	writes int          // that the next run stands for; many once a run failed
@@ -78,9 +78,6 @@ type task struct {
 const mostCallers = 8
 
 const many = 2 // writes, or more
-
-// round is one run of a task, to come or under way.
-type round struct{ done chan struct{} }
 
 func newMirror(c *core) *mirror {
 	m := &mirror{core: c, queue: list.New(), wake: make(chan struct{}, 1)}
@@ -98,25 +95,25 @@ func newMirror(c *core) *mirror {
 func (m *mirror) takes(to int) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l := m.directions[to]
-	return l.state == mirrorOn && !l.dead && !m.closed
+	d := m.directions[to]
+	return d.state == mirrorOn && !d.dead && !m.closed
 }
 
 // add notes that key was written in the other store than to, and what the write
 // changed, if that is known for certain. ctx is the write's. It returns what to
 // wait for; nil if there is nothing that will happen soon.
-func (m *mirror) add(ctx context.Context, to int, key string, change *side.Change) *round {
+func (m *mirror) add(ctx context.Context, to int, key string, change *side.Change) <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l := m.directions[to]
-	if l.state == mirrorOff || m.closed {
+	d := m.directions[to]
+	if d.state == mirrorOff || m.closed {
 		return nil
 	}
-	t := l.tasks[key]
+	t := d.tasks[key]
 	if t == nil {
-		t = &task{direction: l, key: key, since: time.Now()}
-		l.tasks[key] = t
-		if l.state == mirrorOn && !l.dead {
+		t = &task{direction: d, key: key, since: time.Now()}
+		d.tasks[key] = t
+		if d.state == mirrorOn && !d.dead {
 			m.enqueue(t)
 		} else {
 			m.putOff(t)
@@ -130,26 +127,26 @@ func (m *mirror) add(ctx context.Context, to int, key string, change *side.Chang
 		t.callers = append(t.callers, ctx)
 	}
 	switch {
-	case t.waiting || l.dead || l.state != mirrorOn:
+	case t.waiting || d.dead || d.state != mirrorOn:
 		if t.place == nil && t.next == nil {
-			t.next = &round{make(chan struct{})} // the run under way may have read before the write
+			t.next = make(chan struct{}) // the run under way may have read before the write
 		}
 		return nil
 	case t.next == nil:
-		t.next = &round{make(chan struct{})}
+		t.next = make(chan struct{})
 	}
 	return t.next
 }
 
 // wait waits for a run for as long as a write may.
-func (m *mirror) wait(ctx context.Context, to int, r *round) {
+func (m *mirror) wait(ctx context.Context, to int, r <-chan struct{}) {
 	if r == nil || m.core.cfg.MirrorAsync {
 		return
 	}
 	timer := time.NewTimer(m.core.cfg.MirrorTimeout)
 	defer timer.Stop()
 	select {
-	case <-r.done:
+	case <-r:
 	case <-ctx.Done():
 	case <-m.core.ctx.Done():
 	case <-timer.C:
@@ -159,36 +156,36 @@ func (m *mirror) wait(ctx context.Context, to int, r *round) {
 
 // tooLate takes a direction for dead whose answer a write waited for in vain: no
 // other write shall.
-func (m *mirror) tooLate(to int, r *round) {
+func (m *mirror) tooLate(to int, r <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	select {
-	case <-r.done:
+	case <-r:
 		return
 	default:
 	}
-	l := m.directions[to]
-	l.late++
-	m.fail(l, fmt.Errorf("no answer within %v", m.core.cfg.MirrorTimeout))
+	d := m.directions[to]
+	d.late++
+	m.fail(d, fmt.Errorf("no answer within %v", m.core.cfg.MirrorTimeout))
 }
 
 // fail takes a direction for dead; m.mu is held.
-func (m *mirror) fail(l *direction, err error) {
-	if l.dead || l.state != mirrorOn {
+func (m *mirror) fail(d *direction, err error) {
+	if d.dead || d.state != mirrorOn {
 		return
 	}
-	l.dead, l.lastErr = true, err
-	l.pause.Reset()
-	m.schedule(l)
+	d.dead, d.lastErr = true, err
+	d.pause.Reset()
+	m.schedule(d)
 	for el := m.queue.Front(); el != nil; { // what has not been tried need not be
 		next := el.Next()
-		if t, _ := el.Value.(*task); t.direction == l {
+		if t, _ := el.Value.(*task); t.direction == d {
 			m.queue.Remove(el)
 			m.putOff(t)
 		}
 		el = next
 	}
-	m.core.log.Warn("polykv: mirroring lags", "store", m.core.stores[l.to].name, "error", err)
+	m.core.log.Warn("polykv: mirroring lags", "store", m.core.stores[d.to].name, "error", err)
 }
 
 // enqueue has t run by the next worker; m.mu is held.
@@ -215,7 +212,7 @@ func (m *mirror) putOff(t *task) {
 
 func (t *task) release() {
 	if t.next != nil {
-		close(t.next.done)
+		close(t.next)
 		t.next = nil
 	}
 }
@@ -271,82 +268,82 @@ func (m *mirror) run(ctx context.Context, t *task, change *side.Change) error {
 }
 
 // finish notes how a run ended that r waited for.
-func (m *mirror) finish(t *task, r *round, err error, took time.Duration) {
+func (m *mirror) finish(t *task, r chan struct{}, err error, took time.Duration) {
 	if isFenced(err) {
 		m.core.selector.lost(t.direction.to)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if r != nil {
-		defer close(r.done)
+		defer close(r)
 	}
-	l, probe := t.direction, t.probe
+	d, probe := t.direction, t.probe
 	t.probe, t.err = false, err
 	if probe {
-		l.probing = false
+		d.probing = false
 	}
-	if m.closed || l.tasks[t.key] != t {
+	if m.closed || d.tasks[t.key] != t {
 		t.release() // dropped meanwhile
 		return
 	}
 	if err == nil {
-		l.mirrored++
+		d.mirrored++
 		t.callers = t.callers[t.tried:]
-		m.succeeded(l, t)
+		m.succeeded(d, t)
 	} else {
-		m.failed(l, t, err, probe)
+		m.failed(d, t, err, probe)
 	}
-	m.core.observer.Mirrored(m.core.stores[l.to].name, took, err)
-	m.observe(l)
+	m.core.observer.Mirrored(m.core.stores[d.to].name, took, err)
+	m.observe(d)
 }
 
 // succeeded ends t, unless its key was written meanwhile; m.mu is held.
-func (m *mirror) succeeded(l *direction, t *task) {
+func (m *mirror) succeeded(d *direction, t *task) {
 	if t.next != nil {
 		t.since = time.Now()
-		if l.state == mirrorOn {
+		if d.state == mirrorOn {
 			m.enqueue(t)
 		} else {
 			m.putOff(t)
 		}
 	} else {
-		delete(l.tasks, t.key)
-		if len(l.tasks) == 0 {
-			close(l.emptied)
-			l.emptied = make(chan struct{})
+		delete(d.tasks, t.key)
+		if len(d.tasks) == 0 {
+			close(d.emptied)
+			d.emptied = make(chan struct{})
 		}
 	}
 	switch {
-	case l.dead:
-		l.lastErr = nil
-		m.revive(l)
-		m.core.log.Info("polykv: mirroring works again", "store", m.core.stores[l.to].name, "backlog", len(l.tasks))
-	case l.backlog.Len() == 0:
-		l.lastErr = nil
-		l.pause.Reset()
+	case d.dead:
+		d.lastErr = nil
+		m.revive(d)
+		m.core.log.Info("polykv: mirroring works again", "store", m.core.stores[d.to].name, "backlog", len(d.tasks))
+	case d.backlog.Len() == 0:
+		d.lastErr = nil
+		d.pause.Reset()
 	}
 }
 
 // failed puts t off; m.mu is held.
-func (m *mirror) failed(l *direction, t *task, err error, probe bool) {
+func (m *mirror) failed(d *direction, t *task, err error, probe bool) {
 	m.putOff(t)
 	switch {
 	case errors.Is(err, errPaused), isFenced(err):
 		// Not a failure: the records say what comes of it.
 	case holdsForAll(err):
-		l.failed++
-		l.lastErr = err
-		if l.dead && probe {
-			m.schedule(l)
+		d.failed++
+		d.lastErr = err
+		if d.dead && probe {
+			m.schedule(d)
 		}
-		m.fail(l, err)
+		m.fail(d, err)
 	default: // about this key
-		l.failed++
-		l.lastErr = err
-		if l.dead && probe {
-			m.revive(l) // the store answers
+		d.failed++
+		d.lastErr = err
+		if d.dead && probe {
+			m.revive(d) // the store answers
 		}
-		m.core.log.Warn("polykv: a key can't be mirrored", "store", m.core.stores[l.to].name, "key", t.key, "error", err)
+		m.core.log.Warn("polykv: a key can't be mirrored", "store", m.core.stores[d.to].name, "key", t.key, "error", err)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 )
 
 // schedule sets the time of the next retry in a direction; m.mu is held.
-func (m *mirror) schedule(l *direction) {
-	l.retryAt = time.Now().Add(l.pause.NextBackOff())
+func (m *mirror) schedule(d *direction) {
+	d.retryAt = time.Now().Add(d.pause.NextBackOff())
 	select {
 	case m.wake <- struct{}{}:
 	default:
@@ -20,16 +20,16 @@ func (m *mirror) schedule(l *direction) {
 }
 
 // revive takes a store for one that answers and has its backlog run; m.mu is held.
-func (m *mirror) revive(l *direction) {
-	l.dead, l.probing, l.retryAt = false, false, time.Time{}
-	l.pause.Reset()
-	m.resume(l)
+func (m *mirror) revive(d *direction) {
+	d.dead, d.probing, d.retryAt = false, false, time.Time{}
+	d.pause.Reset()
+	m.resume(d)
 }
 
 // resume has everything in the backlog of a direction that is on run; m.mu is held.
-func (m *mirror) resume(l *direction) {
-	for el := l.backlog.Front(); el != nil; el = l.backlog.Front() {
-		t, _ := l.backlog.Remove(el).(*task)
+func (m *mirror) resume(d *direction) {
+	for el := d.backlog.Front(); el != nil; el = d.backlog.Front() {
+		t, _ := d.backlog.Remove(el).(*task)
 		m.enqueue(t)
 	}
 }
@@ -38,37 +38,37 @@ func (m *mirror) resume(l *direction) {
 func (m *mirror) set(to int, state mirrorState) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l := m.directions[to]
-	was := l.state
-	l.state = state
+	d := m.directions[to]
+	was := d.state
+	d.state = state
 	switch state {
 	case mirrorOff:
-		m.drop(l)
+		m.drop(d)
 	case mirrorOn:
-		if was != mirrorOn || !l.dead {
-			m.revive(l)
+		if was != mirrorOn || !d.dead {
+			m.revive(d)
 		}
 	}
-	m.observe(l)
+	m.observe(d)
 }
 
 // drop forgets every task of a direction; m.mu is held. Those that are running end
 // by themselves.
-func (m *mirror) drop(l *direction) {
-	for _, t := range l.tasks {
+func (m *mirror) drop(d *direction) {
+	for _, t := range d.tasks {
 		switch {
 		case t.place == nil:
 		case t.waiting:
-			l.backlog.Remove(t.place)
+			d.backlog.Remove(t.place)
 		default:
 			m.queue.Remove(t.place)
 		}
 		t.release()
 	}
-	clear(l.tasks)
-	l.dead, l.probing, l.retryAt, l.lastErr = false, false, time.Time{}, nil
-	close(l.emptied)
-	l.emptied = make(chan struct{})
+	clear(d.tasks)
+	d.dead, d.probing, d.retryAt, d.lastErr = false, false, time.Time{}, nil
+	close(d.emptied)
+	d.emptied = make(chan struct{})
 }
 
 // abandon lets go of whoever waits, for Close.
@@ -76,8 +76,8 @@ func (m *mirror) abandon() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed = true
-	for _, l := range m.directions {
-		m.drop(l)
+	for _, d := range m.directions {
+		m.drop(d)
 	}
 }
 
@@ -102,35 +102,35 @@ func (m *mirror) due(now time.Time) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	next := time.Hour
-	for _, l := range m.directions {
-		if l.retryAt.IsZero() || l.state != mirrorOn {
+	for _, d := range m.directions {
+		if d.retryAt.IsZero() || d.state != mirrorOn {
 			continue
 		}
-		if left := l.retryAt.Sub(now); left > 0 {
+		if left := d.retryAt.Sub(now); left > 0 {
 			next = min(next, left)
 			continue
 		}
-		m.retry(l)
+		m.retry(d)
 	}
 	return next
 }
 
 // retry tries one task of a dead direction, all of another's; m.mu is held.
-func (m *mirror) retry(l *direction) {
-	l.retryAt = time.Time{}
-	if !l.dead {
-		m.resume(l)
+func (m *mirror) retry(d *direction) {
+	d.retryAt = time.Time{}
+	if !d.dead {
+		m.resume(d)
 		return
 	}
-	el := l.backlog.Front()
-	if l.probing || el == nil {
-		if el == nil && len(l.tasks) == 0 {
-			l.dead = false // nothing to try it by: the next write will
+	el := d.backlog.Front()
+	if d.probing || el == nil {
+		if el == nil && len(d.tasks) == 0 {
+			d.dead = false // nothing to try it by: the next write will
 		}
 		return
 	}
-	t, _ := l.backlog.Remove(el).(*task)
-	l.probing = true
+	t, _ := d.backlog.Remove(el).(*task)
+	d.probing = true
 	t.probe = true
 	m.enqueue(t)
 }
@@ -140,15 +140,15 @@ func (m *mirror) retry(l *direction) {
 func (m *mirror) drain(ctx context.Context, to int) error {
 	for first := true; ; first = false {
 		m.mu.Lock()
-		l := m.directions[to]
-		if len(l.tasks) == 0 {
+		d := m.directions[to]
+		if len(d.tasks) == 0 {
 			m.mu.Unlock()
 			return nil
 		}
-		if first && l.state == mirrorOn {
-			m.revive(l)
+		if first && d.state == mirrorOn {
+			m.revive(d)
 		}
-		emptied := l.emptied
+		emptied := d.emptied
 		m.mu.Unlock()
 		select {
 		case <-emptied:
@@ -171,10 +171,10 @@ func (m *mirror) drainAll() {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, l := range m.directions {
-		if len(l.tasks) > 0 && l.state != mirrorOff {
-			m.core.log.Warn("polykv: closed before everything was mirrored; a repair of another client will", "store", m.core.stores[l.to].name,
-				"keys", len(l.tasks), "first", firstKeys(l.tasks), "error", l.lastErr)
+	for _, d := range m.directions {
+		if len(d.tasks) > 0 && d.state != mirrorOff {
+			m.core.log.Warn("polykv: closed before everything was mirrored; a repair of another client will", "store", m.core.stores[d.to].name,
+				"keys", len(d.tasks), "first", firstKeys(d.tasks), "error", d.lastErr)
 		}
 	}
 }
@@ -183,9 +183,9 @@ func (m *mirror) drainAll() {
 // nothing more to wait for.
 func (m *mirror) drained(ctx context.Context, to int) bool {
 	m.mu.Lock()
-	l := m.directions[to]
-	over := len(l.tasks) == 0 || l.dead || l.state == mirrorOff
-	emptied := l.emptied
+	d := m.directions[to]
+	over := len(d.tasks) == 0 || d.dead || d.state == mirrorOff
+	emptied := d.emptied
 	m.mu.Unlock()
 	if over {
 		return true
@@ -223,6 +223,6 @@ func (m *mirror) undone(ctx context.Context, to int) error {
 }
 
 // observe tells the observer how much is left; m.mu is held.
-func (m *mirror) observe(l *direction) {
-	m.core.observer.Backlog(m.core.stores[l.to].name, len(l.tasks))
+func (m *mirror) observe(d *direction) {
+	m.core.observer.Backlog(m.core.stores[d.to].name, len(d.tasks))
 }

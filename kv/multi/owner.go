@@ -67,10 +67,7 @@ func newOwner(c *core) *owner {
 	if !c.stores[0].gossip && !c.stores[1].gossip {
 		return nil
 	}
-	o := &owner{core: c, self: ownerRecord{Holder: side.NewID(), PID: os.Getpid()}}
-	if host, err := os.Hostname(); err == nil {
-		o.self.Host = host
-	}
+	o := &owner{core: c, self: ownerRecord{Holder: side.NewID(), Host: side.Hostname(), PID: os.Getpid()}}
 	for _, s := range c.stores {
 		if !s.gossip && s.raw != nil {
 			o.store = s

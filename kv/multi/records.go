@@ -58,136 +58,136 @@ func (s observation) state() side.State {
 const recordTimeout = 3 * time.Second
 
 func startRecords(c *core) *records {
-	l := &records{core: c, changed: make(chan struct{}), lastPrimary: -1}
-	l.heartbeat = newHeartbeat(l.core, l, side.ModeCoordinated)
-	l.alarm = time.AfterFunc(time.Hour, l.warn)
-	l.alarm.Stop()
-	for i := range l.refreshes {
-		l.refreshes[i] = make(chan struct{}, 1)
-		c.start(func() { l.read(i) })
-		c.start(func() { l.watch(i) })
+	rs := &records{core: c, changed: make(chan struct{}), lastPrimary: -1}
+	rs.heartbeat = newHeartbeat(rs.core, rs, side.ModeCoordinated)
+	rs.alarm = time.AfterFunc(time.Hour, rs.warn)
+	rs.alarm.Stop()
+	for i := range rs.refreshes {
+		rs.refreshes[i] = make(chan struct{}, 1)
+		c.start(func() { rs.read(i) })
+		c.start(func() { rs.watch(i) })
 	}
 	c.start(func() {
-		l.heartbeat.begin(c.ctx)
-		l.heartbeat.run()
+		rs.heartbeat.begin(c.ctx)
+		rs.heartbeat.run()
 	})
-	return l
+	return rs
 }
 
 // read reads the record of a store whenever there is a reason to.
-func (l *records) read(i int) {
-	pause := side.NewPauses(20*time.Millisecond, l.core.cfg.RefreshInterval)
-	for l.core.ctx.Err() == nil {
-		l.mu.Lock()
-		ticket := l.ticket
-		l.mu.Unlock()
-		ctx, cancel := context.WithTimeout(l.core.ctx, recordTimeout)
-		record, version, err := l.core.stores[i].side.ReadRecord(ctx)
+func (rs *records) read(i int) {
+	pause := side.NewPauses(20*time.Millisecond, rs.core.cfg.RefreshInterval)
+	for rs.core.ctx.Err() == nil {
+		rs.mu.Lock()
+		ticket := rs.ticket
+		rs.mu.Unlock()
+		ctx, cancel := context.WithTimeout(rs.core.ctx, recordTimeout)
+		record, version, err := rs.core.stores[i].side.ReadRecord(ctx)
 		cancel()
-		if l.core.ctx.Err() != nil {
+		if rs.core.ctx.Err() != nil {
 			return
 		}
-		l.saw(i, record, version, err, ticket)
-		next := l.core.cfg.RefreshInterval/2 + rand.N(l.core.cfg.RefreshInterval)
+		rs.saw(i, record, version, err, ticket)
+		next := rs.core.cfg.RefreshInterval/2 + rand.N(rs.core.cfg.RefreshInterval)
 		if err != nil {
 			next = pause.NextBackOff()
 		} else {
 			pause.Reset()
 		}
-		l.sleep(i, next)
+		rs.sleep(i, next)
 	}
 }
 
 // sleep waits for a reason to read a record.
-func (l *records) sleep(i int, d time.Duration) {
+func (rs *records) sleep(i int, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-l.refreshes[i]:
-	case <-l.core.ctx.Done():
+	case <-rs.refreshes[i]:
+	case <-rs.core.ctx.Done():
 	}
 }
 
 // watch has the record of a store read whenever it changed.
-func (l *records) watch(i int) {
-	err := kv.Watch(l.core.ctx, l.core.stores[i].raw, kv.KeyRange(side.RecordKey), func(ev kv.Event) bool {
+func (rs *records) watch(i int) {
+	err := kv.Watch(rs.core.ctx, rs.core.stores[i].raw, kv.KeyRange(side.RecordKey), func(ev kv.Event) bool {
 		if ev.Type != kv.Interrupted {
-			l.refresh(i)
+			rs.refresh(i)
 		}
 		return true
 	})
-	if l.core.ctx.Err() == nil {
-		l.core.log.Warn("polykv: the record can't be watched, only read now and then", "store", l.core.stores[i].name, "error", err)
+	if rs.core.ctx.Err() == nil {
+		rs.core.log.Warn("polykv: the record can't be watched, only read now and then", "store", rs.core.stores[i].name, "error", err)
 	}
 }
 
-func (l *records) refresh(i int) {
+func (rs *records) refresh(i int) {
 	select {
-	case l.refreshes[i] <- struct{}{}:
+	case rs.refreshes[i] <- struct{}{}:
 	default:
 	}
 }
 
 // demand has both records read again. A sighting with at least the ticket that
 // it returns was read since.
-func (l *records) demand() (ticket uint64) {
-	l.mu.Lock()
-	l.ticket++
-	ticket = l.ticket
-	l.mu.Unlock()
-	l.refresh(0)
-	l.refresh(1)
+func (rs *records) demand() (ticket uint64) {
+	rs.mu.Lock()
+	rs.ticket++
+	ticket = rs.ticket
+	rs.mu.Unlock()
+	rs.refresh(0)
+	rs.refresh(1)
 	return ticket
 }
 
 // saw takes in what was read.
-func (l *records) saw(i int, record side.Record, version kv.Version, err error, ticket uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s := &l.seen[i]
+func (rs *records) saw(i int, record side.Record, version kv.Version, err error, ticket uint64) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	s := &rs.seen[i]
 	before := *s
 	s.reads++
 	s.ticket, s.err = ticket, err
 	if err == nil {
 		s.record, s.version, s.known = record, version, true
 	}
-	close(l.changed)
-	l.changed = make(chan struct{})
+	close(rs.changed)
+	rs.changed = make(chan struct{})
 	switch {
 	case err == nil && (!before.known || before.version != version):
-		l.core.log.Info("polykv: the record of a store was read", "store", l.core.stores[i].name,
+		rs.core.log.Info("polykv: the record of a store was read", "store", rs.core.stores[i].name,
 			"state", string(s.state()), "epoch", record.Epoch, "version", uint64(version))
-		l.derive()
+		rs.derive()
 	case err != nil && before.err == nil:
-		l.core.log.Warn("polykv: the record of a store can't be read", "store", l.core.stores[i].name, "error", err)
+		rs.core.log.Warn("polykv: the record of a store can't be read", "store", rs.core.stores[i].name, "error", err)
 	}
 }
 
-// derive works out what the records say; l.mu is held.
-func (l *records) derive() {
-	primary := l.highest(side.Primary)
+// derive works out what the records say; rs.mu is held.
+func (rs *records) derive() {
+	primary := rs.highest(side.Primary)
 	at, sealed := primary, false
 	if at < 0 {
-		at = l.highest(side.Sealed)
+		at = rs.highest(side.Sealed)
 		sealed = at >= 0
 	}
-	was := l.reads
-	l.reads = l.route(at, sealed)
-	l.writes = nil
+	was := rs.reads
+	rs.reads = rs.route(at, sealed)
+	rs.writes = nil
 	if !sealed {
-		l.writes = l.reads
+		rs.writes = rs.reads
 	}
-	if was != nil && (l.reads == nil || l.reads.at != was.at) {
+	if was != nil && (rs.reads == nil || rs.reads.at != was.at) {
 		was.leave()
 	}
-	if l.writes != nil && l.writes.at != l.lastPrimary {
-		l.lastPrimary = l.writes.at
-		l.core.observer.Moved(l.core.stores[l.lastPrimary].name)
+	if rs.writes != nil && rs.writes.at != rs.lastPrimary {
+		rs.lastPrimary = rs.writes.at
+		rs.core.observer.Moved(rs.core.stores[rs.lastPrimary].name)
 	}
-	l.reportStanding()
-	for to := range l.seen {
-		l.core.mirror.set(to, l.mirrorState(to))
+	rs.reportStanding()
+	for to := range rs.seen {
+		rs.core.mirror.set(to, rs.mirrorState(to))
 	}
 }
 
@@ -196,45 +196,45 @@ func (l *records) derive() {
 const noPrimaryAfter = time.Second
 
 // reportStanding tells the observer where this client stands, and warns when no
-// store has been primary for a while; l.mu is held.
-func (l *records) reportStanding() {
-	phase, primary, epoch := l.phase(), "", uint64(0)
-	if l.writes != nil {
-		primary, epoch = l.core.stores[l.writes.at].name, l.writes.epoch
+// store has been primary for a while; rs.mu is held.
+func (rs *records) reportStanding() {
+	phase, primary, epoch := rs.phase(), "", uint64(0)
+	if rs.writes != nil {
+		primary, epoch = rs.core.stores[rs.writes.at].name, rs.writes.epoch
 	}
-	l.core.observer.Standing(string(phase), primary, epoch)
+	rs.core.observer.Standing(string(phase), primary, epoch)
 	switch {
-	case l.writes != nil && l.warned:
-		l.warned = false
-		l.core.log.Info("polykv: a store is primary again", "store", primary)
+	case rs.writes != nil && rs.warned:
+		rs.warned = false
+		rs.core.log.Info("polykv: a store is primary again", "store", primary)
 		fallthrough
-	case l.writes != nil:
-		l.alarm.Stop()
-		l.alarmed = false
-	case !l.alarmed:
-		l.alarmed, l.alarmedAt = true, time.Now()
-		l.alarm.Reset(noPrimaryAfter)
+	case rs.writes != nil:
+		rs.alarm.Stop()
+		rs.alarmed = false
+	case !rs.alarmed:
+		rs.alarmed, rs.alarmedAt = true, time.Now()
+		rs.alarm.Reset(noPrimaryAfter)
 	}
 }
 
 // warn is called when no store has been primary for a while.
-func (l *records) warn() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.writes != nil || l.core.ctx.Err() != nil {
+func (rs *records) warn() {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if rs.writes != nil || rs.core.ctx.Err() != nil {
 		return
 	}
-	l.warned = true
-	l.core.log.Warn("polykv: no store is primary, writes wait", "since", noPrimaryAfter.String(),
-		"records", l.describe(), "next", l.advice(), "waiting", l.waiting)
+	rs.warned = true
+	rs.core.log.Warn("polykv: no store is primary, writes wait", "since", noPrimaryAfter.String(),
+		"records", rs.describe(), "next", rs.advice(), "waiting", rs.waiting)
 }
 
 // highest is the store in that state, of two the one of the higher epoch; -1
 // if there is none.
-func (l *records) highest(state side.State) int {
+func (rs *records) highest(state side.State) int {
 	found := -1
-	for i, s := range l.seen {
-		if s.state() == state && (found < 0 || s.record.Epoch > l.seen[found].record.Epoch) {
+	for i, s := range rs.seen {
+		if s.state() == state && (found < 0 || s.record.Epoch > rs.seen[found].record.Epoch) {
 			found = i
 		}
 	}
@@ -243,15 +243,15 @@ func (l *records) highest(state side.State) int {
 
 // route returns the route to a store, nil for none. It is the one that there
 // is if nothing has changed.
-func (l *records) route(at int, sealed bool) *route {
+func (rs *records) route(at int, sealed bool) *route {
 	if at < 0 {
 		return nil
 	}
-	s, was := l.seen[at], l.reads
+	s, was := rs.seen[at], rs.reads
 	r := &route{at: at, guards: side.Guards(s.version), epoch: s.record.Epoch, sealed: sealed}
 	switch {
 	case was == nil || was.at != at:
-		r.ctx, r.leave = context.WithCancel(l.core.ctx)
+		r.ctx, r.leave = context.WithCancel(rs.core.ctx)
 	case was.guards[0].Version == s.version && was.sealed == sealed:
 		return was
 	default:
@@ -260,17 +260,17 @@ func (l *records) route(at int, sealed bool) *route {
 	return r
 }
 
-// mirrorState says what may be mirrored into a store; l.mu is held.
-func (l *records) mirrorState(to int) mirrorState {
+// mirrorState says what may be mirrored into a store; rs.mu is held.
+func (rs *records) mirrorState(to int) mirrorState {
 	switch {
-	case !l.core.cfg.Mirror:
+	case !rs.core.cfg.Mirror:
 		return mirrorOff
-	case l.writes == nil:
+	case rs.writes == nil:
 		return mirrorPaused
-	case l.writes.at == to:
+	case rs.writes.at == to:
 		return mirrorOff
 	}
-	s := l.seen[to]
+	s := rs.seen[to]
 	switch state := s.state(); {
 	case state == side.Standby:
 		return mirrorOn
@@ -283,29 +283,29 @@ func (l *records) mirrorState(to int) mirrorState {
 	}
 }
 
-func (l *records) mirroring(to int) (mirrorState, []kv.Guard) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if state := l.mirrorState(to); state != mirrorOn {
+func (rs *records) mirroring(to int) (mirrorState, []kv.Guard) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if state := rs.mirrorState(to); state != mirrorOn {
 		return state, nil
 	}
-	return mirrorOn, side.Guards(l.seen[to].version)
+	return mirrorOn, side.Guards(rs.seen[to].version)
 }
 
-func (l *records) lost(int) { l.demand() }
+func (rs *records) lost(int) { rs.demand() }
 
 // again has the records read again after a broken guard.
-func (l *records) again(r *route, err error, w *waiting) bool {
+func (rs *records) again(r *route, err error, w *waiting) bool {
 	if !isFenced(err) {
 		return false
 	}
-	w.bad, w.ticket = r, l.demand()
+	w.bad, w.ticket = r, rs.demand()
 	return true
 }
 
 // confirm reads again what r goes by.
-func (l *records) confirm(ctx context.Context, r *route) (bool, error) {
-	_, version, err := l.core.stores[r.at].side.ReadRecord(ctx)
+func (rs *records) confirm(ctx context.Context, r *route) (bool, error) {
+	_, version, err := rs.core.stores[r.at].side.ReadRecord(ctx)
 	if err != nil || version != r.guards[0].Version {
 		return false, err
 	}
@@ -313,22 +313,22 @@ func (l *records) confirm(ctx context.Context, r *route) (bool, error) {
 		return true, nil
 	}
 	// A client that is ahead may have written to the other store by now.
-	record, version, err := l.core.stores[other(r.at)].side.ReadRecord(ctx)
+	record, version, err := rs.core.stores[other(r.at)].side.ReadRecord(ctx)
 	return version == 0 || record.State != side.Primary, err
 }
 
-func (l *records) limits() (at int, guarded bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.reads != nil {
-		at = l.reads.at
+func (rs *records) limits() (at int, guarded bool) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if rs.reads != nil {
+		at = rs.reads.at
 	}
 	return at, true
 }
 
-func (l *records) leave() {
-	l.alarm.Stop()
-	l.heartbeat.leave()
+func (rs *records) leave() {
+	rs.alarm.Stop()
+	rs.heartbeat.leave()
 }
 
 // permanent reports whether err, of reading a record, won't go away by itself.

@@ -103,7 +103,7 @@ type Status struct {
 func (c *Client) Status() Status {
 	s := Status{At: time.Now(), Coordinated: c.core.cfg.Coordinated, Mirrors: c.core.mirror.status(), Samples: c.core.samples.all()}
 	s.Verify, s.Repair = c.core.sweeps.last()
-	s.Name, s.Host, s.PID, s.Version = c.core.cfg.ClientName, hostname(), os.Getpid(), release()
+	s.Name, s.Host, s.PID, s.Version = c.core.cfg.ClientName, side.Hostname(), os.Getpid(), release()
 	c.core.selector.status(&s)
 	if c.core.owner != nil {
 		c.core.owner.status(&s)
@@ -111,44 +111,44 @@ func (c *Client) Status() Status {
 	return s
 }
 
-func (l *records) status(s *Status) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for i, seen := range l.seen {
+func (rs *records) status(s *Status) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for i, seen := range rs.seen {
 		r := Record{
-			Store: l.core.stores[i].name, State: string(seen.state()), Epoch: seen.record.Epoch,
+			Store: rs.core.stores[i].name, State: string(seen.state()), Epoch: seen.record.Epoch,
 			Migration: seen.record.Migration, Version: uint64(seen.version), Known: seen.known,
 		}
 		if seen.err != nil {
 			r.Error = seen.err.Error()
 		}
 		s.Records = append(s.Records, r)
-		if l.mirrorState(i) == mirrorOn {
+		if rs.mirrorState(i) == mirrorOn {
 			s.Mirror = r.Store
 		}
 	}
-	s.Phase, s.Waiting = l.phase(), l.waiting
-	if l.writes != nil {
-		s.Primary = l.core.stores[l.writes.at].name
-	} else if l.seen[0].known || l.seen[1].known {
-		s.Problem = "no store is primary: " + l.describe() + "; " + l.advice()
+	s.Phase, s.Waiting = rs.phase(), rs.waiting
+	if rs.writes != nil {
+		s.Primary = rs.core.stores[rs.writes.at].name
+	} else if rs.seen[0].known || rs.seen[1].known {
+		s.Problem = "no store is primary: " + rs.describe() + "; " + rs.advice()
 	}
-	if l.alarmed {
-		s.NoPrimaryFor = time.Since(l.alarmedAt)
+	if rs.alarmed {
+		s.NoPrimaryFor = time.Since(rs.alarmedAt)
 	}
 }
 
-// phase works out the phase; l.mu is held.
-func (l *records) phase() Phase {
+// phase works out the phase; rs.mu is held.
+func (rs *records) phase() Phase {
 	switch {
-	case !l.seen[0].known && !l.seen[1].known:
+	case !rs.seen[0].known && !rs.seen[1].known:
 		return PhaseUnknown
-	case l.writes == nil && l.reads != nil:
+	case rs.writes == nil && rs.reads != nil:
 		return PhaseCutover
-	case l.writes == nil:
+	case rs.writes == nil:
 		return PhaseFenced
 	}
-	switch l.seen[other(l.writes.at)].state() {
+	switch rs.seen[other(rs.writes.at)].state() {
 	case side.Standby:
 		return PhaseMirroring
 	case side.Sealed:
@@ -182,16 +182,16 @@ func (m *mirror) status() []MirrorStatus {
 	defer m.mu.Unlock()
 	now := time.Now()
 	all := make([]MirrorStatus, 0, len(m.directions))
-	for i, l := range m.directions {
+	for i, d := range m.directions {
 		s := MirrorStatus{
-			Store: m.core.stores[i].name, Open: l.state == mirrorOn, Dead: l.dead,
-			Mirrored: l.mirrored, Failed: l.failed, Late: l.late, Backlog: len(l.tasks),
+			Store: m.core.stores[i].name, Open: d.state == mirrorOn, Dead: d.dead,
+			Mirrored: d.mirrored, Failed: d.failed, Late: d.late, Backlog: len(d.tasks),
 		}
-		for _, t := range l.tasks {
+		for _, t := range d.tasks {
 			s.Oldest = max(s.Oldest, now.Sub(t.since))
 		}
-		if l.lastErr != nil {
-			s.Error = l.lastErr.Error()
+		if d.lastErr != nil {
+			s.Error = d.lastErr.Error()
 		}
 		all = append(all, s)
 	}
@@ -205,28 +205,23 @@ const (
 	sampleCount = 450
 )
 
-// samples is a ring of the latest samples.
+// samples are the latest ones, oldest first.
 type samples struct {
 	mu   sync.Mutex
-	ring []Sample
-	next int
+	kept []Sample
 }
 
 func (s *samples) add(sample Sample) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.ring) < sampleCount {
-		s.ring = append(s.ring, sample)
-		return
-	}
-	s.ring[s.next] = sample
-	s.next = (s.next + 1) % sampleCount
+	s.kept = append(s.kept, sample)
+	s.kept = s.kept[max(0, len(s.kept)-sampleCount):]
 }
 
 func (s *samples) all() []Sample {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append(append(make([]Sample, 0, len(s.ring)), s.ring[s.next:]...), s.ring[:s.next]...)
+	return append([]Sample{}, s.kept...)
 }
 
 // sample samples the backlog until Close.

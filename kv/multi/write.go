@@ -86,7 +86,7 @@ func (v *view) write(ctx context.Context, op, key string, do func(r *route, p *p
 // attempt makes the write once. Its mirror is on record before it leaves the
 // gate, which it does also when a callback panics: whoever shuts the gate then
 // finds the task in the backlog.
-func (v *view) attempt(ctx context.Context, key string, r *route, p *permit, do func(r *route, p *permit) (outcome, error)) (mirrored *round, err error) {
+func (v *view) attempt(ctx context.Context, key string, r *route, p *permit, do func(r *route, p *permit) (outcome, error)) (mirrored <-chan struct{}, err error) {
 	defer p.out()
 	c := v.core
 	made, err := do(r, p)

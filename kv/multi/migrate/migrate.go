@@ -1,9 +1,9 @@
 package migrate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"os/user"
 	"time"
 
@@ -165,15 +165,10 @@ func New(source, target Backend, opts Options) (*Migration, error) {
 
 // author is who runs the commands.
 func author(o Options) side.Author {
-	a := side.Author{User: o.User, Host: o.Host}
+	a := side.Author{User: o.User, Host: cmp.Or(o.Host, side.Hostname())}
 	if a.User == "" {
 		if u, err := user.Current(); err == nil {
 			a.User = u.Username
-		}
-	}
-	if a.Host == "" {
-		if host, err := os.Hostname(); err == nil {
-			a.Host = host
 		}
 	}
 	return a

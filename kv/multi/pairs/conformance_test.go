@@ -65,7 +65,7 @@ func runSuite(t *testing.T, names [2]string, mode mode) {
 		// Guards are refused when asked for, since one store of the two takes none.
 		h.Features.Lacks = []conformance.Extra{conformance.Guarded, conformance.Views}
 		// The cases see the first store alone, which is linearizable; the client
-		// is not, because the second one may lead one day.
+		// is not, because the second one may be primary one day.
 		h.Rules = slices.DeleteFunc(append(switchtest.RulesCoordinated(), "Versioned"), func(rule string) bool { return rule == "Linearizable" })
 	}
 	unmoved := maps.Clone(switchtest.UnmovedCoordinated)

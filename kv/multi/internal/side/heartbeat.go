@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"sort"
 	"time"
 
@@ -93,6 +94,15 @@ func (h Heartbeat) Sight(store string) (s Sight, knows bool) {
 		}
 	}
 	return Sight{}, false
+}
+
+// Hostname is empty where it can't be told: the process id alone has to do.
+func Hostname() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return host
 }
 
 // WriteHeartbeat writes h under the client's own key.
