@@ -143,7 +143,7 @@ a reserved key in each store to learn whether it may, unless --dry-run is given.
 	}
 	cmd.Flags().BoolVar(&o.AllowKeys, "allow-keys", false, "take it for good that the target holds keys")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "write nothing at all")
-	return a.twoStoreCommand(cmd, func() migrate.Options { return o }, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
+	return a.onTwoStores(a.addStores(cmd.Flags()), cmd, func() migrate.Options { return o }, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
 		plan, err := m.Plan(ctx)
 		s.bar.clear()
 		if err != nil {

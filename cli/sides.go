@@ -230,13 +230,8 @@ func storesExample(cmd string) string {
 	return "  polykv --config polykv.yaml " + cmd
 }
 
-// twoStoreCommand makes a command on two stores. opts is asked for once the
-// flags are read.
-func (a *app) twoStoreCommand(cmd *cobra.Command, opts func() migrate.Options, do func(ctx context.Context, s *twoStores, m *migrate.Migration) error) *cobra.Command {
-	return a.onTwoStores(a.addStores(cmd.Flags()), cmd, opts, do)
-}
-
-// onTwoStores is twoStoreCommand with stores that were prepared.
+// onTwoStores makes a command on two stores. opts is asked for once the flags
+// are read.
 func (a *app) onTwoStores(s *twoStores, cmd *cobra.Command, opts func() migrate.Options, do func(ctx context.Context, s *twoStores, m *migrate.Migration) error) *cobra.Command {
 	cmd.Args = arguments(0, 0, "no arguments")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions

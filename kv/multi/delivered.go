@@ -34,8 +34,6 @@ func digestOf(b []byte) digest {
 	return digest{maphash.Bytes(digestSeeds[0], b), maphash.Bytes(digestSeeds[1], b)}
 }
 
-func newDelivered() *delivered { return &delivered{keys: make(map[string]*deliveredKey)} }
-
 // turn notes that another store is followed from here on.
 func (t *delivered) turn() {
 	t.snapshot++

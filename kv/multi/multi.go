@@ -133,7 +133,7 @@ func New(cfg Config, backends []Backend, options ...Option) (*Client, error) {
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.mirror = newMirror(c)
-	c.sweeps = newSweeps(c)
+	c.sweeps = &sweeps{core: c, wake: make(chan struct{}, 1)}
 	if cfg.Coordinated {
 		c.selector = startRecords(c)
 	} else {

@@ -33,8 +33,6 @@ type sweeps struct {
 	verify, repair *Comparison
 }
 
-func newSweeps(c *core) *sweeps { return &sweeps{core: c, wake: make(chan struct{}, 1)} }
-
 func (s *sweeps) last() (verify, repair *Comparison) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -78,14 +78,10 @@ func (c *core) applyUpdates() {
 			if !ok {
 				return
 			}
-			c.apply(u)
+			if err := c.do(c.ctx, u); err != nil {
+				c.log.Error("polykv: an update could not be applied", "primary", u.Primary, "error", err)
+			}
 		}
-	}
-}
-
-func (c *core) apply(u Update) {
-	if err := c.do(c.ctx, u); err != nil {
-		c.log.Error("polykv: an update could not be applied", "primary", u.Primary, "error", err)
 	}
 }
 

@@ -56,7 +56,7 @@ func (v *view) watch(ctx context.Context, r kv.Range, f func(kv.Event) bool) err
 			return err
 		}
 	}
-	w := &watch{view: v, rng: r, f: f, delivered: newDelivered(), rewrites: kv.RewritesWanted(ctx)}
+	w := &watch{view: v, rng: r, f: f, delivered: &delivered{keys: make(map[string]*deliveredKey)}, rewrites: kv.RewritesWanted(ctx)}
 	pause := side.NewPauses(10*time.Millisecond, time.Second)
 	for {
 		if v.core.ctx.Err() != nil {
