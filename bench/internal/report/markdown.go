@@ -67,7 +67,8 @@ func (r *Results) machine(b *strings.Builder) {
 	for _, v := range r.Versions {
 		fmt.Fprintf(b, "| %s | %s |\n", v.Name, v.Version)
 	}
-	b.WriteString("\nTo repeat it: `make bench`, or parts of it with `go -C bench run . -rows cas,get -backend etcd`.\n")
+	b.WriteString("\nTo repeat it: `make bench`, or parts of it with `go -C bench run . -rows cas,get -backend etcd`. What calls cost on\n" +
+		"NATS, PostgreSQL and in a file, beside their own libraries, is told [with the stores](stores.md#what-a-call-costs).\n")
 }
 
 // table writes one row of the plan on all its backends.
