@@ -6,6 +6,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -52,7 +53,8 @@ func openConsul(_ context.Context, c *consul.Config, env Env) (driver.Store, err
 func consulTarget(c *Config) Target {
 	// As consul.Open does: what is empty comes from Consul's own environment.
 	address := cmp.Or(c.Consul.Address, os.Getenv("CONSUL_HTTP_ADDR"), "127.0.0.1:8500")
-	return Target{Address: address, DialTimeout: c.Consul.DialTimeout}
+	// A server without a leader says so after 7 s, and only then.
+	return Target{Address: address, DialTimeout: max(c.Consul.DialTimeout, 9*time.Second)}
 }
 
 func openEtcd(_ context.Context, c *etcd.Config, env Env) (driver.Store, error) {

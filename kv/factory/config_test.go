@@ -221,6 +221,10 @@ func TestTarget(t *testing.T) {
 	if got := cfg.Target(); got.Address != "/data" || got.DialTimeout != time.Second {
 		t.Errorf("got %v", got)
 	}
+	cfg.Backend = "consul"
+	if got := cfg.Target(); got.DialTimeout < 8*time.Second {
+		t.Errorf("%v: what a server of Consul without a leader says after 7 s isn't waited for", got)
+	}
 	if cfg.Section("nothing") != nil {
 		t.Error("a section of nothing")
 	}

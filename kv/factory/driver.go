@@ -48,7 +48,7 @@ type Target struct {
 	// several are separated by ", ". It is empty if the backend has no server.
 	Address string
 
-	// DialTimeout is how long to wait for a connection before the server
+	// DialTimeout is how long to wait for a first answer before the server
 	// counts as unreachable; 0 means that the backend has no opinion.
 	DialTimeout time.Duration
 }
