@@ -219,7 +219,7 @@ func TestTwoStoresBadInput(t *testing.T) {
 	} {
 		run(t, "", c.args...).want(t, 2, "", c.say)
 	}
-	s.run("migrate", "finish", "--on", "third").want(t, 3, "", `there is no store "third"`)
+	s.run("migrate", "finish", "--on", "third").want(t, 1, "", `refused: there is no store "third"`)
 	away := writeFile(t, "away.yaml", "backend: etcd\netcd: {endpoints: ['127.0.0.1:1'], dial_timeout: 200ms}\n")
 	run(t, "", "verify", "--from", good, "--to", away).want(t, 3, "", "can't reach etcd at 127.0.0.1:1")
 	run(t, "", "verify", "--from", good, "--to", away).want(t, 3, "", "away.yaml: etcd.*")

@@ -147,7 +147,7 @@ func (m *Migration) role(name, do string) (role, error) {
 			return role(r), nil
 		}
 	}
-	return 0, fmt.Errorf("there is no store %q in this migration to %s, only %q and %q", name, do, m.sides[source].Name(), m.sides[target].Name())
+	return 0, fmt.Errorf("%w: there is no store %q in this migration to %s, only %q and %q", ErrRefused, name, do, m.sides[source].Name(), m.sides[target].Name())
 }
 
 // do passes until the command has nothing left to do. A pass that found a
