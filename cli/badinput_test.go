@@ -55,6 +55,8 @@ func TestBadInput(t *testing.T) {
 		{"missing certificate", []string{"get", "k", etcd, "--etcd.tls.enabled", "--etcd.tls.cert-file=" + missing, "--etcd.tls.key-file=" + missing}, `etcd.tls.cert_file: open ` + missing + `: no such file`},
 		{"certificate that is none", []string{"get", "k", etcd, "--etcd.tls.enabled", "--etcd.tls.ca-file=" + writeFile(t, "ca.pem", secret)}, `etcd.tls.ca_file: `},
 		{"invalid key", []string{"put", "a//b", "v", inmemory}, `invalid key: "a//b" has an empty, "." or ".." segment`},
+		{"key with a slash first", []string{"put", "/a", "v", inmemory}, "segment\n"},
+		{"key of etcd", []string{"put", "/a", "v", "--backend=etcd"}, `as in --etcd.root /app/`},
 		{"reserved key", []string{"put", ".polykv/record", "v", inmemory}, `which is polykv's own`},
 		{"empty key", []string{"delete", "", inmemory}, `invalid key: the key is empty`},
 		{"invalid watched key", []string{"watch", "/", inmemory}, `invalid key`},

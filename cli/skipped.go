@@ -88,7 +88,8 @@ func (a *app) rootFor(key string) string {
 // checkKey checks a key that the user gave.
 func (a *app) checkKey(key string) error {
 	err := kv.CheckKey(key)
-	if err != nil && strings.HasPrefix(key, "/") && a.ownFlags.Lookup(rootFlag) != nil {
+	onEtcd := a.config.Backend == "etcd" || a.config.Backend == "" // which a file may say, that is not read yet
+	if err != nil && strings.HasPrefix(key, "/") && onEtcd && a.ownFlags.Lookup(rootFlag) != nil {
 		return fmt.Errorf("%w; what keys in etcd begin with goes to --%s, as in --%s /app/ and the key x for /app/x", err, rootFlag, rootFlag)
 	}
 	return err
