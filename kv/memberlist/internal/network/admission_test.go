@@ -13,7 +13,7 @@ func TestAdmissionCloses(t *testing.T) {
 	open := func() net.Conn {
 		near, far := net.Pipe()
 		t.Cleanup(func() { _ = far.Close() })
-		return &trackedConn{Conn: near, a: a}
+		return &trackedConn{Conn: near, n: &Network{admission: a}}
 	}
 	done := make(chan struct{})
 	go func() {

@@ -60,13 +60,15 @@ func (n *Network) sendDatagram(kind byte, payload []byte, to netip.AddrPort) err
 }
 
 func (n *Network) countSent(kind byte, packets, size int) {
-	if kind == kindData {
-		n.traffic.framesSent.Add(uint64(packets))
-		n.traffic.frameBytesSent.Add(uint64(packets * size))
-	} else {
-		n.traffic.memberSent.Add(uint64(packets))
-		n.traffic.memberBytesSent.Add(uint64(packets * size))
-	}
+	n.count(func(s *Stats) {
+		if kind == kindData {
+			s.FramesSent += uint64(packets)
+			s.FrameBytesSent += uint64(packets * size)
+		} else {
+			s.MembershipSent += uint64(packets)
+			s.MembershipBytesSent += uint64(packets * size)
+		}
+	})
 }
 
 // receive judges one packet and hands on what is in it.
@@ -80,13 +82,15 @@ func (n *Network) receive(buf *cryptBuf, from netip.AddrPort, packet []byte) {
 		n.rejects.add(why, from, "")
 		return
 	}
-	if kind == kindData {
-		n.traffic.framesReceived.Add(1)
-		n.traffic.frameBytesReceived.Add(uint64(len(packet)))
-	} else {
-		n.traffic.memberReceived.Add(1)
-		n.traffic.memberBytesRcvd.Add(uint64(len(packet)))
-	}
+	n.count(func(s *Stats) {
+		if kind == kindData {
+			s.FramesReceived++
+			s.FrameBytesReceived += uint64(len(packet))
+		} else {
+			s.MembershipReceived++
+			s.MembershipBytesReceived += uint64(len(packet))
+		}
+	})
 	if kind == kindPath {
 		n.paths.receive(from, payload)
 		return

@@ -6,7 +6,6 @@ import (
 	"log"
 	"log/slog"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -71,16 +70,14 @@ func (d *delegate) NotifyPingComplete(other *memberlist.Node, rtt time.Duration,
 
 // bridge returns a logger for memberlist that writes to l until g is closed.
 func bridge(l *slog.Logger, g *gate) *log.Logger {
-	return log.New(&logWriter{logger: l, gate: g, last: map[string]time.Time{}}, "", 0)
+	return log.New(&logWriter{logger: l, gate: g}, "", 0)
 }
 
 // logWriter passes on memberlist's lines, each kind of warning once a minute.
 type logWriter struct {
 	logger *slog.Logger
 	gate   *gate
-
-	mu   sync.Mutex
-	last map[string]time.Time
+	due    Limiter
 }
 
 func (w *logWriter) Write(line []byte) (int, error) {
@@ -98,7 +95,7 @@ func (w *logWriter) Write(line []byte) (int, error) {
 	if i := strings.Index(text, "memberlist: "); i >= 0 {
 		text = text[i+len("memberlist: "):]
 	}
-	if level == slog.LevelWarn && !w.due(kindOfLine(text)) {
+	if level == slog.LevelWarn && !w.due.Allow(kindOfLine(text), time.Now()) {
 		return len(line), nil
 	}
 	w.gate.run(func() { w.logger.Log(context.Background(), level, "memberlist: "+text) })
@@ -110,21 +107,4 @@ func (w *logWriter) Write(line []byte) (int, error) {
 func kindOfLine(text string) string {
 	words := strings.Fields(text)
 	return strings.Join(words[:min(len(words), 4)], " ")
-}
-
-// maxKinds bounds what is remembered of lines.
-const maxKinds = 256
-
-func (w *logWriter) due(kind string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	now := time.Now()
-	if last, ok := w.last[kind]; ok && now.Sub(last) < logInterval {
-		return false
-	}
-	if len(w.last) >= maxKinds {
-		clear(w.last)
-	}
-	w.last[kind] = now
-	return true
 }

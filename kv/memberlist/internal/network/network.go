@@ -41,7 +41,8 @@ type Network struct {
 	joiner    *joiner
 	repairer  *repairer
 	paths     *paths
-	traffic   traffic
+	trafficMu sync.Mutex
+	traffic   Stats     // what is counted here
 	gate      gate      // of the handler's calls
 	logGate   gate      // of memberlist's log
 	bufs      sync.Pool // of *cryptBuf
@@ -257,7 +258,9 @@ func (n *Network) Encrypted() bool { return n.ring.Load().seal != nil }
 
 // Stats returns counts since the start.
 func (n *Network) Stats() Stats {
-	s := n.traffic.stats()
+	n.trafficMu.Lock()
+	s := n.traffic
+	n.trafficMu.Unlock()
 	s.Rejected = n.rejects.counts()
 	s.OpenStreams = n.admission.open()
 	s.ByStreamPeers = n.paths.byStream()
@@ -335,21 +338,9 @@ type Stats struct {
 	Rejected                           map[Cause]uint64
 }
 
-// traffic is Stats while it is being counted.
-type traffic struct {
-	framesSent, framesReceived, frameBytesSent, frameBytesReceived atomic.Uint64
-	memberSent, memberReceived, memberBytesSent, memberBytesRcvd   atomic.Uint64
-	opened, accepted, streamBytes                                  atomic.Uint64
-	byStreamSent, byStreamReceived                                 atomic.Uint64
-}
-
-func (t *traffic) stats() Stats {
-	return Stats{
-		FramesSent: t.framesSent.Load(), FramesReceived: t.framesReceived.Load(),
-		FrameBytesSent: t.frameBytesSent.Load(), FrameBytesReceived: t.frameBytesReceived.Load(),
-		MembershipSent: t.memberSent.Load(), MembershipReceived: t.memberReceived.Load(),
-		MembershipBytesSent: t.memberBytesSent.Load(), MembershipBytesReceived: t.memberBytesRcvd.Load(),
-		StreamsOpened: t.opened.Load(), StreamsAccepted: t.accepted.Load(), StreamBytes: t.streamBytes.Load(),
-		ByStreamSent: t.byStreamSent.Load(), ByStreamReceived: t.byStreamReceived.Load(),
-	}
+// count changes the counts.
+func (n *Network) count(f func(s *Stats)) {
+	n.trafficMu.Lock()
+	defer n.trafficMu.Unlock()
+	f(&n.traffic)
 }

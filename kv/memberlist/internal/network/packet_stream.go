@@ -94,7 +94,7 @@ func (n *Network) enqueue(s *packetStream, kind byte, payload []byte) {
 		n.rejects.add(CauseUnsent, s.conn.RemoteAddr(), "the stream for packets is full")
 		return
 	}
-	n.traffic.byStreamSent.Add(1)
+	n.count(func(s *Stats) { s.ByStreamSent++ })
 }
 
 // servePackets takes packets from a peer that this node doesn't answer by
@@ -115,7 +115,7 @@ func (n *Network) servePackets(conn *streamConn) {
 		if err != nil || len(packet) < 1 {
 			return
 		}
-		n.traffic.byStreamReceived.Add(1)
+		n.count(func(s *Stats) { s.ByStreamReceived++ })
 		n.deliver(from, packet[0], packet[1:])
 	}
 }

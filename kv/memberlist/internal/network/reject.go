@@ -94,3 +94,27 @@ func (r *rejects) counts() map[Cause]uint64 {
 	}
 	return m
 }
+
+// Limiter lets each cause through once a minute. Its zero value is ready for
+// use, concurrently.
+type Limiter struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+// maxLimited bounds what is remembered of causes.
+const maxLimited = 256
+
+// Allow tells whether it is the cause's turn.
+func (l *Limiter) Allow(cause string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if last, ok := l.last[cause]; ok && now.Sub(last) < logInterval {
+		return false
+	}
+	if l.last == nil || len(l.last) >= maxLimited {
+		l.last = map[string]time.Time{}
+	}
+	l.last[cause] = now
+	return true
+}

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -56,36 +55,35 @@ func (n *Network) dial(ctx context.Context, to netip.AddrPort, kind byte) (*stre
 		}
 		return nil, err
 	}
-	n.traffic.opened.Add(1)
+	n.count(func(s *Stats) { s.StreamsOpened++ })
 	return n.stream(secured, conn), nil
 }
 
 // trackedConn is a connection that Close of the network closes.
 type trackedConn struct {
 	net.Conn
-	once  sync.Once
-	a     *admission
-	bytes *atomic.Uint64 // sent and received
+	once sync.Once
+	n    *Network
 }
 
 func (n *Network) tracked(conn net.Conn) *trackedConn {
-	return &trackedConn{Conn: conn, a: n.admission, bytes: &n.traffic.streamBytes}
+	return &trackedConn{Conn: conn, n: n}
 }
 
 func (c *trackedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	c.bytes.Add(uint64(n))
+	c.n.count(func(s *Stats) { s.StreamBytes += uint64(n) })
 	return n, err
 }
 
 func (c *trackedConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
-	c.bytes.Add(uint64(n))
+	c.n.count(func(s *Stats) { s.StreamBytes += uint64(n) })
 	return n, err
 }
 
 func (c *trackedConn) Close() error {
-	c.once.Do(func() { c.a.leave(c) })
+	c.once.Do(func() { c.n.admission.leave(c) })
 	return c.Conn.Close()
 }
 
@@ -150,7 +148,7 @@ func (n *Network) serve(conn *trackedConn) {
 		_ = conn.Close()
 		return
 	}
-	n.traffic.accepted.Add(1)
+	n.count(func(s *Stats) { s.StreamsAccepted++ })
 	stream := n.stream(secured, conn)
 	if kind == kindMembership {
 		n.transport.accept(stream) // memberlist closes it

@@ -131,24 +131,24 @@ func TestCertainty(t *testing.T) {
 }
 
 func TestLimiter(t *testing.T) {
-	var l limiter
+	var l network.Limiter
 	now := time.Now()
-	if !l.allow("a", now) || l.allow("a", now.Add(time.Second)) || !l.allow("b", now) || !l.allow("a", now.Add(time.Minute)) {
+	if !l.Allow("a", now) || l.Allow("a", now.Add(time.Second)) || !l.Allow("b", now) || !l.Allow("a", now.Add(time.Minute)) {
 		t.Error("want each cause once a minute")
 	}
 }
 
 func TestLag(t *testing.T) {
-	var m lagMeter
-	if got := m.read(); got != (Lag{}) {
+	m := ring[time.Duration]{size: lagSamples}
+	if got := lagOf(m.list()); got != (Lag{}) {
 		t.Errorf("nothing: %+v", got)
 	}
 	for i := range 2 * lagSamples {
-		m.add(time.Duration(i-lagSamples) * time.Millisecond)
+		m.add(max(0, time.Duration(i-lagSamples)*time.Millisecond))
 	}
-	m.add(-time.Second)
+	m.add(0)
 	want := Lag{Changes: lagSamples, P50: 512 * time.Millisecond, P99: 1013 * time.Millisecond, Max: 1023 * time.Millisecond}
-	if got := m.read(); got != want {
+	if got := lagOf(m.list()); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }

@@ -2,7 +2,6 @@ package spread
 
 import (
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -18,25 +17,9 @@ type Lag struct {
 
 const lagSamples = 1024
 
-// lagMeter keeps the newest samples.
-type lagMeter struct {
-	mu   sync.Mutex
-	ring [lagSamples]time.Duration
-	n    int
-}
-
-func (m *lagMeter) add(d time.Duration) {
-	m.mu.Lock()
-	m.ring[m.n%lagSamples] = max(d, 0)
-	m.n++
-	m.mu.Unlock()
-}
-
-func (m *lagMeter) read() Lag {
-	m.mu.Lock()
-	n := min(m.n, lagSamples)
-	samples := slices.Clone(m.ring[:n])
-	m.mu.Unlock()
+// lagOf sorts the samples.
+func lagOf(samples []time.Duration) Lag {
+	n := len(samples)
 	if n == 0 {
 		return Lag{}
 	}

@@ -1,6 +1,7 @@
 package spread
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -21,28 +22,29 @@ type Message struct {
 // recentMessages is how many messages are kept for the status page.
 const recentMessages = 256
 
-// messageLog is a ring of the messages that were sent and received last.
-type messageLog struct {
-	mu   sync.Mutex
-	ring [recentMessages]Message
-	n    int // how many were ever added
+// ring keeps what was added last, up to a number.
+type ring[T any] struct {
+	size int
+
+	mu    sync.Mutex
+	items []T
+	next  int // of items, once there are enough
 }
 
-func (l *messageLog) add(m Message) {
-	l.mu.Lock()
-	l.ring[l.n%recentMessages] = m
-	l.n++
-	l.mu.Unlock()
-}
-
-// list returns the messages, the newest first.
-func (l *messageLog) list() []Message {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := min(l.n, recentMessages)
-	out := make([]Message, 0, n)
-	for i := 1; i <= n; i++ {
-		out = append(out, l.ring[(l.n-i)%recentMessages])
+func (r *ring[T]) add(item T) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.items) < r.size {
+		r.items = append(r.items, item)
+		return
 	}
-	return out
+	r.items[r.next] = item
+	r.next = (r.next + 1) % r.size
+}
+
+// list returns the items, the oldest first.
+func (r *ring[T]) list() []T {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Concat(r.items[r.next:], r.items[:r.next])
 }

@@ -124,14 +124,13 @@ func (q *queue) drained() <-chan struct{} {
 	defer q.mu.Unlock()
 	if q.idle == nil {
 		q.idle = make(chan struct{})
-		if q.sent == q.added {
-			ch := q.idle
-			q.idle = nil
-			close(ch)
-			return ch
-		}
 	}
-	return q.idle
+	idle := q.idle
+	if q.sent == q.added {
+		close(idle)
+		q.idle = nil
+	}
+	return idle
 }
 
 // size returns how many changes and bytes wait.

@@ -128,7 +128,7 @@ func (s *Spread) apply(u state.Update, peer *state.Context, refused *refusal) st
 		if newest.IsZero() {
 			newest = u.E
 		}
-		s.lag.add(s.cfg.Clock().Sub(newest.Time()))
+		s.lag.add(max(s.cfg.Clock().Sub(newest.Time()), 0))
 	case state.Ahead:
 		refused.failed = true
 		if len(refused.keys) < maxRefused {

@@ -46,9 +46,9 @@ type Spread struct {
 	readyOnce sync.Once
 
 	count    counters
-	lag      lagMeter
-	messages messageLog
-	limiter  limiter
+	lag      ring[time.Duration]
+	messages ring[Message]
+	limiter  network.Limiter
 	missing  missing
 }
 
@@ -64,6 +64,7 @@ func New(store state.Replica, cfg Config) *Spread {
 		queue: newQueue(), origins: newOrigins(),
 		serving: make(chan struct{}, cfg.MaxServed),
 		ready:   make(chan struct{}),
+		lag:     ring[time.Duration]{size: lagSamples}, messages: ring[Message]{size: recentMessages},
 	}
 	for _, id := range store.Codecs() {
 		s.codecHash[id] = hashCodec(id)

@@ -2,7 +2,7 @@ package spread
 
 import (
 	"context"
-	"sync"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -55,7 +55,7 @@ type Queues struct {
 // Stats returns the node's figures.
 func (s *Spread) Stats() Stats {
 	c := &s.count
-	st := Stats{Outcomes: map[string]uint64{}, Lag: s.lag.read(), Counters: map[string]uint64{
+	st := Stats{Outcomes: map[string]uint64{}, Lag: lagOf(s.lag.list()), Counters: map[string]uint64{
 		"frames_sent": c.frames.Load(), "packets_sent": c.packetsOut.Load(), "packet_bytes_sent": c.bytesOut.Load(),
 		"packets_received": c.framesIn.Load(), "packet_bytes_received": c.bytesIn.Load(),
 		"duplicates": c.duplicates.Load(), "relayed": c.relayed.Load(), "fell_behind": c.behind.Load(),
@@ -87,7 +87,11 @@ func (s *Spread) Stats() Stats {
 
 // Messages returns the messages that were sent and received last, the newest
 // first.
-func (s *Spread) Messages() []Message { return s.messages.list() }
+func (s *Spread) Messages() []Message {
+	all := s.messages.list()
+	slices.Reverse(all)
+	return all
+}
 
 func (s *Spread) logMessage(m Message) { s.messages.add(m) }
 
@@ -121,28 +125,9 @@ func (s *Spread) malformed(what string, err error) {
 
 // complain logs, once a minute for each message.
 func (s *Spread) complain(msg string, args ...any) {
-	if s.limiter.allow(msg, time.Now()) {
+	if s.limiter.Allow(msg, time.Now()) {
 		s.cfg.Logger.Warn(msg, args...)
 	}
-}
-
-// limiter lets each cause through once a minute. Causes are constants.
-type limiter struct {
-	mu   sync.Mutex
-	last map[string]time.Time
-}
-
-func (l *limiter) allow(cause string, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if last, ok := l.last[cause]; ok && now.Sub(last) < time.Minute {
-		return false
-	}
-	if l.last == nil {
-		l.last = map[string]time.Time{}
-	}
-	l.last[cause] = now
-	return true
 }
 
 // sleep waits for d, or for ctx to end.
