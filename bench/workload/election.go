@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 )
 
@@ -49,15 +50,15 @@ func (c *contest) candidate(ctx context.Context) (Candidate, error) {
 	return c.elector.Candidate(ctx, c.env.Prefix+"/election", time.Duration(c.env.TTL*float64(time.Second)))
 }
 
-// change ends the leader, and returns how long after that the other one is told
-// that it leads.
-func (c *contest) change(ctx context.Context, end func(leader Candidate) error) (time.Duration, error) {
+// change ends the leader once it has led for a while, and returns how long after
+// that the other one is told that it leads.
+func (c *contest) change(ctx context.Context, lead time.Duration, end func(leader Candidate) error) (time.Duration, error) {
 	told := make(chan error, 1)
 	go func() { told <- c.other.Campaign(ctx) }()
 	select {
 	case err := <-told:
 		return 0, errors.Join(errors.New("two lead"), err)
-	case <-time.After(settle):
+	case <-time.After(lead):
 	}
 	start := time.Now()
 	err := errors.Join(end(c.leader), <-told)
@@ -73,18 +74,21 @@ func handOverWork(ctx context.Context, e *env) (Sampler, error) {
 		return nil, err
 	}
 	return c.sampler(func(ctx context.Context) (time.Duration, error) {
-		return c.change(ctx, func(leader Candidate) error { return leader.Resign(ctx) })
+		return c.change(ctx, settle, func(leader Candidate) error { return leader.Resign(ctx) })
 	}), nil
 }
 
-// takeOverWork: the leader is killed while another one waits.
+// takeOverWork: the leader is killed while another one waits, and at any moment
+// between two signs of life: of both, the next leader's come a third of a TTL apart
+// since the last one died.
 func takeOverWork(ctx context.Context, e *env) (Sampler, error) {
 	c, err := e.elect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return c.sampler(func(ctx context.Context) (time.Duration, error) {
-		took, err := c.change(ctx, Candidate.Abandon)
+		between := rand.N(time.Duration(e.TTL * float64(time.Second) / 3))
+		took, err := c.change(ctx, settle+between, Candidate.Abandon)
 		if err == nil {
 			c.other, err = c.candidate(ctx)
 		}
