@@ -26,7 +26,7 @@ func TestOperations(t *testing.T) {
 	page := read(t, operationsFile)
 	want := page
 	for name, content := range map[string]string{
-		"options of the factory":  options(t, "", "backend", "prefix", "record-check"),
+		"options of the factory":  options(t, "", "backend", "prefix", "record-check", "require"),
 		"options of the client":   options(t, "client."),
 		"options of Consul":       options(t, "consul."),
 		"options of etcd":         options(t, "etcd."),
