@@ -11,10 +11,13 @@ import (
 )
 
 // JoinContext gives err, the end of a call, the error of its ctx too, unless it
-// has that already.
+// has that already, or says no more than that, as a status of gRPC does.
 func JoinContext(ctxErr, err error) error {
-	if errors.Is(err, ctxErr) {
+	switch {
+	case errors.Is(err, ctxErr):
 		return err
+	case err.Error() == ctxErr.Error():
+		return ctxErr
 	}
 	return fmt.Errorf("%w: %w", ctxErr, err)
 }
