@@ -38,14 +38,19 @@ func TestCrashTakesNoVersionBack(t *testing.T) {
 	}
 }
 
-// Writers wait for each other and don't fail, where the server's default is to
-// refuse what can't be in one order with others.
-func TestSerializableByDefault(t *testing.T) {
+// Connections have settings of their own: writers wait for each other and don't fail,
+// where the server's default is to refuse what can't be in one order with others.
+func TestSettings(t *testing.T) {
 	n := start(t)
 	if err := n.admin(t.Context(), "ALTER ROLE postgres SET default_transaction_isolation = serializable"); err != nil {
 		t.Fatal(err)
 	}
-	drivertest.Put(t, open(t, n.config()), "k", "v")
+	first := open(t, n.config())
+	drivertest.Put(t, first, "k", "v")
+	var idle string // a client that is gone without a word must not hold a connection for hours
+	if err := first.pool.QueryRow(t.Context(), "SHOW tcp_keepalives_idle").Scan(&idle); err != nil || idle != "30" {
+		t.Errorf("a silent connection is tried after %s s: %v", idle, err)
+	}
 	var writers sync.WaitGroup
 	for i := range 4 {
 		s := open(t, n.config())
