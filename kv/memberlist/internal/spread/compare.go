@@ -31,7 +31,7 @@ func (s *Spread) compare(ctx context.Context, peer network.Peer) (found bool, er
 	if err == nil && c.complete {
 		s.becomeReady()
 	}
-	s.logMessage(Message{
+	s.messages.add(Message{
 		Time: time.Now(), Sent: true, Peer: peer.Name, Kind: "compare",
 		Bytes: c.taken + c.given, Outcome: describe(err),
 	})

@@ -93,8 +93,6 @@ func (s *Spread) Messages() []Message {
 	return all
 }
 
-func (s *Spread) logMessage(m Message) { s.messages.add(m) }
-
 func (s *Spread) logItem(it *item, seq uint64, sent bool, peer *network.Peer, now time.Time, outcome string) {
 	m := Message{
 		Time: now, Sent: sent, Kind: kindNames[framePush], Codec: it.Codec, Key: it.Key,
