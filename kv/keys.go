@@ -41,6 +41,9 @@ func CheckNamespace(prefix string) error {
 	if !ok {
 		return fmt.Errorf("%w: the prefix %q must be empty or end in \"/\"", ErrInvalidKey, prefix)
 	}
+	if bare == "" {
+		return CheckKey(prefix) // which names it
+	}
 	return CheckKey(bare)
 }
 

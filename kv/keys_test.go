@@ -36,8 +36,8 @@ func TestCheckNamespace(t *testing.T) {
 		}
 	}
 	for _, prefix := range []string{"a", "/", "a//", "/a/", "../", ".polykv/"} {
-		if err := kv.CheckNamespace(prefix); !errors.Is(err, kv.ErrInvalidKey) {
-			t.Errorf("CheckNamespace(%q) = %v, want ErrInvalidKey", prefix, err)
+		if err := kv.CheckNamespace(prefix); !errors.Is(err, kv.ErrInvalidKey) || strings.Contains(err.Error(), "the key is empty") {
+			t.Errorf("CheckNamespace(%q) = %v, want ErrInvalidKey that names it", prefix, err)
 		}
 	}
 }
