@@ -190,7 +190,8 @@ func (r *run) unseal(ctx context.Context, who role) (unsealed bool, err error) {
 // abortAlone is an abort that can't reach one of the stores: it unseals the
 // other one, if that is safe. lost is why.
 func (r *run) abortAlone(ctx context.Context, lost error) error {
-	for _, who := range []role{source, target} {
+	for who, detached := range []Phase{source: Detached, target: DetachedBack} {
+		who := role(who)
 		reading, cancel := context.WithTimeout(ctx, tidyTimeout)
 		record, version, err := r.sides[who].ReadRecord(reading)
 		cancel()
@@ -198,13 +199,13 @@ func (r *run) abortAlone(ctx context.Context, lost error) error {
 		case err != nil || version == 0:
 			continue
 		case record.State == side.Primary:
-			r.result.Phase, r.result.Left = Detached, lost.Error()
+			r.result.Phase, r.result.Left = detached, lost.Error()
 			return nil
 		case mayUnseal(record):
 			if _, err := r.unsealSoon(ctx, who); err != nil {
 				return err
 			}
-			r.result.Phase, r.result.Left = Detached, lost.Error()
+			r.result.Phase, r.result.Left = detached, lost.Error()
 			return nil
 		case record.State == side.Sealed:
 			return fmt.Errorf("store %q can't be unsealed: the cutover was about to make store %q primary, which may have happened, and that store doesn't answer; "+

@@ -216,6 +216,7 @@ func TestAbortWithAStoreLost(t *testing.T) {
 		{"standby sealed", true, 0, "", "polykv migrate force"},
 		{"sealed filling", false, 0, "", "if it is lost for good"},
 		{"primary standby", false, 1, "primary standby", "make store \"new\" reachable"},
+		{"standby primary", false, 0, "standby primary", "make store \"old\" reachable"},
 	} {
 		t.Run(fmt.Sprintf("%s/final=%v/lost=%d", c.states, c.final, c.lost), func(t *testing.T) {
 			r := newRig(t)
@@ -235,7 +236,7 @@ func TestAbortWithAStoreLost(t *testing.T) {
 					t.Error("it was aborted")
 				}
 				c.after = c.states
-			} else if err != nil || result.Left == "" || result.Phase != Detached {
+			} else if err != nil || result.Left == "" || result.Phase != map[int]Phase{1: Detached, 0: DetachedBack}[c.lost] {
 				t.Errorf("%+v, %v", result, err)
 			}
 			r.want(c.after)
