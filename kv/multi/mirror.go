@@ -243,7 +243,7 @@ func (m *mirror) work() {
 	}
 }
 
-// errHeld ends a task that may not run now.
+// errPaused ends a task that may not run now.
 var errPaused = errors.New("the store takes no mirrored writes now")
 
 // start tells the tracer, if there is one, that t runs; m.mu is held.

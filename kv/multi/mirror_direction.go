@@ -174,8 +174,20 @@ func (m *mirror) drainAll() {
 	for _, d := range m.directions {
 		if len(d.tasks) > 0 && d.state != mirrorOff {
 			m.core.log.Warn("polykv: closed before everything was mirrored; a repair of another client will", "store", m.core.stores[d.to].name,
-				"keys", len(d.tasks), "first", firstKeys(d.tasks), "error", d.lastErr)
+				"keys", len(d.tasks), "first", firstKeys(d.tasks), "error", m.whyLeft(d))
 		}
+	}
+}
+
+// whyLeft says why Close leaves d's tasks undone; m.mu is held.
+func (m *mirror) whyLeft(d *direction) error {
+	switch {
+	case d.lastErr != nil:
+		return d.lastErr
+	case d.state == mirrorPaused:
+		return errPaused
+	default: // the first attempt is under way still
+		return fmt.Errorf("not done within %v", m.core.cfg.DrainTimeout)
 	}
 }
 

@@ -312,34 +312,48 @@ func (s far) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) {
 	return s.Store.Swap(ctx, w)
 }
 
-// Close says what it leaves behind, and doesn't wait for a store that is known
-// not to answer.
+// Close says what it leaves behind and why, and doesn't wait for a store that is
+// known not to answer.
 func TestCloseSaysWhatIsLeft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		var log bytes.Buffer
-		cfg := patientConfig()
-		cfg.DrainTimeout = time.Hour
-		o := kv.Options{Logger: quiet, RetryTimeout: 500 * time.Millisecond}
-		c, err := multi.New(cfg, []multi.Backend{
-			{Name: "first", Client: kv.New(r.first.Open(), codec.String{}, &o)},
-			{Name: "second", Client: kv.New(refusing{Store: r.second.Open(), userOnly: true}, codec.String{}, &o)},
-		}, multi.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-		if err != nil {
-			t.Fatal(err)
-		}
-		put(t, c, "left", "v")
-		began := time.Now()
-		if err := c.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if took := time.Since(began); took > time.Minute {
-			t.Errorf("it waited for %v", took)
-		}
-		if !strings.Contains(log.String(), "closed before everything was mirrored") || !strings.Contains(log.String(), "first=[left]") {
-			t.Errorf("it says\n%s", log.String())
-		}
-	})
+	async := multi.DefaultConfig()
+	async.MirrorAsync = true
+	refused := patientConfig()
+	refused.DrainTimeout = time.Hour
+	for why, c := range map[string]struct {
+		cfg  multi.Config
+		wrap func(driver.Store) driver.Store
+	}{
+		"not for you":                            {refused, func(s driver.Store) driver.Store { return refusing{Store: s, userOnly: true} }},
+		"not done within 1s":                     {async, func(s driver.Store) driver.Store { return hanging{s} }},
+		"the store takes no mirrored writes now": {patientConfig(), func(s driver.Store) driver.Store { return hanging{s} }},
+	} {
+		t.Run(why, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				var log bytes.Buffer
+				o := kv.Options{Logger: quiet, RetryTimeout: 500 * time.Millisecond}
+				client, err := multi.New(c.cfg, []multi.Backend{
+					{Name: "first", Client: kv.New(r.first.Open(), codec.String{}, &o)},
+					{Name: "second", Client: kv.New(c.wrap(r.second.Open()), codec.String{}, &o)},
+				}, multi.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+				if err != nil {
+					t.Fatal(err)
+				}
+				put(t, client, "left", "v")
+				began := time.Now()
+				if err := client.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(began); took > time.Minute {
+					t.Errorf("it waited for %v", took)
+				}
+				_, said, _ := strings.Cut(log.String(), "closed before everything was mirrored")
+				if !strings.Contains(said, "first=[left] error=") || !strings.Contains(said, why) {
+					t.Errorf("it says\n%s, not %q", log.String(), why)
+				}
+			})
+		})
+	}
 }
 
 // standings is an observer that remembers.
