@@ -274,6 +274,7 @@ var lightWeeks = map[string]uint64{
 	"what a deletion removed that is handed to a new process":              5094,
 	"an entry of a Map, overwritten before it was claimed, and deleted":    5060,
 	"an empty Map that a peer took for all that there is":                  2160,
+	"a deletion known by the claim of a clock that was days ahead":         2500,
 }
 
 func TestLightWeeksThatFailedOnce(t *testing.T) {

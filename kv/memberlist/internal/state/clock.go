@@ -70,11 +70,15 @@ func (c *clock) accept(v Version) error {
 	return nil
 }
 
-// accepts reports whether accept would take v, and leaves the clock alone.
-func (c *clock) accepts(v Version) bool {
+// bound returns v if accept would take it, else the last version of its writer
+// that accept would take. It leaves the clock alone.
+func (c *clock) bound(v Version) Version {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !v.After(c.last) || !v.Time().After(c.limit())
+	if limit := c.limit(); v.After(c.last) && v.Time().After(limit) {
+		v.Wall = wallOf(limit)
+	}
+	return v
 }
 
 // limit is the last moment that a version may name; c.mu is held. A slow clock

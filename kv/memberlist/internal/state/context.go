@@ -107,18 +107,15 @@ func (c *contexts) add(versions []Version) {
 	c.trim()
 }
 
-// learn takes in what another node has seen, which must be in this store. Marks
-// that ok refuses are left out.
-func (c *contexts) learn(o *Context, ok func(Version) bool) {
+// learn takes in what another node has seen, which must be in this store. Who has
+// seen all of a writer up to a version has seen all up to an earlier one, which
+// bound returns.
+func (c *contexts) learn(o *Context, bound func(Version) Version) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for writer, m := range o.Marks {
-		if !ok(m.UpTo) {
-			m.UpTo = Version{} // nobody is waited for that has left, whatever its clock said
-		}
-		if m.Left || !m.UpTo.IsZero() {
-			c.raise(writer, m)
-		}
+		m.UpTo = bound(m.UpTo)
+		c.raise(writer, m)
 	}
 	for v := range o.Dots {
 		c.dot(v)
@@ -209,10 +206,10 @@ func (s *Store) Context() Context {
 // Learn implements Replica.
 func (s *Store) Learn(c *Context) {
 	if s.breaks(RuleClaim) {
-		s.context.learn(c, func(Version) bool { return true })
+		s.context.learn(c, func(v Version) Version { return v })
 		return
 	}
-	s.context.learn(c, s.clock.accepts)
+	s.context.learn(c, s.clock.bound)
 }
 
 // Left implements Replica.

@@ -155,6 +155,20 @@ func TestClaimedVersionIsNotWritten(t *testing.T) {
 	}
 }
 
+// What a writer claims whose clock is far ahead counts as far as this node's clock
+// goes, since a peer may know by that alone that something was deleted.
+func TestClaimOfTheFutureIsBounded(t *testing.T) {
+	n := newNode(t, 1)
+	n.Learn(claims(2, n.now.Add(48*time.Hour)))
+	seen := n.Context()
+	if !seen.Covers(Version{Wall: wallOf(n.now), Instance: 2}) {
+		t.Error("what was written until now doesn't count as seen")
+	}
+	if seen.Covers(Version{Wall: wallOf(n.now.Add(time.Hour)), Instance: 2}) {
+		t.Error("the future counts as seen")
+	}
+}
+
 // A context is bounded: the oldest is forgotten first.
 func TestContextIsBounded(t *testing.T) {
 	c := newContexts()
@@ -163,7 +177,7 @@ func TestContextIsBounded(t *testing.T) {
 		many.Marks[uint64(i)] = Mark{UpTo: Version{Wall: uint64(i + 1), Instance: uint64(i)}}
 		many.Dots[Version{Wall: uint64(i + 1), Instance: 1 << 40}] = struct{}{}
 	}
-	c.learn(many, func(Version) bool { return true })
+	c.learn(many, func(v Version) Version { return v })
 	if len(c.Marks) != MaxMarks || len(c.Dots) != MaxDots {
 		t.Errorf("%d marks, %d dots", len(c.Marks), len(c.Dots))
 	}
