@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -151,6 +152,20 @@ func TestMigrateJSON(t *testing.T) {
 	decode(r.stdout, &status)
 	if r.code != 0 || status.Phase != "mirroring" || status.Source.Record.State != "primary" {
 		t.Errorf("status: %d, %s", r.code, r.stdout)
+	}
+}
+
+// A store that is away is no reason to say more than was seen.
+func TestMigrateWithAStoreAway(t *testing.T) {
+	s := newTwoStores(t)
+	s.put(s.from, "k", "v")
+	s.run("migrate", "start").want(t, 0, "new: standby", "")
+	away := *s
+	away.flags = append(slices.Clone(s.flags), "--multi.secondary.backend=etcd", "--multi.secondary.etcd.endpoints=127.0.0.1:1", "--multi.secondary.etcd.dial-timeout=200ms",
+		"--multi.secondary.client.retry-timeout=200ms")
+	r := away.run("migrate", "abort")
+	if r.code != 0 || !strings.Contains(r.stdout, "now:  store \"new\" can't be read, store \"old\" is primary\nnext: clients write to store \"old\"; make store \"new\" reachable") {
+		t.Errorf("abort: %+v", r)
 	}
 }
 

@@ -37,7 +37,7 @@ func (a *app) printResult(s *twoStores, r migrate.Result) {
 	case len(r.Changes) == 0:
 		fmt.Fprintln(a.stdout, "there was nothing to do")
 	}
-	if r.Phase == migrate.Unknown { // by force
+	if r.Phase == migrate.Unknown && r.Now == "" { // by force
 		fmt.Fprintln(a.stdout, `next: keep the other store away from clients, and run "polykv migrate abort" when it is back, before they may reach it`)
 		return
 	}
@@ -48,6 +48,9 @@ func (a *app) printResult(s *twoStores, r migrate.Result) {
 		fmt.Fprintf(a.stdout, "the other store does not answer: %s\n", r.Left)
 	}
 	now, next := r.Phase.Describe(s.sides[0].name, s.sides[1].name)
+	if r.Now != "" {
+		now, next = r.Now, r.Next
+	}
 	fmt.Fprintf(a.stdout, "now:  %s\nnext: %s\n", now, next)
 }
 

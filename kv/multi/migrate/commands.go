@@ -44,6 +44,11 @@ type Result struct {
 	// Left is what an abort could not do since a store does not answer. Clients
 	// write again all the same.
 	Left string `json:"left,omitempty"`
+
+	// Now and Next are the sentences of Status after an abort that found a store
+	// primary and learned nothing of the other one.
+	Now  string `json:"now,omitempty"`
+	Next string `json:"next,omitempty"`
 }
 
 var (

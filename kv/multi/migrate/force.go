@@ -50,7 +50,7 @@ func (m *Migration) Force(ctx context.Context, on string) (Result, error) {
 	record.State, record.Final = side.Primary, false
 	record.Epoch += forcedEpochs
 	if !m.opts.DryRun {
-		if record, _, err = r.swap(ctx, who, version, record); err != nil {
+		if record, _, err = r.swap(ctx, who, version, record, r.command.String()); err != nil {
 			return r.result, err
 		}
 	}

@@ -233,7 +233,7 @@ func (r *run) change(ctx context.Context, v *view, ch change) error {
 			r.pause.begin()
 		}
 		var err error
-		record, version, err = r.swap(ctx, ch.who, v.versions[ch.who], record)
+		record, version, err = r.swap(ctx, ch.who, v.versions[ch.who], record, r.command.String())
 		switch {
 		case sealing && errors.Is(err, kv.ErrConflict):
 			r.pause.end()
@@ -256,10 +256,10 @@ func (r *run) change(ctx context.Context, v *view, ch change) error {
 	return nil
 }
 
-// swap writes a record and says in it who did.
-func (r *run) swap(ctx context.Context, who role, prev kv.Version, record side.Record) (side.Record, kv.Version, error) {
+// swap writes a record and says in it who did, and what.
+func (r *run) swap(ctx context.Context, who role, prev kv.Version, record side.Record, what string) (side.Record, kv.Version, error) {
 	record.By = r.author
-	record.By.Command, record.By.At = r.command.String(), time.Now().UTC()
+	record.By.Command, record.By.At = what, time.Now().UTC()
 	return r.sides[who].SwapRecord(ctx, prev, record)
 }
 

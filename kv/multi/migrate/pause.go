@@ -178,7 +178,7 @@ func (r *run) unseal(ctx context.Context, who role) (unsealed bool, err error) {
 	}
 	before := record.State
 	record.State = side.Primary
-	if record, _, err = r.swap(ctx, who, version, record); err != nil {
+	if record, _, err = r.swap(ctx, who, version, record, r.command.String()); err != nil {
 		return false, err
 	}
 	if before == side.Sealed {
@@ -198,8 +198,9 @@ func (r *run) abortAlone(ctx context.Context, lost error) error {
 		switch {
 		case err != nil || version == 0:
 			continue
-		case record.State == side.Primary:
-			r.result.Phase, r.result.Left = detached, lost.Error()
+		case record.State == side.Primary: // the other one may be anything
+			r.result.Phase, r.result.Left = Unknown, lost.Error()
+			r.result.Now, r.result.Next = describeLost(r.sides[who.other()].Name(), r.sides[who].Name(), &record)
 			return nil
 		case mayUnseal(record):
 			if _, err := r.unsealSoon(ctx, who); err != nil {

@@ -124,7 +124,7 @@ func (r *run) prepare(ctx context.Context, s step, v *view) error {
 // when writes wait.
 func (r *run) tryRights(ctx context.Context, s step, v *view) error {
 	to := fromRole(s).other()
-	record, version, err := r.swap(ctx, to, v.versions[to], v.records[to])
+	record, version, err := r.swap(ctx, to, v.versions[to], v.records[to], "asked before "+r.command.String())
 	if err != nil {
 		return err
 	}

@@ -236,6 +236,10 @@ func TestAbortWithAStoreLost(t *testing.T) {
 					t.Error("it was aborted")
 				}
 				c.after = c.states
+			} else if c.after == c.states { // nothing was undone: it is as Status says
+				if err != nil || result.Left == "" || result.Phase != Unknown || result.Now != st.Now || result.Next != st.Next {
+					t.Errorf("%+v, %v", result, err)
+				}
 			} else if err != nil || result.Left == "" || result.Phase != map[int]Phase{1: Detached, 0: DetachedBack}[c.lost] {
 				t.Errorf("%+v, %v", result, err)
 			}
@@ -364,5 +368,11 @@ func TestRecordsSayWhoChangedThem(t *testing.T) {
 		if text := record.By.String(); !strings.HasPrefix(text, "start by ann@ops1 at 2") {
 			t.Error(text)
 		}
+	}
+	_, err := r.careful(Options{User: "ann"}).Cutover(t.Context())
+	wantErr(t, err, ErrRefused)
+	record, _, err := r.sides[1].ReadRecord(t.Context())
+	if text := record.By.String(); err != nil || !strings.HasPrefix(text, "asked before cutover by ann") {
+		t.Errorf("after a refusal: %s, %v", text, err)
 	}
 }

@@ -143,7 +143,12 @@ func (m *Migration) Status(ctx context.Context) (Status, error) {
 	st.Writable = m.primary(&v) != ""
 	switch err := v.check(start, m.names()); {
 	case errs[source] != nil || errs[target] != nil:
-		m.describeLost(&st, errs)
+		lost, left := st.Source, st.Target
+		if errs[target] != nil {
+			lost, left = st.Target, st.Source
+		}
+		st.Phase = Unknown
+		st.Now, st.Next = describeLost(lost.Name, left.Name, left.Record)
 	case err != nil:
 		st.Problem = err.Error()
 	}
@@ -152,28 +157,24 @@ func (m *Migration) Status(ctx context.Context) (Status, error) {
 }
 
 // describeLost says what is known while a store can't be read.
-func (m *Migration) describeLost(st *Status, errs [2]error) {
-	lost, left := st.Source, st.Target
-	if errs[target] != nil {
-		lost, left = st.Target, st.Source
-	}
-	st.Phase = Unknown
+func describeLost(lost, left string, record *Record) (now, next string) {
 	state := "without a record"
-	if left.Record != nil {
-		state = string(left.Record.State)
+	if record != nil {
+		state = string(record.State)
 	}
-	st.Now = fmt.Sprintf("store %q can't be read, store %q is %s", lost.Name, left.Name, state)
+	now = fmt.Sprintf("store %q can't be read, store %q is %s", lost, left, state)
 	switch {
-	case left.Record == nil || left.Record.State == side.Retired:
-		st.Next = "make both stores reachable and look again"
-	case left.Record.State == side.Primary:
-		st.Next = fmt.Sprintf("clients write to store %q; make store %q reachable and look again", left.Name, lost.Name)
-	case mayUnseal(*left.Record):
-		st.Now += ", and writes wait"
-		st.Next = fmt.Sprintf(`run "polykv migrate abort": it makes store %q primary again without the other one`, left.Name)
+	case record == nil || record.State == side.Retired:
+		next = "make both stores reachable and look again"
+	case record.State == side.Primary:
+		next = fmt.Sprintf("clients write to store %q; make store %q reachable and look again", left, lost)
+	case mayUnseal(*record):
+		now += ", and writes wait"
+		next = fmt.Sprintf(`run "polykv migrate abort": it makes store %q primary again without the other one`, left)
 	default:
-		st.Next = fmt.Sprintf(`make store %q reachable and look again; if it is lost for good, see "polykv migrate force --help"`, lost.Name)
+		next = fmt.Sprintf(`make store %q reachable and look again; if it is lost for good, see "polykv migrate force --help"`, lost)
 	}
+	return now, next
 }
 
 func heartbeats(ctx context.Context, s *side.Side, into map[string]*ClientStatus) error {

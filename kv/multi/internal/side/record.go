@@ -71,7 +71,7 @@ type Author struct {
 	User    string    `json:"user,omitempty"`
 	Host    string    `json:"host,omitempty"`
 	At      time.Time `json:"at"`      // by that host's clock
-	Command string    `json:"command"` // such as "cutover"
+	Command string    `json:"command"` // such as "cutover", or "asked before cutover" if nothing else was done
 }
 
 // String tells the author in a phrase.
