@@ -92,7 +92,7 @@ func (a *app) newStage(ctx context.Context, to string) (_ *stage, err error) {
 		}
 		client, err := factory.New(ctx, side.config, codec.Bytes{}, factory.Deps{Logger: a.logger()})
 		if err != nil {
-			return nil, usage(err)
+			return nil, err
 		}
 		s.sides[i] = client
 		one := *a // the same, for one of the stores
@@ -122,8 +122,7 @@ func (s *stage) close() (err error) {
 
 // open opens a client of both stores.
 func (s *stage) open(ctx context.Context, observer kv.Observer) (kv.Client, error) {
-	client, err := factory.New(ctx, s.config, codec.String{}, factory.Deps{Logger: s.app.logger(), Observer: observer})
-	return client, usage(err)
+	return factory.New(ctx, s.config, codec.String{}, factory.Deps{Logger: s.app.logger(), Observer: observer})
 }
 
 // describe names both stores, as far as they differ.

@@ -88,7 +88,7 @@ func (a *app) open(ctx context.Context) (kv.Client, error) {
 	deps.Memberlist = a.node
 	client, err := factory.New(ctx, a.config, codec.Bytes{}, deps)
 	if err != nil {
-		return nil, errors.Join(usage(err), a.closeNode())
+		return nil, errors.Join(err, a.closeNode())
 	}
 	if a.config.Backend == "inmemory" {
 		fmt.Fprintln(a.stderr, "polykv: note: the backend inmemory begins empty and ends with this command; for keys that stay, choose another")

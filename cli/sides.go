@@ -124,7 +124,7 @@ func (s *twoStores) open(ctx context.Context, side *side) (migrate.Backend, erro
 	skipped := &migrate.Skipped{}
 	client, err := factory.New(ctx, side.config, codec.Bytes{}, factory.Deps{Logger: s.app.logger(), Observer: skipped})
 	if err != nil {
-		return migrate.Backend{}, usagef("%s: %w", side.name, err)
+		return migrate.Backend{}, fmt.Errorf("%s: %w", side.name, err)
 	}
 	if !s.lenient {
 		if err := s.reach(ctx, &one, client); err != nil && !errors.Is(err, kv.ErrPermission) {

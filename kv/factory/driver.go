@@ -110,6 +110,7 @@ type opened struct {
 // newSection returns a section with its defaults, a new one on every call.
 // open gets a section that passed its Validate. It must not contact a server
 // (rule A1 of kv.Client) and returns one handle, which the client will close.
+// Its error counts as one of the configuration only if it is a [*FieldError].
 func StoreDriver[S Section](name string, newSection func() S,
 	open func(ctx context.Context, section S, env Env) (driver.Store, error),
 ) Driver {

@@ -53,9 +53,8 @@ func inField(path string, line int, err error) error {
 	return &FieldError{Line: line, Field: join(path, inner.Field), Err: inner.Err}
 }
 
-// inSection is inField for what a section's Validate, or the driver that opens
-// it, says: an error whose text begins with the path of one of its fields is
-// about that field.
+// inSection is inField for what a section's Validate says: an error whose text
+// begins with the path of one of its fields is about that field.
 func inSection(name string, section Section, err error) error {
 	if err == nil || errors.As(err, new(*FieldError)) {
 		return inField(name, 0, err)
@@ -69,7 +68,18 @@ func inSection(name string, section Section, err error) error {
 	return &FieldError{Field: join(name, path), Err: restated{rest, err}}
 }
 
-// restated is an error without the path at the front of its text.
+// opening is inSection for what the driver says that opens a section. That has
+// passed its Validate, so only a FieldError of the driver's own is about the
+// configuration; else the store is in use, say, or damaged.
+func opening(name string, section Section, err error) error {
+	told := inSection(name, section, err)
+	if errors.As(err, new(*FieldError)) {
+		return told
+	}
+	return restated{told.Error(), err}
+}
+
+// restated is an error with another path at the front of its text, or none.
 type restated struct {
 	text string
 	err  error

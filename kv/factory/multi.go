@@ -145,7 +145,10 @@ func (m *MultiConfig) open(ctx context.Context, cdc codec.Codec, deps Deps, obse
 	}{{"primary", m.Primary}, {"secondary", m.Secondary}} {
 		client, err := New(ctx, side.config, cdc, deps)
 		if err != nil {
-			return nil, closeAll(inField(multiBackend+"."+side.name, 0, err))
+			if errors.As(err, new(*FieldError)) {
+				return nil, closeAll(inField(multiBackend+"."+side.name, 0, err))
+			}
+			return nil, closeAll(fmt.Errorf("%s.%s.%w", multiBackend, side.name, err))
 		}
 		backend := multi.Backend{Name: side.config.name(), Client: client}
 		if d, err := side.config.set().lookup(side.config.Backend); err == nil && d.gossip {

@@ -135,7 +135,7 @@ func open(ctx context.Context, d Driver, section Section, env Env) (kv.Client, e
 	got, err := d.open(ctx, section, env)
 	switch {
 	case err != nil:
-		return nil, inSection(d.Name, section, err)
+		return nil, opening(d.Name, section, err)
 	case got.client != nil:
 		return got.client, nil
 	case got.store != nil:
