@@ -22,10 +22,10 @@ if nobody leads. A leader that died counts until its time is up. With --output j
 --watch, a line is {"id":"...","value":"...","term":1}, and {} if nobody leads.
 
 With a command, elect stands for election until it leads, runs COMMAND, and resigns when that
-ends. Its exit code is COMMAND's. --value is what it says of itself. If the leadership is lost,
-COMMAND gets SIGTERM, and SIGKILL after --grace; the exit code is 3. COMMAND finds the fence in
-its environment, as with polykv lock: LOCK_NAME, LOCK_TERM, LOCK_GUARD_KEY and
-LOCK_GUARD_VERSION.
+ends. Its exit code is COMMAND's: 128 and the signal's number if a signal ended that. --value is
+what it says of itself. If the leadership is lost, COMMAND gets SIGTERM, and SIGKILL after
+--grace; the exit code is 3. COMMAND finds the fence in its environment, as with polykv lock:
+LOCK_NAME, LOCK_TERM, LOCK_GUARD_KEY and LOCK_GUARD_VERSION.
 
 All that take part in one election must say the same --ttl. On gossip there are no elections.`,
 		Example: `  polykv --config polykv.yaml elect leaders/compactor --value "$HOSTNAME" -- ./compactor

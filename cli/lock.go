@@ -28,7 +28,8 @@ func (a *app) lockCommand() *cobra.Command {
 		Use:   "lock NAME -- COMMAND [ARG...]",
 		Short: "Run a command while a lock is held",
 		Long: `Lock waits until it has the lock NAME, first come, first served, runs COMMAND, and gives
-the lock back when that ends. Its exit code is COMMAND's.
+the lock back when that ends. Its exit code is COMMAND's: 128 and the signal's number if a
+signal ended that.
 
 If the lock is lost, because the store could not be reached for long, COMMAND gets SIGTERM,
 and SIGKILL after --grace; the exit code is 3. Others may have the lock by then, so what
@@ -122,8 +123,12 @@ func (a *app) runCommand(ctx context.Context, grace time.Duration, command []str
 	cmd.Env = append(os.Environ(), env...)
 	err := cmd.Run()
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() > 0 && ctx.Err() == nil {
-		return &exitError{exit.ExitCode(), fmt.Errorf("%s: %w", command[0], err)}
+	if errors.As(err, &exit) && ctx.Err() == nil {
+		code := exit.ExitCode()
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			code = 128 + int(status.Signal()) // as shells have it
+		}
+		return &exitError{code, fmt.Errorf("%s: %w", command[0], err)}
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", command[0], err)

@@ -22,6 +22,12 @@ func TestLock(t *testing.T) {
 	if got := do("lock", "locks/job", "--", "sh", "-c", "exit 7"); got.code != 7 || !strings.Contains(got.stderr, "exit status 7") {
 		t.Errorf("a command that fails: %+v", got)
 	}
+	for _, command := range [][]string{{"lock", "locks/job"}, {"elect", "locks/job"}, {"members", "locks/m", "--join=me"}} {
+		got := do(append(command, "--", "sh", "-c", "kill -KILL $$")...)
+		if got.code != 128+9 || !strings.Contains(got.stderr, "signal: killed") {
+			t.Errorf("%s of a command that a signal ends: %+v", command[0], got)
+		}
+	}
 	if got := do("lock", "locks/job", "--", "no-such-command"); got.code != 3 || !strings.Contains(got.stderr, "no-such-command") {
 		t.Errorf("a command that is none: %+v", got)
 	}

@@ -26,8 +26,9 @@ A member that died is listed until somebody has watched it for --ttl, or up to t
 where no program of yours does that, --watch tells more than a list.
 
 With --join and a command, this process is the member ID, with --data, while COMMAND runs; the
-exit code is COMMAND's. It is 3, and COMMAND gets SIGTERM, and SIGKILL after --grace, if another
-one joins with the same id. All must say the same --ttl. It works on every store.`,
+exit code is COMMAND's: 128 and the signal's number if a signal ended that. It is 3, and COMMAND
+gets SIGTERM, and SIGKILL after --grace, if another one joins with the same id. All must say the
+same --ttl. It works on every store.`,
 		Example: `  polykv --config polykv.yaml members ring
   polykv --config polykv.yaml members ring --join "$HOSTNAME" --data 10.0.0.1:9095 -- ./server`,
 		Args:              nameAndCommand,
