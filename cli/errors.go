@@ -66,6 +66,7 @@ func (a *app) report(ctx context.Context, err error) int {
 		if !strings.Contains(err.Error(), why) {
 			err = fmt.Errorf("%s: %w", why, err)
 		}
+		err = because(err, "%s", strings.ReplaceAll(err.Error(), context.Canceled.Error()+": ", "")) // why says it
 	}
 	fmt.Fprintf(a.stderr, "polykv: %s\n", oneLine(err))
 	return code

@@ -169,6 +169,9 @@ func TestInterruptWhileTheServerIsSilent(t *testing.T) {
 	start := time.Now()
 	r := runWith(ctx, factory.Builtin(), strings.NewReader(""), "--backend=etcd", "--etcd.endpoints="+c.Endpoints()[0], "get", "k")
 	r.want(t, 3, "", "polykv: interrupted: ")
+	if strings.Count(r.stderr, "context canceled") > 1 {
+		t.Errorf("it repeats itself: %s", r.stderr)
+	}
 	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("it took %v", took)
 	}

@@ -35,9 +35,9 @@ the order of use:
 
 What is under way is written in the stores alone. Every command may be killed and
 run again, from anywhere, and by several at once. Exit codes: 0 done, or nothing
-left to do; 1 refused, not ready, the stores differ, or failed and undone: clients
-go on as before; 2 wrong use; 3 a failure, after which writes may be waiting: look
-at "polykv migrate status".`,
+left to do; 1 refused, not ready, the stores differ, failed before it sealed anything,
+or failed and undone: clients go on as before; 2 wrong use; 3 a failure, after which
+writes may be waiting: look at "polykv migrate status".`,
 		Example: storesExample("migrate plan") + "\n" + storesExample("migrate status"),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {

@@ -167,6 +167,10 @@ func TestMigrateWithAStoreAway(t *testing.T) {
 	if r.code != 0 || !strings.Contains(r.stdout, "now:  store \"new\" can't be read, store \"old\" is primary\nnext: clients write to store \"old\"; make store \"new\" reachable") {
 		t.Errorf("abort: %+v", r)
 	}
+	wanted := writeFile(t, "wanted.yaml", "stage: moved")
+	for _, command := range [][]string{{"cutover"}, {"rollback"}, {"finish"}, {"converge", "--wanted", wanted}} {
+		away.run(append([]string{"migrate"}, command...)...).want(t, 1, "", "polykv: the "+command[0]+" failed before it sealed anything, clients go on as before: can't reach etcd at 127.0.0.1:1")
+	}
 }
 
 func TestCopyFlags(t *testing.T) {

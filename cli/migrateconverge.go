@@ -194,6 +194,9 @@ func (a *app) convergeFleet(ctx context.Context, s *twoStores, w wanted) (err er
 			return err
 		}
 		defer func() { err = errors.Join(err, backend.Client.Close()) }()
+		if err := s.reach(ctx, side, backend.Client); err != nil {
+			return err
+		}
 		stores = append(stores, backend)
 	}
 	if !known {

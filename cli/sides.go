@@ -114,10 +114,8 @@ func (s *twoStores) loadMulti() error {
 	return usage(c.Validate())
 }
 
-// open opens the client of a side and finds out whether its store answers.
+// open opens the client of a side.
 func (s *twoStores) open(ctx context.Context, side *side) (migrate.Backend, error) {
-	one := *s.app // the same, for one of the stores
-	one.config, one.section = side.config, side.section()
 	if s.patient {
 		side.config.Client.RetryTimeout = max(side.config.Client.RetryTimeout, patientRetry)
 	}
@@ -125,11 +123,6 @@ func (s *twoStores) open(ctx context.Context, side *side) (migrate.Backend, erro
 	client, err := factory.New(ctx, side.config, codec.Bytes{}, factory.Deps{Logger: s.app.logger(), Observer: skipped})
 	if err != nil {
 		return migrate.Backend{}, fmt.Errorf("%s: %w", side.name, err)
-	}
-	if !s.lenient {
-		if err := s.reach(ctx, &one, client); err != nil && !errors.Is(err, kv.ErrPermission) {
-			return migrate.Backend{}, errors.Join(err, client.Close())
-		}
 	}
 	return migrate.Backend{Name: side.name, Client: client, Codec: codec.Bytes{}, Skipped: skipped}, nil
 }
@@ -147,11 +140,16 @@ const (
 )
 
 // reach is app.reach that waits for a server that is busy.
-func (s *twoStores) reach(ctx context.Context, one *app, client kv.Client) error {
+func (s *twoStores) reach(ctx context.Context, side *side, client kv.Client) error {
+	one := *s.app // the same, for one of the stores
+	one.config, one.section = side.config, side.section()
 	deadline := time.Now().Add(busyPatience)
 	for told := false; ; told = true {
 		err := one.reach(ctx, client)
-		if err == nil || !isBusy(err) || !time.Now().Before(deadline) {
+		if err == nil || errors.Is(err, kv.ErrPermission) {
+			return nil
+		}
+		if !isBusy(err) || !time.Now().Before(deadline) {
 			return err
 		}
 		if !told {
@@ -172,7 +170,7 @@ func isBusy(err error) bool {
 }
 
 // with runs do on a migration between the two stores.
-func (s *twoStores) with(ctx context.Context, o migrate.Options, do func(m *migrate.Migration) error) (err error) {
+func (s *twoStores) with(ctx context.Context, command string, o migrate.Options, do func(m *migrate.Migration) error) (err error) {
 	if err := s.load(); err != nil {
 		return err
 	}
@@ -186,6 +184,17 @@ func (s *twoStores) with(ctx context.Context, o migrate.Options, do func(m *migr
 	m, err := migrate.New(backends[0], backends[1], o)
 	if err != nil {
 		return usage(err)
+	}
+	for i, side := range s.sides {
+		if s.lenient {
+			break
+		}
+		if err := s.reach(ctx, side, backends[i].Client); err != nil {
+			if s.steadfast {
+				err = s.app.explainMigration(m.Unreached(ctx, command, err))
+			}
+			return err
+		}
 	}
 	return s.app.explainMigration(do(m))
 }
@@ -253,7 +262,7 @@ func (a *app) onTwoStores(s *twoStores, cmd *cobra.Command, opts func() migrate.
 				}
 			}
 		}
-		err := s.with(cmd.Context(), o, func(m *migrate.Migration) error {
+		err := s.with(cmd.Context(), cmd.Name(), o, func(m *migrate.Migration) error {
 			bar.count = func(prefix string) int {
 				n, err := m.Count(cmd.Context(), prefix)
 				if err != nil {

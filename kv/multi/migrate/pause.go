@@ -99,28 +99,72 @@ func (m *Migration) run(ctx context.Context, c command) (Result, error) {
 	}
 	err := r.do(ctx)
 	r.pause.end()
-	if err != nil && (c == cutover || c == rollback) {
-		err = r.failed(ctx, err)
+	switch {
+	case err == nil:
+	case c == cutover || c == rollback:
+		err = r.failed(ctx, interrupted(ctx, err))
+	default:
+		err = r.lost(ctx, err)
 	}
 	return r.result, err
+}
+
+// interrupted adds to an error of ctx why that was cancelled.
+func interrupted(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(err, context.Canceled) && cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
+}
+
+// lost says of a run that sealed nothing, and may have lost a store, what that
+// means for clients.
+func (r *run) lost(ctx context.Context, err error) error {
+	switch phase := r.result.Phase; {
+	case !side.IsAny(err, kv.ErrUnavailable, context.DeadlineExceeded, context.Canceled):
+		return err
+	case phase == "":
+		return r.Unreached(ctx, r.command.String(), err)
+	case writable(phase):
+		return &UndoneError{Command: r.command.String(), Cause: interrupted(ctx, err)}
+	}
+	return err
+}
+
+// writable reports whether a store is primary in a phase and none is sealed.
+func writable(p Phase) bool {
+	return p == Mirroring || p == Reversed || p == Detached || p == DetachedBack
+}
+
+// Unreached is the error of a command that changed nothing, since a store did
+// not answer before both records were read; cause says so. If a record can be
+// read, and none of those that can tells of a seal, it is an [*UndoneError],
+// else cause. It takes five seconds for each store at most, and doesn't end with
+// ctx, which may be what ended the command.
+func (m *Migration) Unreached(ctx context.Context, command string, cause error) error {
+	cause = interrupted(ctx, cause)
+	var errs [2]error
+	v := m.readBoth(context.WithoutCancel(ctx), &errs)
+	sealed := func(r role) bool { return v.state(r) == side.Sealed || v.state(r) == side.Filling }
+	if errs[source] != nil && errs[target] != nil || sealed(source) || sealed(target) {
+		return cause
+	}
+	return &UndoneError{Command: command, Cause: cause}
 }
 
 // failed says what the failure of a cutover means for clients, and undoes what
 // has to be undone.
 func (r *run) failed(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(err, context.Canceled) && cause != nil && !errors.Is(err, cause) {
-		err = fmt.Errorf("%w: %w", cause, err)
-	}
 	sealed := !r.sealedBy.IsZero() && r.result.Pause == 0
 	switch {
 	case errors.Is(err, ErrAborted), errors.Is(err, ErrRefused) && !sealed:
 		return err
 	case sealed, r.sealing && r.result.Pause == 0 && !overtaken(err):
 		return r.undo(ctx, err)
-	case r.result.Phase == Mirroring || r.result.Phase == Reversed:
+	case writable(r.result.Phase):
 		return &UndoneError{Command: r.command.String(), Cause: err}
 	}
-	return err
+	return r.lost(ctx, err)
 }
 
 // undo lets clients write again after a cutover failed when writes may wait. It

@@ -1,11 +1,13 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/polykv/polykv/kv"
@@ -198,6 +200,73 @@ func TestStoreLostWhileWritesWait(t *testing.T) {
 	r.want("primary standby")
 	r.do(back.Cutover)
 	r.want("standby primary")
+}
+
+// A command that lost a store before it changed anything says that nothing was
+// sealed, unless it saw that an earlier one may have sealed, or saw nothing.
+func TestStoreLostBeforeTheSeal(t *testing.T) {
+	commands := map[string]func(m *Migration, ctx context.Context) (Result, error){
+		"cutover": (*Migration).Cutover, "rollback": (*Migration).Rollback,
+		"finish": func(m *Migration, ctx context.Context) (Result, error) { return m.Finish(ctx, "") },
+	}
+	for _, c := range []struct {
+		command, states string
+		lost            []int
+		undone          bool
+	}{
+		{"cutover", "primary standby", []int{0}, true},
+		{"cutover", "primary standby", []int{1}, true},
+		{"cutover", "primary standby", []int{0, 1}, false},
+		{"cutover", "sealed standby", []int{1}, false},
+		{"cutover", "sealed filling", []int{0}, false},
+		{"rollback", "standby primary", []int{0}, true},
+		{"rollback", "standby primary", []int{1}, true},
+		{"rollback", "standby sealed", []int{0}, false},
+		{"finish", "standby primary", []int{0}, true},
+		{"finish", "standby primary", []int{1}, true},
+		{"finish", "sealed primary", []int{1}, false},
+	} {
+		t.Run(fmt.Sprintf("%s/%s/%v", c.command, c.states, c.lost), func(t *testing.T) {
+			r := newRig(t)
+			r.set(c.states)
+			for _, store := range c.lost {
+				r.lost(store)
+			}
+			result, err := commands[c.command](r.migration(Options{}), t.Context())
+			wantErr(t, err, kv.ErrUnavailable)
+			var undone *UndoneError
+			if errors.As(err, &undone) != c.undone || len(result.Changes) > 0 || c.undone && undone.Sealed {
+				t.Errorf("%v, %v", err, result.Changes)
+			}
+			r.want(c.states)
+		})
+	}
+	t.Run("finish while it compares", func(t *testing.T) {
+		r := newRig(t)
+		r.set("standby primary")
+		r.hooks[0].onScan = func() { r.lost(0) }
+		_, err := r.migration(Options{}).Finish(t.Context(), "")
+		wantErr(t, err, kv.ErrUnavailable)
+		if !errors.As(err, new(*UndoneError)) {
+			t.Error(err)
+		}
+	})
+	for name, command := range commands {
+		t.Run(name+" is interrupted while a store is frozen", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				states := map[string]string{"cutover": "primary standby"}[name]
+				r.set(cmp.Or(states, "standby primary"))
+				r.hooks[0].frozen = true
+				ctx, cancel := context.WithCancelCause(t.Context())
+				time.AfterFunc(50*time.Millisecond, func() { cancel(errors.New("interrupted")) })
+				_, err := command(r.migration(Options{}), ctx)
+				if text := fmt.Sprint(err); !errors.As(err, new(*UndoneError)) || strings.Count(text, "interrupted") != 1 {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 // Abort works without the other store as long as that one can't have become

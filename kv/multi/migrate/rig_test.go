@@ -26,6 +26,7 @@ type hooked struct {
 	onScan func()
 	onGet  func(key string)
 	getErr func() error // nil: reads are answered
+	frozen bool         // they are not, until their ctx ends
 }
 
 func (h *hooked) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
@@ -34,6 +35,10 @@ func (h *hooked) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, 
 	}
 	if h.getErr != nil {
 		return driver.Entry{}, h.getErr()
+	}
+	if h.frozen {
+		<-ctx.Done()
+		return driver.Entry{}, ctx.Err()
 	}
 	return h.Store.Get(ctx, req)
 }
