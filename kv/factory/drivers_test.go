@@ -1,6 +1,7 @@
 package factory_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/factory"
 )
 
@@ -38,14 +40,39 @@ func TestAddRefuses(t *testing.T) {
 	drivers := withBolt()
 	wantError(t, drivers.Add(boltDriver()), `there is already a driver "bolt"; the drivers are: bolt, `)
 	wantError(t, drivers.Add(factory.Driver{Name: "x"}), "StoreDriver or ClientDriver")
-	for _, name := range []string{"", "Bolt", "a.b", "1x", "-x", "a b", "client", "prefix", "backend", "multi"} {
+	for _, name := range []string{"", "Bolt", "a.b", "a/b", "a:b", "a`b", "a{b", "1x", "-x", "_x", "{", "`", "a b", "client", "prefix", "backend", "multi"} {
 		d := boltDriver()
 		d.Name = name
 		if err := drivers.Add(d); err == nil {
 			t.Errorf("a driver named %q was added", name)
 		}
 	}
+	for _, name := range []string{"a", "z", "az", "a0", "a9", "a-b", "a_b", "b5-_c"} {
+		d := boltDriver()
+		d.Name = name
+		if err := drivers.Add(d); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, section := range map[string]factory.Section{"nothing": nil, "no pointer": noPointer{}, "no struct": new(noStruct)} {
+		d := factory.StoreDriver("x", func() factory.Section { return section },
+			func(context.Context, factory.Section, factory.Env) (driver.Store, error) { return nil, nil })
+		if err := drivers.Add(d); err == nil || !strings.Contains(err.Error(), "not a pointer to a struct") {
+			t.Errorf("a section that is %s: %v", name, err)
+		}
+	}
 }
+
+// Sections of kinds that a section can't be.
+type (
+	noPointer struct{}
+	noStruct  int
+)
+
+func (noPointer) RegisterFlags(*pflag.FlagSet, string) {}
+func (noPointer) Validate() error                      { return nil }
+func (noStruct) RegisterFlags(*pflag.FlagSet, string)  {}
+func (noStruct) Validate() error                       { return nil }
 
 func TestOnly(t *testing.T) {
 	drivers, err := withBolt().Only("inmemory", "bolt", "bolt")
