@@ -138,18 +138,18 @@ func writable(p Phase) bool {
 
 // Unreached is the error of a command that changed nothing, since a store did
 // not answer before both records were read; cause says so. If a record can be
-// read, and none of those that can tells of a seal, it is an [*UndoneError],
-// else cause. It takes five seconds for each store at most, and doesn't end with
-// ctx, which may be what ended the command.
+// read by which its store is primary, clients write there, and it is an
+// [*UndoneError], else cause: the store that can't be read may be sealed. It takes
+// five seconds for each store at most, and doesn't end with ctx, which may be what
+// ended the command.
 func (m *Migration) Unreached(ctx context.Context, command string, cause error) error {
 	cause = interrupted(ctx, cause)
 	var errs [2]error
 	v := m.readBoth(context.WithoutCancel(ctx), &errs)
-	sealed := func(r role) bool { return v.state(r) == side.Sealed || v.state(r) == side.Filling }
-	if errs[source] != nil && errs[target] != nil || sealed(source) || sealed(target) {
-		return cause
+	if v.state(source) == side.Primary || v.state(target) == side.Primary {
+		return &UndoneError{Command: command, Cause: cause}
 	}
-	return &UndoneError{Command: command, Cause: cause}
+	return cause
 }
 
 // failed says what the failure of a cutover means for clients, and undoes what
