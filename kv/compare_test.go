@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/polykv/polykv/internal/drivertest"
+	"github.com/polykv/polykv/internal/testlog"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
 )
@@ -134,7 +134,7 @@ func TestWatchFindsWhatTheStoreLost(t *testing.T) {
 		"a deletion of a key": {kv.KeyRange("p/gone"), "p/gone", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var log drivertest.Log
+			var log testlog.Log
 			var seen scanned
 			var armed atomic.Bool
 			lose := func(ev driver.Event) bool { return ev.Entry.Key == c.key && armed.CompareAndSwap(true, false) }

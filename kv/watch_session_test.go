@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/polykv/polykv/internal/drivertest"
+	"github.com/polykv/polykv/internal/testlog"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
 )
@@ -38,7 +38,7 @@ func breakable(r *rig) (breakNow chan error) {
 // A store that refuses a watch is somebody's to mend, who is told once at WARN,
 // and again if it refuses after the watch had worked.
 func TestWatchWarnsOnceOfPermission(t *testing.T) {
-	var log drivertest.Log
+	var log testlog.Log
 	r := newRig(t, kv.Options{MinBackoff: time.Millisecond, MaxBackoff: time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	var refused atomic.Int64
 	refused.Store(3)

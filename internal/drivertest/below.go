@@ -8,6 +8,7 @@ import (
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/conformance"
+	"github.com/polykv/polykv/internal/testlog"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
 )
@@ -40,7 +41,7 @@ func withoutDriver(h conformance.Harness) conformance.Harness {
 
 // Client returns a client of the keys below a prefix, which ends with the test.
 // log may be nil.
-func Client(t testing.TB, prefix, backend string, log *Log, open func(kv.Options) (driver.Store, error)) kv.Client {
+func Client(t testing.TB, prefix, backend string, log *testlog.Log, open func(kv.Options) (driver.Store, error)) kv.Client {
 	t.Helper()
 	o := kv.Options{Backend: backend, Logger: slog.New(slog.DiscardHandler)}
 	if log != nil {

@@ -1,51 +1,25 @@
 package drivertest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/polykv/polykv/internal/testlog"
 	"github.com/polykv/polykv/kv"
 )
-
-// Log collects what is logged, on all levels. It may be used concurrently.
-type Log struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (l *Log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// String returns what was logged so far.
-func (l *Log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// Logger returns a logger that writes to l.
-func (l *Log) Logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
 
 // Credentials is a client whose credentials are revoked and given back while it
 // watches.
 type Credentials struct {
-	Client, Root    kv.Client // Root sees the same keys, with all rights
-	Log             *Log      // of Client
-	Secrets         []string  // none of which may be told
-	Revoke, Restore func()    // Revoke also ends Client's connections, if need be
+	Client, Root    kv.Client    // Root sees the same keys, with all rights
+	Log             *testlog.Log // of Client
+	Secrets         []string     // none of which may be told
+	Revoke, Restore func()       // Revoke also ends Client's connections, if need be
 }
 
 // Revoked wants a watch whose credentials are revoked to tell of no deletion

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/polykv/polykv/internal/drivertest"
+	"github.com/polykv/polykv/internal/testlog"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
@@ -82,7 +83,7 @@ func withToken(cfg consul.Config, token string) consul.Config {
 }
 
 // clientOf returns a client of the keys below the prefix.
-func clientOf(t testing.TB, cfg consul.Config, log *drivertest.Log) kv.Client {
+func clientOf(t testing.TB, cfg consul.Config, log *testlog.Log) kv.Client {
 	t.Helper()
 	return drivertest.Client(t, below, "consul", log, func(o kv.Options) (driver.Store, error) { return consul.Open(cfg, o.Logger) })
 }
@@ -102,7 +103,7 @@ func TestRevokedToken(t *testing.T) {
 	write(old)
 	cfg := securely(c)
 	cfg.TokenFile, cfg.WaitTime = file, time.Second
-	log := &drivertest.Log{}
+	log := &testlog.Log{}
 	drivertest.Credentials{
 		Client: clientOf(t, cfg, log), Root: clientOf(t, withToken(cfg, c.Token()), nil), Log: log,
 		Secrets: []string{old, next, c.Token()},

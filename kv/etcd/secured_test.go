@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/polykv/polykv/internal/drivertest"
+	"github.com/polykv/polykv/internal/testlog"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
@@ -112,7 +113,7 @@ func TestConformanceSecured(t *testing.T) {
 }
 
 // clientOf returns a client of the keys below the prefix.
-func clientOf(t testing.TB, cfg etcd.Config, log *drivertest.Log) kv.Client {
+func clientOf(t testing.TB, cfg etcd.Config, log *testlog.Log) kv.Client {
 	t.Helper()
 	return drivertest.Client(t, below, "etcd", log, func(o kv.Options) (driver.Store, error) { return etcd.Open(cfg, o.Logger) })
 }
@@ -133,7 +134,7 @@ func TestRevokedRole(t *testing.T) {
 	proxy := servertest.Proxy(t, c.Endpoints()[0])
 	cfg := as("app", password)
 	cfg.Endpoints = []string{proxy.Addr()}
-	log := &drivertest.Log{}
+	log := &testlog.Log{}
 	do := func(err error) {
 		t.Helper()
 		if err != nil {

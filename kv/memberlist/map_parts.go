@@ -89,28 +89,22 @@ func (m *Map[K, V]) replace(old, p *part[V]) {
 	m.tree = m.root().Set(p.key, p)
 }
 
-// maxOver is how many versions a part remembers that it took the place of.
-const maxOver = 8
-
 // replaces returns what p stands for once it is in the place of old, which may be
 // nil. Of each writer the newest is enough, since a writer itself has no older one.
 func (p *part[V]) replaces(old *part[V]) []state.Version {
 	if old == nil || len(old.over) == 0 && (old.deleted || old.version.Instance == p.version.Instance && !p.deleted) {
 		return p.over
 	}
-	over := slices.Clone(p.over)
-	add := func(v state.Version) {
+	over, gone := slices.Clone(p.over), old.over
+	if !old.deleted && !old.version.IsZero() {
+		gone = append([]state.Version{old.version}, gone...)
+	}
+	for _, v := range gone {
 		if !slices.ContainsFunc(over, func(o state.Version) bool { return o.Instance == v.Instance && !v.After(o) }) {
 			over = append(over, v)
 		}
 	}
-	if !old.deleted && !old.version.IsZero() {
-		add(old.version)
-	}
-	for _, v := range old.over {
-		add(v)
-	}
-	return over[:min(len(over), maxOver)]
+	return over[:min(len(over), 8)] // so many writers are remembered at most
 }
 
 // Removed implements [Causal].

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/polykv/polykv/codec"
-	"github.com/polykv/polykv/internal/drivertest"
+	"github.com/polykv/polykv/internal/testlog"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/multi"
@@ -390,7 +390,7 @@ func (s *standings) Strays(store string, keys int) {
 func TestNoPrimaryIsSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		var log drivertest.Log
+		var log testlog.Log
 		seen := &standings{}
 		c, err := multi.New(patientConfig(), []multi.Backend{
 			{Name: "first", Client: kv.New(r.first.Open(), codec.String{}, &kv.Options{Logger: quiet})},

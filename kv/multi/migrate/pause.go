@@ -136,18 +136,16 @@ func writable(p Phase) bool {
 	return p == Mirroring || p == Reversed || p == Detached || p == DetachedBack
 }
 
-// Unreached is the error of a command that changed nothing, since a store did
-// not answer before both records were read; cause says so. If a record can be
-// read by which its store is primary, clients write there, and it is an
-// [*UndoneError], else cause: the store that can't be read may be sealed. It takes
-// five seconds for each store at most, and doesn't end with ctx, which may be what
-// ended the command.
+// Unreached is the error of a command that changed nothing, since a store did not
+// answer before both records were read; cause says so. It is an [*UndoneError] if a
+// record can be read by which clients write to its store, else cause: the other one
+// may be sealed. It takes five seconds for each store at most, whatever ends ctx.
 func (m *Migration) Unreached(ctx context.Context, command string, cause error) error {
 	cause = interrupted(ctx, cause)
 	var errs [2]error
 	v := m.readBoth(context.WithoutCancel(ctx), &errs)
 	if v.state(source) == side.Primary || v.state(target) == side.Primary {
-		return &UndoneError{Command: command, Cause: cause}
+		cause = &UndoneError{Command: command, Cause: cause}
 	}
 	return cause
 }

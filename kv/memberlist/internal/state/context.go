@@ -114,8 +114,7 @@ func (c *contexts) learn(o *Context, bound func(Version) Version) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for writer, m := range o.Marks {
-		m.UpTo = bound(m.UpTo)
-		c.raise(writer, m)
+		c.raise(writer, Mark{bound(m.UpTo), m.Left})
 	}
 	for v := range o.Dots {
 		c.dot(v)
