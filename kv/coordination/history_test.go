@@ -80,7 +80,7 @@ func enough() locktest.Options {
 	if drivertest.Soak() {
 		return locktest.Options{TTL: historyTTL, Lasts: 10 * time.Minute}
 	}
-	return locktest.Options{TTL: historyTTL, Lasts: 5 * time.Minute, Holds: 20, Late: 4}
+	return locktest.Options{TTL: historyTTL, Lasts: 15 * time.Minute, Holds: 12, Late: 3}
 }
 
 // TestLockHistoriesOnServers judges a history on each real server.
@@ -127,7 +127,7 @@ func TestLockHistoriesWithKilledLeaders(t *testing.T) {
 			if killed == 0 {
 				t.Error("no leader was killed")
 			}
-			o.Unfenced, o.Holds, o.Late, o.Lasts = true, 2, 1, 5*time.Minute
+			o.Unfenced, o.Holds, o.Late, o.Lasts = true, 2, 1, 15*time.Minute
 			b.history(t, c, o)
 		})
 	}
