@@ -15,7 +15,7 @@ func TestLockHistories(t *testing.T) {
 	var files Files
 	cfg := fileOf(t)
 	seed := rand.Uint64()
-	o := locktest.Options{Seed: seed, TTL: time.Second, Lasts: time.Minute, Holds: 40, Late: 8, Open: func(int) driver.Store {
+	o := locktest.Options{Seed: seed, TTL: time.Second, Lasts: 10 * time.Minute, Holds: 40, Late: 8, Open: func(int) driver.Store {
 		store, err := files.Open(cfg)
 		if err != nil {
 			t.Fatal(err)
