@@ -275,6 +275,7 @@ var lightWeeks = map[string]uint64{
 	"an entry of a Map, overwritten before it was claimed, and deleted":    5060,
 	"an empty Map that a peer took for all that there is":                  2160,
 	"a deletion known by the claim of a clock that was days ahead":         2500,
+	"a deletion by datagram, after what was written once it was forgotten": 923,
 	"what is handed to a process that is silent while its clock is wrong":  2802,
 }
 

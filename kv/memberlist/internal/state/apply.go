@@ -133,7 +133,7 @@ func (s *Store) take(u Update, in *Record, peer *Context) Applied {
 	cur, kept := old, old
 	take, hand := s.supersedes(cur, in, peer)
 	switch {
-	case hand:
+	case hand, peer == nil && isUnsure(cur, in):
 		return Applied{Outcome: Older}
 	case take && !u.Partial:
 		kept = nil
@@ -177,6 +177,13 @@ func (s *Store) overtakes(ours, theirs KeyDigest, peer *Context) (take, hand boo
 	}
 	here, there := s.context.covers(theirs.latest()), peer.Covers(ours.latest())
 	return there && !here, here && !there
+}
+
+// isUnsure reports whether in names a deletion that cur, which may be nil, doesn't,
+// although cur was written later: by somebody who had not seen the deletion, so that
+// it wins, or had forgotten it. What peers have seen tells, so a comparison decides.
+func isUnsure(cur, in *Record) bool {
+	return cur.live() && in.e.After(cur.e) && cur.newest().After(in.newest())
 }
 
 // level gives a state the other one's deletion if its node has seen that one, and

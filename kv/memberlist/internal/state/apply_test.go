@@ -31,14 +31,16 @@ func TestApplyOfPlainValues(t *testing.T) {
 		{text(0, 5*s, "a"), Unchanged, "b"}, // a tie: the larger bytes win
 		{text(0, 5*s, "c"), Changed, "c"},
 		{text(0, 6*s, "d"), Changed, "d"},
-		{gone(3 * s), Changed, ""}, // whoever deletes hasn't seen d, and wins
-		{gone(3 * s), Unchanged, ""},
+		{gone(3 * s), Older, "d"}, // whoever deletes hasn't seen d, or the writer of d has forgotten that: a comparison tells
+		{gone(7 * s), Changed, ""},
+		{gone(7 * s), Unchanged, ""},
 		{text(0, 9*s, "x"), Older, ""},
-		{text(3*s, 7*s, "e"), Changed, "e"},
-		{gone(3 * s), Older, "e"},
-		{gone(2 * s), Older, "e"},
-		{text(2*s, 20*s, "x"), Older, "e"},
-		{text(4*s, 5*s, "f"), Changed, "f"},
+		{text(7*s, 11*s, "e"), Changed, "e"},
+		{gone(7 * s), Older, "e"},
+		{gone(6 * s), Older, "e"},
+		{text(6*s, 20*s, "x"), Older, "e"},
+		{text(8*s, 9*s, "f"), Older, "e"}, // as above
+		{text(8*s, 12*s, "f"), Changed, "f"},
 	} {
 		n.apply(step.u, step.outcome)
 		if got := n.value("k"); got != step.value {

@@ -35,6 +35,24 @@ func TestSeenIsNotTakenAgain(t *testing.T) {
 	b.apply(a.write(codec.String{}, "k", "written since"), Changed)
 }
 
+// A deletion that comes late by itself doesn't remove what was written when it was
+// forgotten; that of a peer that had not seen the write does.
+func TestLateDeletion(t *testing.T) {
+	late := newNode(t, 1) // was frozen meanwhile
+	deletion := Update{Key: "k", Codec: "string", E: at(time.Second)}
+	written := Update{Key: "k", Codec: "string", V: at(time.Hour), Value: []byte("written since")}
+	late.now = epoch.Add(time.Hour)
+	late.apply(written, Changed)
+	late.apply(deletion, Older)
+	late.want("k", "written since")
+	if late.Context(); late.context.covers(written.V) {
+		t.Error("what is there counts as seen and gone")
+	}
+	if a := late.ApplyFrom(deletion, &Context{}); a.Outcome != Changed {
+		t.Errorf("a deletion by a peer that had not seen the write is %v, want changed", a.Outcome)
+	}
+}
+
 // What a tombstone removed stays known when it is forgotten, even if the writer
 // was never heard of again.
 func TestForgottenTombstoneLeavesADot(t *testing.T) {
