@@ -115,10 +115,8 @@ func (r *Record) newest() Version {
 	if r.e.After(newest) {
 		newest = r.e
 	}
-	if s, ok := r.merge.(Stamped); ok {
-		if inside := s.Newest(); inside.After(newest) {
-			newest = inside
-		}
+	if s, ok := r.merge.(Stamped); ok && s.Newest().After(newest) {
+		newest = s.Newest()
 	}
 	return newest
 }
@@ -156,7 +154,7 @@ func (r *Record) content() Digest {
 		bare := r.merge.Clone()
 		bare.RemoveTombstones(time.Time{})
 		if encoded, err := r.codec.encode(bare); err == nil { // it was encoded before
-			r.hash = sum(encoded)
+			r.hash = HashOf(encoded)
 		}
 	})
 	return r.hash
@@ -180,7 +178,7 @@ func (r *Record) weigh() {
 	b = append(b, r.codec.id...)
 	b = binary.AppendUvarint(b, uint64(len(r.key)))
 	b = append(b, r.key...)
-	r.digest = sum(kd.Digest.Append(kd.V.Append(kd.E.Append(b))))
+	r.digest = HashOf(kd.Digest.Append(kd.V.Append(kd.E.Append(b))))
 	r.pending = false
 }
 
@@ -193,16 +191,12 @@ func (r *Record) lazy() bool {
 	return !ok
 }
 
-// sum is the hash of one thing. It must be the same in every process, and hard
-// to steer, since keys and values may come from strangers.
-func sum(b []byte) Digest {
+// HashOf is the hash of one thing, to be added to a Digest. It must be the same in every
+// process, and hard to steer, since keys and values may come from strangers.
+func HashOf(b []byte) Digest {
 	h := sha256.Sum256(b)
 	return Digest{binary.BigEndian.Uint64(h[:8]), binary.BigEndian.Uint64(h[8:16])}
 }
-
-// HashOf is the hash of one thing, for the digests of values: it is to be
-// added to a Digest.
-func HashOf(b []byte) Digest { return sum(b) }
 
 // registered is a codec of the node.
 type registered struct {

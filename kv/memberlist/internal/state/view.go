@@ -104,7 +104,7 @@ func (v *View) Sum(object any) [2]uint64 {
 	if err != nil {
 		return [2]uint64{uint64(r.seq)}
 	}
-	d := sum(encoded)
+	d := HashOf(encoded)
 	return [2]uint64{d.Hi, d.Lo}
 }
 
