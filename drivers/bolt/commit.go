@@ -48,8 +48,6 @@ func (f *file) swap(s driver.Swap) (driver.Result, error) {
 	switch {
 	case errors.Is(err, errDecline):
 		return r, nil
-	case errors.Is(err, driver.ErrLeaseLost):
-		return driver.Result{Outcome: driver.NotApplied}, err
 	case err != nil:
 		outcome := f.afterFailure(index, err)
 		if kit.NoRoom(err.Error()) {
@@ -57,7 +55,7 @@ func (f *file) swap(s driver.Swap) (driver.Result, error) {
 		}
 		return driver.Result{Outcome: outcome}, err
 	}
-	f.noteAttached(s)
+	f.leases.Attach(&s)
 	f.feed.Tell(r.Entry)
 	return r, nil
 }

@@ -33,13 +33,8 @@ type file struct {
 	update func(func(*bbolt.Tx) error) error // bolt.Update
 	writer chan struct{}                     // holds a value while a write is under way
 
-	feed feed.Feed // told of commits while writer is held
-
-	mu       sync.Mutex // of the leases
-	leases   map[driver.LeaseID]*lease
-	attached map[string]driver.LeaseID // by key
-	closing  bool
-	expiring sync.WaitGroup // leases that are being ended by their time
+	feed   feed.Feed // told of commits while writer is held
+	leases feed.Leases
 
 	failed  chan struct{} // closed when failure is set
 	failure error
@@ -86,7 +81,7 @@ func (fs *Files) release(f *file) error {
 		return nil
 	}
 	delete(fs.open, f.cfg.Path)
-	f.stop()
+	f.leases.Stop()
 	return f.bolt.Close()
 }
 
@@ -101,24 +96,9 @@ func openFile(cfg Config) (*file, error) {
 	case err != nil:
 		return nil, fmt.Errorf("path: %s: %w", cfg.Path, err)
 	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucketIfNotExists(bucket)
-		return err
-	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("path: %s: %w", cfg.Path, err), db.Close())
-	}
-	f := &file{
-		cfg:      cfg,
-		bolt:     db,
-		update:   db.Update,
-		writer:   make(chan struct{}, 1),
-		leases:   map[driver.LeaseID]*lease{},
-		attached: map[string]driver.LeaseID{},
-		failed:   make(chan struct{}),
-	}
-	if err := f.load(); err != nil {
-		f.stop()
+	f := &file{cfg: cfg, bolt: db, update: db.Update, writer: make(chan struct{}, 1), failed: make(chan struct{})}
+	if err := db.Update(f.load); err != nil {
+		f.leases.Stop()
 		return nil, errors.Join(fmt.Errorf("path: %s: %w", cfg.Path, err), db.Close())
 	}
 	return f, nil

@@ -76,33 +76,52 @@ func (h *handle) Scan(ctx context.Context, req driver.ScanRequest) (p driver.Pag
 	return p, err
 }
 
-// Swap implements driver.Store. A commit can't be interrupted, so it has a
-// goroutine of its own, and if ctx ends meanwhile its outcome is unknown.
+// Swap implements driver.Store. If ctx ends during the commit, its outcome is unknown.
 func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {
-	err := h.check(ctx)
-	if err == nil {
-		err = h.checkSize(s)
-	}
-	if err != nil {
+	if err := h.checkSize(s); err != nil {
 		return driver.Result{Outcome: driver.NotApplied}, err
+	}
+	began, r, err := write(ctx, h, func() (driver.Result, error) { return h.file.swap(s) })
+	if !began {
+		r.Outcome = driver.NotApplied
+	}
+	return r, err
+}
+
+// write returns what do does as the only writer. A commit can't be interrupted, so it
+// has a goroutine of its own, which goes on when ctx ends.
+func write[R any](ctx context.Context, h *handle, do func() (R, error)) (began bool, r R, err error) {
+	if err := h.turn(ctx); err != nil {
+		return false, r, err
+	}
+	type answer struct {
+		result R
+		err    error
+	}
+	done := make(chan answer, 1)
+	h.commits.Go(func() {
+		defer func() { <-h.file.writer }()
+		r, err := do()
+		done <- answer{r, err}
+	})
+	select {
+	case a := <-done:
+		return true, a.result, a.err
+	case <-ctx.Done():
+		return true, r, ctx.Err()
+	}
+}
+
+// turn waits until the caller is the only writer.
+func (h *handle) turn(ctx context.Context) error {
+	if err := h.check(ctx); err != nil {
+		return err
 	}
 	select {
 	case h.file.writer <- struct{}{}:
+		return nil
 	case <-ctx.Done():
-		return driver.Result{Outcome: driver.NotApplied}, ctx.Err()
-	}
-	var result driver.Result
-	done := make(chan struct{})
-	h.commits.Go(func() {
-		defer func() { <-h.file.writer }()
-		defer close(done)
-		result, err = h.file.swap(s)
-	})
-	select {
-	case <-done:
-		return result, err
-	case <-ctx.Done():
-		return driver.Result{Outcome: driver.Unknown}, ctx.Err()
+		return ctx.Err()
 	}
 }
 

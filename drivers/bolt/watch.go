@@ -13,13 +13,8 @@ import (
 // Nobody writes between the registration of the session and the begin of its
 // snapshot, so each commit is in one of the two.
 func (h *handle) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
-	if err := h.check(ctx); err != nil {
+	if err := h.turn(ctx); err != nil {
 		return err
-	}
-	select {
-	case h.file.writer <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 	tx, err := h.file.bolt.Begin(false)
 	if err != nil {

@@ -16,20 +16,6 @@ const (
 	overdue = time.Second
 )
 
-// leases are those of a store, under its lock.
-type leases struct {
-	granted  uint64
-	open     map[driver.LeaseID]*lease
-	attached map[string]driver.LeaseID // by key
-}
-
-type lease struct {
-	ttl   time.Duration
-	ends  time.Time
-	timer *time.Timer // of its end
-	keys  map[string]struct{}
-}
-
 // MinLease implements driver.Leaser.
 func (h *handle) MinLease() time.Duration { return minLease }
 
@@ -48,16 +34,7 @@ func (h *handle) Renew(ctx context.Context, id driver.LeaseID) error {
 	if err := h.check(ctx); err != nil {
 		return err
 	}
-	s := h.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := s.lease(id)
-	if l == nil {
-		return driver.ErrLeaseLost
-	}
-	l.ends = time.Now().Add(l.ttl)
-	l.timer.Reset(l.ttl)
-	return nil
+	return h.store.leases.Renew(id)
 }
 
 // Revoke implements driver.Leaser.
@@ -65,66 +42,30 @@ func (h *handle) Revoke(ctx context.Context, id driver.LeaseID) error {
 	if err := h.check(ctx); err != nil {
 		return err
 	}
-	h.store.mu.Lock()
-	defer h.store.mu.Unlock()
-	h.store.end(id)
+	h.store.end(id, true)
 	return nil
 }
 
 func (s *Store) grant(ttl time.Duration) driver.LeaseID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.leases.open == nil {
-		s.leases.open, s.leases.attached = map[driver.LeaseID]*lease{}, map[string]driver.LeaseID{}
-	}
-	s.leases.granted++
-	id := driver.LeaseID(strconv.FormatUint(s.leases.granted, 10))
-	s.leases.open[id] = &lease{
-		ttl: ttl, ends: time.Now().Add(ttl), keys: map[string]struct{}{},
-		timer: time.AfterFunc(ttl, func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.lease(id)
-		}),
-	}
+	s.granted++
+	id := driver.LeaseID(strconv.FormatUint(s.granted, 10))
+	s.leases.Begin(id, ttl, func() error { s.end(id, false); return nil })
 	return id
 }
 
-// lease returns a lease that is not over, and ends one whose time is up; s.mu is
-// held.
-func (s *Store) lease(id driver.LeaseID) *lease {
-	l := s.leases.open[id]
-	if l != nil && !time.Now().Before(l.ends) {
-		s.end(id)
-		return nil
-	}
-	return l
-}
-
-// end removes a lease and what is attached to it; s.mu is held.
-func (s *Store) end(id driver.LeaseID) {
-	l := s.leases.open[id]
-	if l == nil {
+// end removes a lease that is over, or is now, and what is attached to it.
+func (s *Store) end(id driver.LeaseID, revoke bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keys, over := s.leases.End(id, revoke)
+	if !over {
 		return
 	}
-	delete(s.leases.open, id)
-	l.timer.Stop()
-	for key := range l.keys {
-		delete(s.leases.attached, key)
+	s.leases.Remove(id)
+	for _, key := range keys {
 		tree, c := s.cell(key)
 		s.write(tree, c, &driver.Swap{Key: key, Remove: true})
-	}
-}
-
-// attach notes to which lease a key is attached that is written by sw; s.mu is
-// held.
-func (s *Store) attach(sw *driver.Swap) {
-	if before, ok := s.leases.attached[sw.Key]; ok && before != sw.Lease {
-		delete(s.leases.open[before].keys, sw.Key)
-		delete(s.leases.attached, sw.Key)
-	}
-	if l := s.leases.open[sw.Lease]; l != nil && !sw.Remove {
-		l.keys[sw.Key] = struct{}{}
-		s.leases.attached[sw.Key] = sw.Lease
 	}
 }

@@ -39,9 +39,9 @@ type Store struct {
 	index uint64     // of the last write
 	epoch uint64     // number of snapshots taken
 
-	leases leases
-
-	feed feed.Feed
+	granted uint64 // leases
+	leases  feed.Leases
+	feed    feed.Feed
 }
 
 // cell is one key of the tree.
@@ -136,12 +136,10 @@ func (s *Store) swap(sw *driver.Swap) (driver.Result, error) {
 	if rec := c.current(); rec.versionOrZero() != sw.Prev.Version {
 		return driver.Result{Outcome: driver.Conflict, Entry: rec.entry(sw.Key), Known: true}, nil
 	}
-	if sw.Lease != "" && s.lease(sw.Lease) == nil {
+	if sw.Lease != "" && !s.leases.Live(sw.Lease) {
 		return driver.Result{Outcome: driver.NotApplied}, driver.ErrLeaseLost
 	}
-	if s.leases.open != nil {
-		s.attach(sw)
-	}
+	s.leases.Attach(sw)
 	return driver.Result{Outcome: driver.Applied, Entry: s.write(tree, c, sw), Known: true}, nil
 }
 

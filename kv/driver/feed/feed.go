@@ -1,5 +1,6 @@
 // Package feed hands the changes of a store that is inside the process to its
-// watches, at a cost that depends on the watches concerned alone.
+// watches, at a cost that depends on the watches concerned alone, and keeps
+// account of its leases.
 package feed
 
 import "github.com/polykv/polykv/kv/driver"
