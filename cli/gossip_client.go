@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,8 +55,8 @@ func (a *app) needPeers() error {
 	if a.node == nil || len(a.node.Peers()) > 0 {
 		return nil
 	}
-	return errors.New("no other node of the gossip cluster is reached, so there is nothing to read, and what is written would be gone with this command; " +
-		"give --memberlist.join with the addresses of nodes that run, and the same --memberlist.cluster-label and keys as theirs")
+	return fmt.Errorf("no other node of the gossip cluster is reached, so there is nothing to read, and what is written would be gone with this command; "+
+		"give %[1]s.join with the addresses of nodes that run, and the same %[1]s.cluster-label and keys as theirs", cmp.Or(a.section, "--memberlist"))
 }
 
 // unreadable names the codecs of values that the cluster has and this command

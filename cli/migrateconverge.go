@@ -141,9 +141,6 @@ func (a *app) convergeCommand() *cobra.Command {
 		return o
 	}
 	cmd = a.onTwoStores(s, cmd, opts, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
-		if failed != nil {
-			return failed
-		}
 		results, err := m.Converge(ctx, w.Stage, migrate.ConvergeOptions{Wait: w.Wait, Waiting: func(reason error) {
 			s.bar.clear()
 			fmt.Fprintf(a.stderr, "waiting: %v\n", reason)
@@ -169,7 +166,10 @@ func (a *app) convergeCommand() *cobra.Command {
 	})
 	stages := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if opts(); failed != nil || !w.switched() {
+		switch opts(); {
+		case failed != nil:
+			return failed
+		case !w.switched():
 			return stages(cmd, args)
 		}
 		return a.convergeFleet(cmd.Context(), s, w)
@@ -184,10 +184,10 @@ func (a *app) convergeFleet(ctx context.Context, s *twoStores, w wanted) (err er
 	}
 	var stores []migrate.Backend
 	known := false
-	for _, side := range s.sides {
+	for i, side := range s.sides {
 		known = known || side.name == w.Primary
-		if side.config.Backend == "memberlist" {
-			continue
+		if side.config.Backend == "memberlist" && s.sides[1-i].config.Backend != "memberlist" {
+			continue // the clients tell of themselves in the other one
 		}
 		backend, err := s.open(ctx, side)
 		if err != nil {

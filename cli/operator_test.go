@@ -17,6 +17,7 @@ import (
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/factory"
+	"github.com/polykv/polykv/kv/memberlist"
 )
 
 // onServers are two real stores as the configuration file of an operator and of
@@ -374,6 +375,47 @@ func TestConvergeOfAFleetThatIsNotCoordinated(t *testing.T) {
 	} {
 		a.run("migrate", "converge", "--wanted", writeFile(t, "wrong.yaml", text)).want(t, 2, "", say)
 	}
+}
+
+// With gossip on both sides the clients tell of themselves there, and converge joins to
+// hear it.
+func TestConvergeOfAFleetBetweenGossipStores(t *testing.T) {
+	var join [2]string
+	for i := range join {
+		cfg := memberlist.DefaultConfig()
+		cfg.NodeName, cfg.ClusterLabel, cfg.BindAddress, cfg.BindPort = "seed", "wanted", "127.0.0.1", 0
+		seed, err := memberlist.StartWith(t.Context(), cfg, memberlist.Options{}, codec.Bytes{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer seed.Close()
+		join[i] = seed.Address()
+	}
+	file, stuck := writeFile(t, "wanted.yaml", "{primary: old, mirror: true}"), writeFile(t, "stuck.yaml", "{primary: old, mirror: true}")
+	node := func(store, name, join string) string {
+		return fmt.Sprintf("{backend: memberlist, name: %s, memberlist: {node_name: %s, cluster_label: wanted, bind_address: 127.0.0.1, bind_port: 0, join: [%s]}}", store, name, join)
+	}
+	config := func(name, file string, join [2]string) *onServers {
+		text := fmt.Sprintf("backend: multi\nmulti: {wanted_file: %s, client_name: %s, primary: %s, secondary: %s}\n", file, name, node("old", name, join[0]), node("new", name, join[1]))
+		return &onServers{t, text}
+	}
+	config("a", file, join).client()
+	config("b", file, join).client()
+	config("stuck", stuck, join).client()
+	operator := config("operator", file, join)
+	converge := []string{"migrate", "converge", "--wanted", file}
+	operator.run(append(converge, "--wait-until-ready=2m")...).ends(t, 0, `clients use store "old"`)
+	if err := os.WriteFile(file, []byte("{primary: new, mirror: true, wait: 5s, expect_clients: 3}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := operator.run(converge...); r.code != 1 || !strings.Contains(r.stderr, "client stuck (") || !strings.Contains(r.stderr, `it uses store "old"`) {
+		t.Errorf("with one that does not follow: %+v", r)
+	}
+	if err := os.WriteFile(stuck, []byte("{primary: new}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	operator.run(append(converge, "--wait-until-ready=2m")...).ends(t, 0, `all 3 clients use store "new"`)
+	config("alone", file, [2]string{}).run(converge...).want(t, 3, "", "give --multi.primary.memberlist.join")
 }
 
 // The page of the fleet is served until the command is interrupted.

@@ -14,6 +14,7 @@ import (
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/factory"
+	"github.com/polykv/polykv/kv/memberlist"
 	"github.com/polykv/polykv/kv/multi/migrate"
 )
 
@@ -143,11 +144,14 @@ const (
 func (s *twoStores) reach(ctx context.Context, side *side, client kv.Client) error {
 	one := *s.app // the same, for one of the stores
 	one.config, one.section = side.config, side.section()
+	if member, ok := kv.As[memberlist.Noder](client); ok {
+		one.node = member.Node()
+	}
 	deadline := time.Now().Add(busyPatience)
 	for told := false; ; told = true {
 		err := one.reach(ctx, client)
 		if err == nil || errors.Is(err, kv.ErrPermission) {
-			return nil
+			return one.needPeers()
 		}
 		if !isBusy(err) || !time.Now().Before(deadline) {
 			return err

@@ -12,6 +12,8 @@ import (
 	"github.com/polykv/polykv/kv/inmemory"
 	"github.com/polykv/polykv/kv/memberlist"
 	"github.com/polykv/polykv/kv/multi"
+	"github.com/polykv/polykv/kv/multi/internal/side"
+	"github.com/polykv/polykv/kv/multi/migrate"
 )
 
 var counts = memberlist.MapCodec[string, int]{ID: "counts"}
@@ -106,6 +108,89 @@ func TestGossipIsMirroredByWatch(t *testing.T) {
 	}
 	set(plain, "d", 5)
 	eventually(t, "what was written in the new primary is on every node", holds(elsewhere, map[string]int{"c": 4, "d": 5}))
+}
+
+// Where both stores are spread by gossip, clients tell of themselves there: on every
+// node one can see who has followed, and what a dead one left is removed.
+func TestFleetBetweenTwoGossipStores(t *testing.T) {
+	var seeds [2]string
+	node := func(name string) (both [2]*memberlist.Node) {
+		for i, store := range []string{"first", "second"} {
+			var join []string
+			if seeds[i] != "" {
+				join = []string{seeds[i]}
+			}
+			both[i] = gossipNode(t, store+"-"+name, join...)
+		}
+		return both
+	}
+	var n, stuck notice
+	n.say("first", true, nil)
+	stuck.say("first", true, nil)
+	open := func(name string, read func() (multi.Update, error)) *multi.Client {
+		nodes := node(name)
+		for i := range nodes {
+			seeds[i] = nodes[i].Address()
+		}
+		cfg := multi.DefaultConfig()
+		cfg.ClientName = name
+		c, err := multi.New(cfg, []multi.Backend{
+			{Name: "first", Client: gossipClient(t, nodes[0], counts), Gossip: true, Equal: memberlist.Equal(counts)},
+			{Name: "second", Client: gossipClient(t, nodes[1], counts), Gossip: true},
+		}, multi.WithLogger(quiet), multi.WithWanted(read))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	clients := []*multi.Client{open("a", n.read), open("b", n.read), open("stuck", stuck.read)}
+	operator := node("operator") // it comes when the clients have told of themselves
+	var stores []migrate.Backend
+	for i, name := range []string{"first", "second"} {
+		stores = append(stores, migrate.Backend{Name: name, Client: gossipClient(t, operator[i], codec.String{})})
+	}
+	f, err := migrate.NewFleet(stores...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seen, err := converged(f, "first", true, 3, time.Minute); err != nil || seen.Followed != 3 {
+		t.Fatalf("%+v, %v", seen, err)
+	}
+	n.say("second", true, nil)
+	_, err = converged(f, "second", true, 3, 6*time.Second)
+	var behind *migrate.NotFollowedError
+	if !errors.As(err, &behind) || behind.Followed != 2 || len(behind.Behind) != 1 || !strings.Contains(err.Error(), "client stuck (") ||
+		!strings.Contains(err.Error(), `it uses store "first"`) {
+		t.Errorf("with one that does not follow: %v", err)
+	}
+	stuck.say("second", true, nil)
+	if seen, err := converged(f, "second", true, 3, time.Minute); err != nil || seen.Followed != 3 {
+		t.Errorf("%+v, %v", seen, err)
+	}
+
+	left, err := side.New("second", stores[1].Client, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := left.WriteHeartbeat(t.Context(), side.Heartbeat{Instance: "dead", Mode: side.ModeWanted, Primary: "first", Seen: time.Now().Add(-2 * time.Minute)}); err != nil {
+		t.Fatal(err)
+	}
+	if seen, err := f.Look(t.Context(), migrate.Wanted{Primary: "second"}); err != nil || seen.Followed != 3 || len(seen.Clients) != 3 {
+		t.Errorf("with one that died: %+v, %v", seen, err)
+	}
+	if _, exists, err := left.Get(t.Context(), side.ClientsPrefix+"dead", nil); exists || err != nil {
+		t.Errorf("what a dead client left is there: %v", err)
+	}
+	for _, c := range clients {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	eventually(t, "nobody is listed after the end of all", func() bool {
+		seen, err := f.Look(t.Context(), migrate.Wanted{Primary: "second"})
+		return err == nil && len(seen.Clients) == 0
+	})
 }
 
 // Of a client with a gossip side there is no view, since it mirrors by one

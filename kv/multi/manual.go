@@ -59,7 +59,7 @@ func (m *manual) standing() (standing, <-chan struct{}) {
 		s.mirror = m.core.stores[other(at)].name
 	}
 	for i, store := range m.core.stores {
-		s.listed[i] = store.raw != nil && !store.gossip
+		s.listed[i] = store.raw != nil && (!store.gossip || m.core.stores[other(i)].gossip)
 	}
 	return s, m.changed
 }

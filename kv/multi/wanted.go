@@ -16,7 +16,8 @@ import (
 // Writes wait for such a switch for ten seconds at most; one that takes longer
 // is undone, and tried again after half a minute or once read returns something
 // else. The client lists itself below .polykv/clients/ in each store that is
-// not spread by gossip: "polykv migrate converge" waits there for all to follow.
+// not spread by gossip, or in both if both are: "polykv migrate converge" waits
+// there for all to follow.
 func WithWanted(read func() (Update, error)) Option { return func(c *core) { c.wanted = read } }
 
 const (

@@ -233,9 +233,6 @@ func TestWantedIsRefused(t *testing.T) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
-	if _, err := migrate.NewFleet(); !errors.Is(err, kv.ErrNotSupported) {
-		t.Errorf("without a store to look at: %v", err)
-	}
 }
 
 // What is wanted of a fleet is not to be had where records say what clients do.

@@ -29,7 +29,8 @@ type Result struct {
 	Fenced   *Totals `json:"fenced,omitempty"`
 	Compared *Totals `json:"compared,omitempty"`
 
-	// Predicted is how long a dry run expects writes to wait.
+	// Predicted is about how long writes wait or, where clients work much, two or
+	// three times as long.
 	Predicted time.Duration `json:"predicted_pause_ns,omitempty"`
 
 	// Deletes are the first keys that a dry run would delete in the store that
@@ -160,8 +161,9 @@ func (m *Migration) Finish(ctx context.Context, on string) (Result, error) {
 		c = finishOnSource
 	}
 	result, err := m.run(ctx, c)
-	if err == nil && !m.opts.DryRun {
-		err = m.forget(ctx)
+	if err != nil || m.opts.DryRun {
+		return result, err
 	}
-	return result, err
+	clients, err := m.clients(ctx)
+	return result, errors.Join(err, forget(ctx, m.sides[:], clients))
 }

@@ -252,13 +252,9 @@ func (m *Migration) primary(v *view) string {
 
 // forget removes the heartbeats of clients that are gone, which a client that
 // crashed can't do itself. One that lives after all writes its own again.
-func (m *Migration) forget(ctx context.Context) error {
-	st, err := m.Status(ctx)
-	if err != nil {
-		return err
-	}
-	for _, c := range st.Clients {
-		for _, s := range m.sides {
+func forget(ctx context.Context, sides []*side.Side, clients []ClientStatus) error {
+	for _, c := range clients {
+		for _, s := range sides {
 			if c.Gone && slices.Contains(c.Stores, s.Name()) {
 				if err := s.RemoveHeartbeat(ctx, c.Instance); err != nil && !side.IsAny(err, kv.ErrPermission) {
 					return err

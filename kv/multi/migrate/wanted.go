@@ -46,19 +46,17 @@ func (e *NotFollowedError) Error() string {
 func (e *NotFollowedError) Unwrap() error { return ErrRefused }
 
 // Fleet is a fleet that is not coordinated and does what it reads that is
-// wanted. It changes nothing: the clients switch by themselves. It is safe for
-// concurrent use.
+// wanted. The clients switch by themselves: it removes what those left that are
+// gone, and changes nothing else. It is safe for concurrent use.
 type Fleet struct {
 	sides   []*side.Side
 	tracker tracker
 }
 
 // NewFleet returns the fleet whose clients tell of themselves in these stores:
-// those of its two that are not spread by gossip. The caller closes them.
+// those of its two that are not spread by gossip, or both if both are. The
+// caller closes them.
 func NewFleet(stores ...Backend) (*Fleet, error) {
-	if len(stores) == 0 {
-		return nil, fmt.Errorf("%w: clients tell of themselves in stores with compare-and-swap only, and both are spread by gossip", kv.ErrNotSupported)
-	}
 	f := &Fleet{}
 	for _, b := range stores {
 		s, err := side.New(b.Name, b.Client, b.Codec)
@@ -85,7 +83,7 @@ func (f *Fleet) Look(ctx context.Context, w Wanted) (Followers, error) {
 		}
 	}
 	all, err := f.tracker.clients(ctx, f.sides)
-	if err != nil {
+	if err = errors.Join(err, forget(ctx, f.sides, all)); err != nil {
 		return Followers{}, err
 	}
 	seen := Followers{Clients: []ClientStatus{}, Behind: []string{}}
