@@ -31,6 +31,7 @@ import (
 
 	"github.com/polykv/polykv/kv/factory"
 	"github.com/polykv/polykv/kv/memberlist"
+	"github.com/polykv/polykv/kv/multi/migrate"
 )
 
 // Main runs the command line of the process and exits. The first SIGINT,
@@ -85,7 +86,7 @@ func Run(ctx context.Context, drivers factory.Drivers, args []string, stdin io.R
 }
 
 func newApp(drivers factory.Drivers, stdin io.Reader, stdout, stderr io.Writer) *app {
-	return &app{drivers: drivers, config: drivers.NewConfig(), skipped: &skippedKeys{}, stdin: stdin, stdout: stdout, stderr: stderr}
+	return &app{drivers: drivers, config: drivers.NewConfig(), skipped: &migrate.Skipped{}, stdin: stdin, stdout: stdout, stderr: stderr}
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
@@ -116,7 +117,7 @@ type app struct {
 	timeout       time.Duration
 	verbose       int
 
-	skipped *skippedKeys     // what the client's engine left out
+	skipped *migrate.Skipped // what the client's engine left out
 	node    *memberlist.Node // of the client, if its backend is gossip
 }
 

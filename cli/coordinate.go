@@ -61,11 +61,3 @@ func writeJSON(w io.Writer, line any) error {
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(line)
 }
-
-// followed is the end of what follows until it is interrupted.
-func followed(ctx context.Context, err error) error {
-	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
-		return nil
-	}
-	return err
-}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -90,8 +89,4 @@ func text(err error) string {
 }
 
 // printJSON writes one line of JSON.
-func (a *app) printJSON(value any) error {
-	encoder := json.NewEncoder(a.stdout)
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(value)
-}
+func (a *app) printJSON(value any) error { return writeJSON(a.stdout, value) }

@@ -70,15 +70,7 @@ func (a *app) elect(ctx context.Context, client kv.Client, flags turnFlags, valu
 		}
 		return a.runHeld(ctx, held, flags.grace, name, command)
 	case flags.watch:
-		for leader, err := range e.Observe(ctx) {
-			if err == nil {
-				err = writeJSON(a.stdout, leaderLine(leader))
-			}
-			if err != nil {
-				return followed(ctx, err)
-			}
-		}
-		return nil
+		return follow(ctx, a, e.Observe, func(l coordination.Leader) any { return leaderLine(l) })
 	}
 	asking, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()

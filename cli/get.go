@@ -42,7 +42,7 @@ With --output json it writes one line with a JSON object: "key", "value" (or
 				case entry.Value == nil:
 					return a.absent(args[0])
 				case output == outputJSON:
-					return jsonLines(a.stdout)(entryRecord(entry))
+					return writeJSON(a.stdout, entryRecord(entry))
 				}
 				return writeValue(a.stdout, isTerminal(a.stdout), entry.Value.([]byte))
 			})
@@ -76,24 +76,13 @@ const (
 // addFlag adds the flag --output.
 func (o *outputFormat) addFlag(fs *pflag.FlagSet) {
 	*o = outputText
-	fs.VarP(o, "output", "o", "how to write what is found: text or json")
-}
-
-// Set implements pflag.Value.
-func (o *outputFormat) Set(text string) error {
-	switch format := outputFormat(text); format {
-	case outputText, outputJSON:
-		*o = format
+	fs.FuncP("output", "o", "how to write what is found: the `format` text, which is the default, or json", func(text string) error {
+		if *o = outputFormat(text); *o != outputText && *o != outputJSON {
+			return fmt.Errorf("it must be %s or %s", outputText, outputJSON)
+		}
 		return nil
-	}
-	return fmt.Errorf("it must be %s or %s", outputText, outputJSON)
+	})
 }
-
-// String implements pflag.Value.
-func (o *outputFormat) String() string { return string(*o) }
-
-// Type implements pflag.Value.
-func (o *outputFormat) Type() string { return "format" }
 
 // writeValue keeps a terminal's next prompt from following the value.
 func writeValue(w io.Writer, terminal bool, value []byte) error {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -133,9 +134,9 @@ func printStatus(w io.Writer, st memberlist.Status) error {
 	row := func(cells ...any) { fmt.Fprintln(t, strings.TrimRight(strings.Join(texts(cells), "\t"), "\t ")) }
 	row("node", st.Node.Name)
 	row("address", st.Node.Address)
-	row("cluster", or(st.Node.Label, "no label"))
+	row("cluster", cmp.Or(st.Node.Label, "no label"))
 	row("encrypted", st.Node.Encrypted)
-	row("state", or(st.Node.Problem, "well"))
+	row("state", cmp.Or(st.Node.Problem, "well"))
 	for _, note := range st.Node.Notes {
 		row("note", note)
 	}
@@ -175,7 +176,7 @@ func printStatus(w io.Writer, st memberlist.Status) error {
 		fmt.Fprintf(w, ", version %s", st.Key.Version)
 	}
 	fmt.Fprintln(w, ":")
-	for line := range strings.Lines(or(string(st.Key.Value), st.Key.Problem)) {
+	for line := range strings.Lines(cmp.Or(string(st.Key.Value), st.Key.Problem)) {
 		if _, err := fmt.Fprintln(w, printable(strings.TrimRight(line, "\n"))); err != nil {
 			return err
 		}
@@ -210,13 +211,6 @@ func quoted(key string) string {
 }
 
 func at(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }
-
-func or(text, otherwise string) string {
-	if text == "" {
-		return otherwise
-	}
-	return text
-}
 
 // short is the beginning of a value.
 func short(k memberlist.KeyStatus) string {

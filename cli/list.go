@@ -66,7 +66,6 @@ func listKeys(ctx context.Context, client kv.Client, prefix string, out *bufio.W
 func (a *app) listEntries(ctx context.Context, client kv.Client, prefix string, out *bufio.Writer, versions bool) error {
 	_, err := a.versioned(client)
 	versions = versions && err == nil
-	write := jsonLines(out)
 	for entry, err := range kv.Entries(ctx, client, prefix) {
 		if err != nil {
 			return err
@@ -74,7 +73,7 @@ func (a *app) listEntries(ctx context.Context, client kv.Client, prefix string, 
 		if !versions {
 			entry.Version = 0
 		}
-		if err := write(entryRecord(entry)); err != nil {
+		if err := writeJSON(out, entryRecord(entry)); err != nil {
 			return err
 		}
 	}

@@ -87,15 +87,7 @@ func (a *app) join(ctx context.Context, p *coordination.Presence, flags turnFlag
 
 func (a *app) members(ctx context.Context, p *coordination.Presence, flags turnFlags, name string) error {
 	if flags.watch {
-		for members, err := range p.Watch(ctx) {
-			if err == nil {
-				err = writeJSON(a.stdout, map[string]any{"members": members})
-			}
-			if err != nil {
-				return followed(ctx, err)
-			}
-		}
-		return nil
+		return follow(ctx, a, p.Watch, func(all []coordination.Member) any { return map[string]any{"members": all} })
 	}
 	asking, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()

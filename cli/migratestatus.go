@@ -52,11 +52,13 @@ the way of a cutover, and 3 if no store is primary, so that writes wait.`,
 }
 
 func (a *app) showStatus(ctx context.Context, s *twoStores, m *migrate.Migration, f statusFlags) error {
+	ctx, end := a.whileRead(ctx)
+	defer end()
 	for {
 		status, err := m.Status(ctx)
 		switch {
-		case err != nil && f.every > 0 && ctx.Err() != nil:
-			return nil // being interrupted is how it ends
+		case err != nil && f.every > 0:
+			return followed(ctx, err)
 		case err != nil:
 			return err
 		case s.json:
@@ -72,7 +74,7 @@ func (a *app) showStatus(ctx context.Context, s *twoStores, m *migrate.Migration
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return followed(ctx, ctx.Err())
 		case <-time.After(f.every):
 			if !s.json {
 				fmt.Fprintln(a.stdout)

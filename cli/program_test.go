@@ -56,6 +56,7 @@ func TestProgram(t *testing.T) {
 	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		t.Run("watch until "+signal.String(), func(t *testing.T) { testWatchEndsBy(t, signal) })
 	}
+	t.Run("nobody reads", testEndsUnread)
 	t.Run("demo until interrupt", testDemoEndsBySignal)
 	t.Run("demo in processes", testDemoInProcesses)
 	t.Run("the second signal ends at once", testSecondSignal)
@@ -90,6 +91,46 @@ func testWatchEndsBy(t *testing.T, signal os.Signal) {
 	}
 	if err := cmd.Wait(); err != nil || stderr.String() != "" {
 		t.Errorf("%v, stderr %q", err, stderr)
+	}
+}
+
+// What follows a store ends when the reader of its pipe is gone, though there is
+// nothing to write, and as the next line would have ended it.
+func testEndsUnread(t *testing.T) {
+	stores := newTwoStores(t)
+	for _, args := range [][]string{
+		{"watch", "k"}, {"elect", "leaders/x", "--watch"}, {"members", "ring", "--watch"}, {"migrate", "status", "--every=1h"},
+	} {
+		flags := onEtcd(t)
+		if args[0] == "migrate" {
+			flags = stores.flags
+		}
+		reader, writer, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd, _, stderr := command(t, append(args, flags...)...)
+		cmd.Stdout = writer
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		writer.Close()
+		if _, err := reader.Read(make([]byte, 1)); err != nil {
+			t.Errorf("%v: %v, %s", args, err, stderr)
+		}
+		reader.Close()
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		select {
+		case <-ended:
+		case <-time.After(30 * time.Second):
+			t.Errorf("%v goes on though nobody reads", args)
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGPIPE {
+			t.Errorf("%v ended with %v: %s", args, cmd.ProcessState, stderr)
+		}
 	}
 }
 

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
-	"io"
 	"unicode/utf8"
 
 	"github.com/polykv/polykv/kv"
@@ -33,11 +31,4 @@ func withValue(r record, value any) record {
 		r.ValueBase64 = data
 	}
 	return r
-}
-
-// jsonLines returns a function that writes one line to w.
-func jsonLines(w io.Writer) func(record) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	return func(r record) error { return encoder.Encode(r) }
 }

@@ -1,70 +1,28 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/factory"
 )
 
-// skippedKeys is an observer that counts the keys that a store has and polykv
-// leaves out, because they break its rules for keys.
-type skippedKeys struct {
-	kv.NopObserver
-
-	mu   sync.Mutex
-	seen map[string]struct{}
-	more bool // than are counted
-	one  string
-}
-
-// maxSkipped bounds what is kept to count each key once.
-const maxSkipped = 100_000
-
-// Skipped implements kv.Observer.
-func (s *skippedKeys) Skipped(_ context.Context, key string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.seen == nil {
-		s.seen, s.one = map[string]struct{}{}, key
-	}
-	if _, known := s.seen[key]; !known && len(s.seen) == maxSkipped {
-		s.more = true
-		return
-	}
-	s.seen[key] = struct{}{}
-}
-
-// take returns what was counted and begins anew.
-func (s *skippedKeys) take() (count, example string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := len(s.seen)
-	count, example = fmt.Sprint(n, " keys of the store are"), s.one
+// noteSkipped says on stderr what the client left out, since it breaks the rules
+// for keys, so that a store never looks empty that isn't.
+func (a *app) noteSkipped() {
+	keys, more := a.skipped.Keys()
+	count := fmt.Sprint(len(keys), " keys of the store are")
 	switch {
-	case n == 0:
-		count = ""
-	case s.more:
+	case len(keys) == 0:
+		return
+	case more:
 		count = "more than " + count
-	case n == 1:
+	case len(keys) == 1:
 		count = "1 key of the store is"
 	}
-	s.seen, s.more, s.one = nil, false, ""
-	return count, example
-}
-
-// noteSkipped says on stderr what was left out, so that a store never looks
-// empty that isn't.
-func (a *app) noteSkipped() {
-	count, example := a.skipped.take()
-	if count == "" {
-		return
-	}
-	fmt.Fprintf(a.stderr, "polykv: note: %s left out, which polykv's rules for keys forbid; one is %q%s\n", count, example, a.rootFor(example))
+	fmt.Fprintf(a.stderr, "polykv: note: %s left out, which polykv's rules for keys forbid; one is %q%s\n", count, keys[0], a.rootFor(keys[0]))
 }
 
 // rootFlag is the flag for the bytes before every key that belong to a store's

@@ -16,28 +16,16 @@ type versionFlag struct {
 	given   bool
 }
 
-func (v *versionFlag) addFlag(fs *pflag.FlagSet, usage string) { fs.Var(v, "if-version", usage) }
-
-// Set implements pflag.Value.
-func (v *versionFlag) Set(text string) error {
-	number, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		return errors.New("it must be a whole number, as get --output json shows it")
-	}
-	v.version, v.given = kv.Version(number), true
-	return nil
+func (v *versionFlag) addFlag(fs *pflag.FlagSet, usage string) {
+	fs.Func("if-version", usage, func(text string) error {
+		number, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return errors.New("it must be a whole number, as get --output json shows it")
+		}
+		v.version, v.given = kv.Version(number), true
+		return nil
+	})
 }
-
-// String implements pflag.Value.
-func (v *versionFlag) String() string {
-	if !v.given {
-		return ""
-	}
-	return strconv.FormatUint(uint64(v.version), 10)
-}
-
-// Type implements pflag.Value.
-func (v *versionFlag) Type() string { return "version" }
 
 // swap writes or removes a key that is at a version.
 func (a *app) swap(ctx context.Context, client kv.Client, key string, version kv.Version, value any) error {

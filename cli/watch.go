@@ -58,6 +58,8 @@ waits for it.
 // watch writes events until it has written count puts and deletes, if count is
 // not 0, or ctx ends.
 func (a *app) watch(ctx context.Context, r kv.Range, count int) error {
+	ctx, end := a.whileRead(ctx)
+	defer end()
 	client, err := a.open(ctx)
 	if err != nil {
 		return err
@@ -65,10 +67,9 @@ func (a *app) watch(ctx context.Context, r kv.Range, count int) error {
 	if err := a.mayWatch(ctx, client, r); err != nil {
 		return errors.Join(err, client.Close())
 	}
-	write := jsonLines(a.stdout)
 	written, noted, failed := 0, false, error(nil)
 	err = kv.Watch(ctx, client, r, func(e kv.Event) bool {
-		if failed = write(eventRecord(e)); failed != nil {
+		if failed = writeJSON(a.stdout, eventRecord(e)); failed != nil {
 			return false
 		}
 		switch e.Type {
@@ -83,10 +84,7 @@ func (a *app) watch(ctx context.Context, r kv.Range, count int) error {
 		}
 		return count == 0 || written < count
 	})
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = nil // being interrupted is how a watch ends
-	}
-	return errors.Join(err, failed, client.Close())
+	return errors.Join(followed(ctx, err), failed, client.Close())
 }
 
 // mayWatch returns an error if the store forbids reading the range, which a

@@ -2,6 +2,7 @@ package multi
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/polykv/polykv/kv"
@@ -9,15 +10,7 @@ import (
 
 // reserved reports whether a key is polykv's own, which is never mirrored.
 func reserved(key string) bool {
-	if !strings.Contains(key, kv.ReservedSegment) {
-		return false
-	}
-	for segment := range strings.SplitSeq(key, "/") {
-		if segment == kv.ReservedSegment {
-			return true
-		}
-	}
-	return false
+	return strings.Contains(key, kv.ReservedSegment) && slices.Contains(strings.Split(key, "/"), kv.ReservedSegment)
 }
 
 // check refuses, before any request, the keys that the stores' clients refuse.

@@ -126,8 +126,7 @@ func (s *StorePlan) add(e side.Entry) {
 }
 
 func (s *StorePlan) foreign(skipped *Skipped) {
-	s.Foreign, _ = skipped.list()
-	slices.Sort(s.Foreign)
+	s.Foreign, _ = skipped.Keys()
 	if s.Foreign == nil {
 		s.Foreign = []string{}
 	}
@@ -199,7 +198,7 @@ func (m *Migration) checkContent(v *view, p *Plan) []Check {
 	checks := []Check{limits}
 	for r, s := range []*StorePlan{&p.Source, &p.Target} {
 		c := Check{Store: s.Name, Name: "keys", OK: len(s.Foreign) == 0, Detail: "every key obeys polykv's rules"}
-		if _, more := m.skipped[r].list(); !c.OK {
+		if _, more := m.skipped[r].Keys(); !c.OK {
 			c.Detail = fmt.Sprintf("%d keys break polykv's rules and are neither seen nor copied", len(s.Foreign))
 			if more {
 				c.Detail = "more than " + c.Detail

@@ -2,6 +2,8 @@ package migrate
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/polykv/polykv/kv"
@@ -29,26 +31,20 @@ func (s *Skipped) Skipped(_ context.Context, key string) {
 	if s.keys == nil {
 		s.keys = map[string]struct{}{}
 	}
-	if _, known := s.keys[key]; known {
-		return
-	}
-	if len(s.keys) == maxSkipped {
+	if _, known := s.keys[key]; !known && len(s.keys) == maxSkipped {
 		s.more = true
 		return
 	}
 	s.keys[key] = struct{}{}
 }
 
-// list returns the keys that were seen, at most a hundred, and whether there
-// were more.
-func (s *Skipped) list() (keys []string, more bool) {
+// Keys returns the keys that were seen, sorted, at most a hundred, and whether
+// there were more.
+func (s *Skipped) Keys() (keys []string, more bool) {
 	if s == nil {
 		return nil, false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for key := range s.keys {
-		keys = append(keys, key)
-	}
-	return keys, s.more
+	return slices.Sorted(maps.Keys(s.keys)), s.more
 }
