@@ -67,7 +67,7 @@ func (a *app) printForecast(r migrate.Result) {
 		fmt.Fprintf(a.stdout, "would delete %s\n", key)
 	}
 	if r.Predicted > 0 {
-		fmt.Fprintf(a.stdout, "writes would wait for about %v, as long as it took to compare the stores\n", r.Predicted.Round(time.Millisecond))
+		fmt.Fprintf(a.stdout, "writes would wait for about %v or less: as long as it took to compare the stores beside the clients' work\n", r.Predicted.Round(time.Millisecond))
 	}
 }
 

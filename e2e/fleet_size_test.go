@@ -91,5 +91,5 @@ func (f *fleet) moved(command string, more ...string) {
 	if told.Result.Pause <= 0 {
 		f.fail("%s: %+v", command, told.Result)
 	}
-	f.t.Logf("%s: writes waited for %v", command, told.Result.Pause.Round(time.Millisecond))
+	f.t.Logf("%s: writes waited for %v, predicted were %v", command, told.Result.Pause.Round(time.Millisecond), told.Result.Predicted.Round(time.Millisecond))
 }

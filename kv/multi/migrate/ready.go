@@ -285,8 +285,10 @@ func (m *Migration) trouble(c ClientStatus, v *view) *Blocker {
 }
 
 // compareBefore compares the stores while clients go on writing, and copies what
-// differs if that was allowed. How long it takes tells how long writes will
-// wait.
+// differs if that was allowed. Writes will wait for the same scans, without the
+// work of clients beside: what that costs can't be told before it stops, so the
+// prediction counts it. A pause that was predicted too short would be undone,
+// tried again, and keep writes waiting each time.
 func (r *run) compareBefore(ctx context.Context, s step, version kv.Version) ([]Blocker, error) {
 	began := time.Now()
 	found := &DifferencesError{Primary: r.from(s).Name(), Standby: r.to(s).Name()}
@@ -319,7 +321,7 @@ func (r *run) compareBefore(ctx context.Context, s step, version kv.Version) ([]
 	}
 	if r.pause.limit > 0 && took > r.pause.limit && r.result.Before.Copied == 0 && found.Count == 0 {
 		blockers = append(blockers, Blocker{Check: "pause", Allow: "a longer --max-pause", Detail: fmt.Sprintf(
-			"to compare the stores took %v, and writes would wait for about as long, which is more than %v", took.Round(time.Millisecond), r.pause.limit)})
+			"to compare the stores took %v beside the clients' work, and writes may wait for as long, which is more than %v", took.Round(time.Millisecond), r.pause.limit)})
 	}
 	return blockers, nil
 }
