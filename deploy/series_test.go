@@ -16,6 +16,7 @@ import (
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/inmemory"
 	"github.com/polykv/polykv/kv/metrics"
 	"github.com/polykv/polykv/kv/multi"
@@ -102,7 +103,7 @@ func (s *scrapes) text() string {
 func (s *scrapes) ago(n int) time.Duration { return time.Duration(s.steps-1-n) * evaluated }
 
 // follower is a coordinated client of two stores, which exports its metrics.
-func (s *scrapes) follower(t *testing.T, instance string, stores [2]*inmemory.Store) kv.Client {
+func (s *scrapes) follower(t *testing.T, instance string, stores [2]driver.Store, change ...func(*multi.Config)) kv.Client {
 	t.Helper()
 	r := prometheus.NewRegistry()
 	m, err := metrics.New(r, metrics.Options{})
@@ -113,10 +114,13 @@ func (s *scrapes) follower(t *testing.T, instance string, stores [2]*inmemory.St
 	var backends []multi.Backend
 	for i, name := range names {
 		o := kv.Options{Backend: name, Observer: m.Observer(name), Logger: quiet}
-		backends = append(backends, multi.Backend{Name: name, Client: m.Wrap(kv.New(stores[i].Open(), codec.String{}, &o), name)})
+		backends = append(backends, multi.Backend{Name: name, Client: m.Wrap(kv.New(stores[i], codec.String{}, &o), name)})
 	}
 	cfg := multi.DefaultConfig()
 	cfg.Coordinated = true
+	for _, f := range change {
+		f(&cfg)
+	}
 	c, err := multi.New(cfg, backends, multi.WithObserver(m.MirrorObserver()), multi.WithLogger(quiet))
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +173,10 @@ func TestAlertsOfARealMigration(t *testing.T) {
 	if _, err := m.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	fleet := []kv.Client{s.follower(t, "a", stores), s.follower(t, "b", stores)}
+	var fleet []kv.Client
+	for _, instance := range []string{"a", "b"} {
+		fleet = append(fleet, s.follower(t, instance, [2]driver.Store{stores[0].Open(), stores[1].Open()}))
+	}
 	work := func(n int) {
 		for range n {
 			for _, c := range fleet {
@@ -215,4 +222,5 @@ func TestAlertsOfARealMigration(t *testing.T) {
 	if f := firing(t, s.text(), s.ago(0)); len(f) > 0 {
 		t.Errorf("after it these fire: %v", f)
 	}
+	s.wantBlank(t, "migration", ofTrouble...)
 }
