@@ -278,11 +278,11 @@ func (u *upstream) admit(synced bool) {
 		if d.rng.IsPrefix {
 			for key, h := range u.held {
 				if d.rng.Contains(key) {
-					d.table.emit(driver.Event{Type: driver.Put, Entry: h.entry})
+					d.table.emit(h.entry.Event())
 				}
 			}
 		} else if h := u.held[d.rng.Key]; h != nil {
-			d.table.emit(driver.Event{Type: driver.Put, Entry: h.entry})
+			d.table.emit(h.entry.Event())
 		}
 		d.table.emit(driver.Event{Type: driver.Synced})
 		return true

@@ -41,16 +41,11 @@ func (s *store) dial(ctx context.Context) (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		password := s.password.Current()
-		conn, err := s.options(ctx, servers, password).Connect()
-		if err == nil {
-			s.history.Connected()
-		} else if isPermission(err) && s.password.Replaced(password) {
-			continue
-		}
-		return conn, err
-	}
+	conn, err := kit.Use(s.password, isPermission, func(password string) (*nats.Conn, error) {
+		return s.options(ctx, servers, password).Connect()
+	})
+	s.history.Connected()
+	return conn, err
 }
 
 // servers returns the servers' URLs, those of service records looked up.

@@ -103,7 +103,7 @@ func (ss *session) run(ctx context.Context, emit func(driver.Event)) error {
 	for {
 		if snapshot != nil && ss.pending == 0 && ss.last >= ss.target {
 			for _, key := range slices.Sorted(maps.Keys(snapshot)) {
-				emit(driver.Event{Type: driver.Put, Entry: snapshot[key]})
+				emit(snapshot[key].Event())
 			}
 			emit(driver.Event{Type: driver.Synced})
 			snapshot = nil
@@ -121,10 +121,8 @@ func (ss *session) run(ctx context.Context, emit func(driver.Event)) error {
 		case err != nil:
 			return err
 		case !ok:
-		case snapshot == nil && e.Exists():
-			emit(driver.Event{Type: driver.Put, Entry: e})
 		case snapshot == nil:
-			emit(driver.Event{Type: driver.Delete, Entry: e})
+			emit(e.Event())
 		case e.Exists():
 			snapshot[e.Key] = e
 		default:

@@ -2,9 +2,7 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"hash/fnv"
-	"net"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -17,16 +15,11 @@ import (
 // poolConfig returns the settings of connections. It parses no setting of the
 // user's, since errors quote those.
 func (s *store) poolConfig(cfg Config, addresses []kit.Address) (*pgxpool.Config, error) {
-	var hosts, ports []string
+	var hosts []string
 	for _, a := range addresses {
-		host, port, err := net.SplitHostPort(a.Target)
-		if err != nil {
-			return nil, err
-		}
-		hosts, ports = append(hosts, host), append(ports, port)
+		hosts = append(hosts, a.Target)
 	}
-	p, err := pgxpool.ParseConfig(fmt.Sprintf("host=%s port=%s user=polykv sslmode=disable target_session_attrs=read-write",
-		strings.Join(hosts, ","), strings.Join(ports, ",")))
+	p, err := pgxpool.ParseConfig("postgres://polykv@" + strings.Join(hosts, ",") + "/?sslmode=disable&target_session_attrs=read-write")
 	if err != nil {
 		return nil, err
 	}
@@ -46,18 +39,6 @@ func (s *store) poolConfig(cfg Config, addresses []kit.Address) (*pgxpool.Config
 	}
 	p.AfterConnect = s.met
 	return p, nil
-}
-
-// connect returns what to connects, again if another password is there than the one
-// that was refused.
-func connect[T any](s *store, to func() (T, error)) (T, error) {
-	for {
-		password := s.password.Current()
-		conn, err := to()
-		if !isLogin(state(err)) || !s.password.Replaced(password) {
-			return conn, err
-		}
-	}
 }
 
 // origin is whom a connection has come to.

@@ -23,8 +23,8 @@ func outcome(err error) driver.Outcome {
 	return driver.Unknown
 }
 
-// isLogin reports whether a SQLSTATE is of the class of refused logins.
-func isLogin(code string) bool { return strings.HasPrefix(code, "28") }
+// isLogin reports whether err is of the class of refused logins.
+func isLogin(err error) bool { return strings.HasPrefix(state(err), "28") }
 
 // wrap gives err, the end of a call that ran under ctx, a form that the engine can
 // match.
@@ -34,7 +34,7 @@ func (s *store) wrap(ctx context.Context, err error) error {
 	}
 	var class error
 	switch code := state(err); {
-	case code == insufficientPrivilege, isLogin(code):
+	case code == insufficientPrivilege, isLogin(err):
 		class = driver.ErrPermission
 	case code == diskFull:
 		class = driver.ErrFull

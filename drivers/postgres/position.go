@@ -44,7 +44,7 @@ func (s *store) Locate(ctx context.Context, r driver.Range, from driver.Position
 	switch {
 	case !since.same(&at) || c.forgotten > since.now:
 	case len(found) > 0:
-		at.now = uint64(*found[0].version) //nolint:gosec // versions count from 1
+		at.now = found[0].version
 	default:
 		at.now = since.now
 	}

@@ -63,7 +63,7 @@ func (s *store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	if s.closed.Load() {
 		return nil, driver.ErrClosed
 	}
-	conn, err := connect(s, func() (*pgxpool.Conn, error) { return s.pool.Acquire(ctx) })
+	conn, err := kit.Use(s.password, isLogin, func(string) (*pgxpool.Conn, error) { return s.pool.Acquire(ctx) })
 	return conn, s.wrap(ctx, err)
 }
 
@@ -76,19 +76,19 @@ func (s *store) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, e
 	return found[0].entry(c.gen), nil
 }
 
-// row is what there is of a key; its columns are null if the key is absent.
+// row is what there is of a key; its version is 0 if there is nothing.
 type row struct {
 	key     []byte
 	value   []byte
-	version *int64
-	write   *int64
-	removed *bool
+	version uint64
+	write   int64
+	removed bool
 }
 
 func (r row) entry(generation uint64) driver.Entry {
 	e := driver.Entry{Key: string(r.key), Generation: generation}
-	if r.version != nil {
-		e.Version, e.Value, e.Meta = driver.Version(*r.version), r.value, *r.write //nolint:gosec // versions count from 1
+	if r.version > 0 && !r.removed {
+		e.Version, e.Value, e.Meta = driver.Version(r.version), r.value, r.write
 		if e.Value == nil {
 			e.Value = []byte{}
 		}
@@ -133,15 +133,11 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 		return driver.Result{Outcome: driver.Conflict}, nil // versions of another history
 	}
 	keys, versions := arrays(w.Guards)
-	value := w.Value
-	if w.Remove || value == nil {
-		value = []byte{}
-	}
 	var o int
 	r := row{key: []byte(w.Key)}
-	id := int64(w.ID)                                                                                                 //nolint:gosec // the bits of it
-	err = conn.QueryRow(ctx, s.names.in("SELECT outcome, v, now, nowwrite FROM {f}($1, $2, $3, $4, $5, $6, $7, $8)"), //
-		r.key, int64(w.Prev.Version), value, w.Remove, id, keys, versions, leaseOf(w.Lease)).Scan(&o, &r.version, &r.value, &r.write) //nolint:gosec // as it came
+	id := int64(w.ID) //nolint:gosec // the bits of it
+	sql := s.names.in("SELECT outcome, coalesce(v, 0), now, coalesce(nowwrite, 0) FROM {f}($1, $2, coalesce($3, ''::bytea), $4, $5, $6, $7, $8)")
+	err = conn.QueryRow(ctx, sql, r.key, int64(w.Prev.Version), w.Value, w.Remove, id, keys, versions, leaseOf(w.Lease)).Scan(&o, &r.version, &r.value, &r.write) //nolint:gosec // as it came
 	if err != nil {
 		return driver.Result{Outcome: outcome(err)}, s.wrap(ctx, err)
 	}
@@ -150,10 +146,8 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 	}
 	answer := kit.Answer{Cluster: originOf(conn.Conn().PgConn()).cluster}
 	if driver.Outcome(o) == driver.Applied {
-		answer.Index, answer.Evidence = uint64(*r.version), kit.Written //nolint:gosec // versions count from 1
-		if r.value, r.write = w.Value, &id; w.Remove {
-			r.version = nil
-		}
+		answer.Index, answer.Evidence = r.version, kit.Written
+		r.value, r.write, r.removed = w.Value, id, w.Remove
 	}
 	gen, err := s.history.Observe(m, answer)
 	known := err == nil && driver.Outcome(o) != driver.GuardBroken
@@ -246,7 +240,7 @@ func (q *query) sql() string {
 		limit = "LIMIT " + strconv.Itoa(q.limit)
 	}
 	return fmt.Sprintf(`SELECT c.version, c.write, EXISTS (SELECT FROM {l} WHERE ends <= clock_timestamp()), %s,
-		e.key, e.value, e.version, e.write, e.removed
+		e.key, e.value, coalesce(e.version, 0), coalesce(e.write, 0), coalesce(e.removed, true)
 		FROM {t} c LEFT JOIN LATERAL (SELECT e.key, %s AS value, e.version, e.write, e.removed FROM {t} e
 			WHERE e.key <> '' AND %s ORDER BY %s %s) e ON true
 		WHERE c.key = '' ORDER BY %s`, hold, value, q.where, q.order, limit, q.order)
@@ -270,7 +264,7 @@ func (s *store) read(ctx context.Context, q query) (found []row, c counter, err 
 		}
 		var r row
 		_, err = pgx.ForEachRow(rows, []any{&c.now, &c.forgotten, &late, &hold, &r.key, &r.value, &r.version, &r.write, &r.removed}, func() error {
-			if r.version != nil {
+			if r.version > 0 {
 				found = append(found, r)
 			}
 			r = row{}

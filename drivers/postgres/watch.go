@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 const (
@@ -44,8 +45,8 @@ func (s *store) listen(ctx context.Context) (*listener, error) {
 	dial, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout+answer)
 	defer cancel()
 	cfg := s.pool.Config().ConnConfig
-	conn, err := connect(s, func() (*pgx.Conn, error) {
-		cfg.Password = s.password.Current()
+	conn, err := kit.Use(s.password, isLogin, func(password string) (*pgx.Conn, error) {
+		cfg.Password = password
 		return pgx.ConnectConfig(dial, cfg)
 	})
 	if err != nil {
@@ -200,11 +201,7 @@ func (s *store) since(ctx context.Context, r driver.Range, from *position) (even
 		return nil, nil, err
 	}
 	for _, r := range found {
-		ev := driver.Event{Type: driver.Put, Entry: r.entry(c.gen)}
-		if *r.removed {
-			ev = driver.Event{Type: driver.Delete, Entry: driver.Entry{Key: string(r.key), Generation: c.gen}}
-		}
-		events = append(events, ev)
+		events = append(events, r.entry(c.gen).Event())
 	}
 	return events, &c.position, nil
 }

@@ -102,7 +102,7 @@ func (w *session) reset(ctx context.Context) (news bool, err error) {
 // snapshot emits all of l.
 func (w *session) snapshot(l listing) {
 	for _, e := range l.entries {
-		w.emit(driver.Event{Type: driver.Put, Entry: e})
+		w.emit(e.Event())
 	}
 	w.synced(l)
 }
@@ -141,10 +141,10 @@ func (w *session) diff(l listing) (news bool) {
 	slices.SortStableFunc(changed, func(a, b driver.Entry) int { return cmp.Compare(a.Version, b.Version) })
 	events := make([]driver.Event, 0, len(changed)+len(gone))
 	for _, e := range changed {
-		events = append(events, driver.Event{Type: driver.Put, Entry: e})
+		events = append(events, e.Event())
 	}
 	for _, e := range gone {
-		events = append(events, driver.Event{Type: driver.Delete, Entry: driver.Entry{Key: e.Key, Generation: l.gen}})
+		events = append(events, driver.Entry{Key: e.Key, Generation: l.gen}.Event())
 	}
 	if news = len(events) > 0; !news {
 		events = []driver.Event{{Type: driver.Progress}}

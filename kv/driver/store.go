@@ -103,6 +103,14 @@ type Entry struct {
 // Exists reports whether the key was present.
 func (e Entry) Exists() bool { return e.Version != 0 }
 
+// Event tells that the key is in this state now.
+func (e Entry) Event() Event {
+	if !e.Exists() {
+		return Event{Type: Delete, Entry: e}
+	}
+	return Event{Type: Put, Entry: e}
+}
+
 // Guard is a condition on another key: an operation that carries it holds only
 // while Key is at exactly Version, judged in the same atomic step. Version is
 // never 0: absence is no valid guard.

@@ -170,7 +170,7 @@ func (s *store) emitSnapshot(ctx context.Context, r driver.Range, emit func(driv
 	if !r.IsPrefix {
 		e, rev, err := s.get(ctx, r.Key, false)
 		if err == nil && e.Exists() {
-			emit(driver.Event{Type: driver.Put, Entry: e})
+			emit(e.Event())
 		}
 		return rev, e.Generation, err
 	}
@@ -181,7 +181,7 @@ func (s *store) emitSnapshot(ctx context.Context, r driver.Range, emit func(driv
 			return 0, 0, err
 		}
 		for _, e := range page.Entries {
-			emit(driver.Event{Type: driver.Put, Entry: e})
+			emit(e.Event())
 			req.After = e.Key
 		}
 		req.Snapshot = page.Snapshot

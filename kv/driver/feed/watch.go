@@ -65,7 +65,7 @@ func (f *Feed) Watch(ctx context.Context, closed <-chan struct{}, r driver.Range
 		if err := stop.poll(); err != nil {
 			return err
 		}
-		emit(change(e))
+		emit(e.Event())
 	}
 	emit(driver.Event{Type: driver.Synced})
 	if err := w.catchUp(stop); err != nil {
@@ -81,7 +81,7 @@ func (w *watch) notify(e driver.Entry) {
 	defer w.mu.Unlock()
 	switch w.state {
 	case live:
-		w.emit(change(e))
+		w.emit(e.Event())
 	case catchingUp:
 		if len(w.pending) >= w.limit {
 			w.conflate()
@@ -121,7 +121,7 @@ func (w *watch) catchUp(stop *stop) error {
 			if err := stop.poll(); err != nil {
 				return err
 			}
-			w.emit(change(e))
+			w.emit(e.Event())
 		}
 	}
 }
@@ -145,13 +145,6 @@ func (w *watch) end() {
 	defer w.mu.Unlock()
 	w.state = ended
 	w.pending = nil
-}
-
-func change(e driver.Entry) driver.Event {
-	if !e.Exists() {
-		return driver.Event{Type: driver.Delete, Entry: e}
-	}
-	return driver.Event{Type: driver.Put, Entry: e}
 }
 
 // stop tells when a watch must end, and why.

@@ -71,6 +71,18 @@ func (s *Secret) Replaced(refused string) bool {
 	return s.value != refused
 }
 
+// Use returns what f does with the secret, and again if f is refused and there is
+// another secret by then.
+func Use[T any](s *Secret, refused func(error) bool, f func(secret string) (T, error)) (T, error) {
+	for {
+		secret := s.Current()
+		result, err := f(secret)
+		if err == nil || !refused(err) || !s.Replaced(secret) {
+			return result, err
+		}
+	}
+}
+
 // look reads the file if it seems to be another, or if anyway is set: secrets
 // may be of one length, and a clock tick may hide a change.
 func (s *Secret) look(anyway bool) {
