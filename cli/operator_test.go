@@ -391,7 +391,7 @@ func TestConvergeOfAFleetBetweenGossipStores(t *testing.T) {
 		defer seed.Close()
 		join[i] = seed.Address()
 	}
-	file, stuck := writeFile(t, "wanted.yaml", "{primary: old, mirror: true}"), writeFile(t, "stuck.yaml", "{primary: old, mirror: true}")
+	file, stuck := writeFile(t, "wanted.yaml", "{primary: old, mirror: true, expect_clients: 3}"), writeFile(t, "stuck.yaml", "{primary: old, mirror: true}")
 	node := func(store, name, join string) string {
 		return fmt.Sprintf("{backend: memberlist, name: %s, memberlist: {node_name: %s, cluster_label: wanted, bind_address: 127.0.0.1, bind_port: 0, join: [%s]}}", store, name, join)
 	}
@@ -404,8 +404,8 @@ func TestConvergeOfAFleetBetweenGossipStores(t *testing.T) {
 	config("stuck", stuck, join).client()
 	operator := config("operator", file, join)
 	converge := []string{"migrate", "converge", "--wanted", file}
-	operator.run(append(converge, "--wait-until-ready=2m")...).ends(t, 0, `clients use store "old"`)
-	if err := os.WriteFile(file, []byte("{primary: new, mirror: true, wait: 5s, expect_clients: 3}"), 0o600); err != nil {
+	operator.run(append(converge, "--wait-until-ready=2m")...).ends(t, 0, `all 3 clients use store "old"`)
+	if err := os.WriteFile(file, []byte("{primary: new, mirror: true, expect_clients: 3}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if r := operator.run(converge...); r.code != 1 || !strings.Contains(r.stderr, "client stuck (") || !strings.Contains(r.stderr, `it uses store "old"`) {

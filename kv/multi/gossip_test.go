@@ -158,7 +158,11 @@ func TestFleetBetweenTwoGossipStores(t *testing.T) {
 		t.Fatalf("%+v, %v", seen, err)
 	}
 	n.say("second", true, nil)
-	_, err = converged(f, "second", true, 3, 6*time.Second)
+	eventually(t, "two follow", func() bool {
+		seen, err := f.Look(t.Context(), migrate.Wanted{Primary: "second"})
+		return err == nil && seen.Followed == 2
+	})
+	_, err = converged(f, "second", true, 3, 0)
 	var behind *migrate.NotFollowedError
 	if !errors.As(err, &behind) || behind.Followed != 2 || len(behind.Behind) != 1 || !strings.Contains(err.Error(), "client stuck (") ||
 		!strings.Contains(err.Error(), `it uses store "first"`) {
