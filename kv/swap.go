@@ -154,8 +154,8 @@ func (e *engine) settle(ctx context.Context, s *driver.Swap, callers int) (drive
 	}
 }
 
-// swapOnce makes one attempt. Its error is nil for Applied, Conflict and
-// GuardBroken.
+// swapOnce makes one attempt. Its error says why the outcome is Unknown or
+// NotApplied, and nothing of another.
 func (e *engine) swapOnce(ctx context.Context, s *driver.Swap, callers int) (driver.Result, error) {
 	result := driver.Result{Outcome: driver.NotApplied} // for the attempt that Close forbids
 	err := e.attempt(ctx, "swap", KeyRange(s.Key), e.opts.AttemptTimeout, func(ctx context.Context) (err error) {
@@ -163,11 +163,8 @@ func (e *engine) swapOnce(ctx context.Context, s *driver.Swap, callers int) (dri
 		e.opts.Observer.Swap(ctx, s.Key, result.Outcome.String(), callers)
 		return err
 	})
-	switch {
-	case err == nil && (result.Outcome == driver.Unknown || result.Outcome == driver.NotApplied):
+	if err == nil && (result.Outcome == driver.Unknown || result.Outcome == driver.NotApplied) {
 		err = errors.New("the driver gave no reason")
-	case result.Outcome == driver.Applied || result.Outcome == driver.Conflict || result.Outcome == driver.GuardBroken:
-		err = nil
 	}
 	return result, err
 }

@@ -181,6 +181,7 @@ func TestUnknownThenBrokenGuardIsFenced(t *testing.T) {
 // Prev, only the same swap can tell.
 func TestConflictAfterUnknownIsNoAnswer(t *testing.T) {
 	r := newRig(t, patient)
+	r.store.generation.Store(1)
 	r.put(r.client, "n", "1")
 	var ids []uint64
 	r.store.onSwap = func(_ context.Context, s driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
