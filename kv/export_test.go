@@ -38,6 +38,9 @@ func Remembered(c Client) (entries, bytes int) {
 // LoneTries is how often a call tries in its turn while nobody waits for it.
 const LoneTries = loneTries
 
+// TurnTries is how often it does while somebody waits.
+const TurnTries = turnTries
+
 // TurnsLen tells how many calls wait for their turns on key, with the one whose
 // turn it is; -1: none does.
 func TurnsLen(c Client, key string) int {

@@ -124,7 +124,9 @@ func TestGroupWaitsForSlowCallback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const patience = time.Second
 		r := newRig(t, kv.Options{SlowCallback: patience})
-		r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) { return do() }
+		r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
+			return do()
+		}
 		var calls [3]int
 		var inTime, evicted, last time.Time
 		results := make(chan error, 3)

@@ -137,6 +137,13 @@ func TestLostAnswerOfADelete(t *testing.T) {
 		t.Errorf("Delete = %v", err)
 	}
 	r.want("k", "theirs") // never applied twice
+
+	loseFirst(r, true, func() {
+		r.store.onGet = func(context.Context, driver.GetRequest) error { return driver.ErrPermission }
+	})
+	if err := r.client.Delete(t.Context(), "k"); !errors.Is(err, kv.ErrIndeterminate) {
+		t.Errorf("Delete = %v, though nobody could see what became of the key", err)
+	}
 }
 
 func TestUnknownThenBrokenGuardIsFenced(t *testing.T) {
