@@ -86,14 +86,10 @@ func (u *upstream) located(batch []*downstream, goal driver.Position) {
 // advance moves the position up to one that the session was found to be in step
 // with, so that a quiet range doesn't fall behind what the store remembers;
 // u.mu is held.
-func (u *upstream) advance(to driver.Position) (inStep bool) {
-	if !u.inStep || u.position == nil || !u.position.Covers(to) {
-		return false
-	}
-	if to.Covers(u.position) {
+func (u *upstream) advance(to driver.Position) {
+	if u.inStep && u.position != nil && u.position.Covers(to) && to.Covers(u.position) {
 		u.position = to
 	}
-	return true
 }
 
 func (e *engine) locate(ctx context.Context, r Range, from driver.Position) (at driver.Position, err error) {
