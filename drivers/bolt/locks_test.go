@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"math/rand/v2"
-	"os"
 	"testing"
 	"time"
 
@@ -22,9 +21,6 @@ func TestLockHistories(t *testing.T) {
 		}
 		return store
 	}}
-	if os.Getenv("POLYKV_SOAK") != "" { // drivertest has it, and would add servers to the go.mod of this module
-		o.Lasts, o.Holds, o.Late = 10*time.Minute, 0, 0
-	}
 	h := locktest.Run(t, o)
 	t.Logf("seed %d: %v, and %d acts of former holders, refused", seed, h.Tally, h.Late)
 }

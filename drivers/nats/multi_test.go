@@ -9,43 +9,58 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/polykv/polykv/internal/drivertest"
+	"github.com/polykv/polykv/internal/testserver"
+	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/etcd"
 	"github.com/polykv/polykv/kv/inmemory"
 	"github.com/polykv/polykv/kv/multi"
 	"github.com/polykv/polykv/kv/multi/migrate"
 )
 
-// pair is a memory and a bucket, between which clients migrate.
+// pair is another store and a bucket, between which clients migrate.
 type pair struct {
 	t    *testing.T
-	old  *inmemory.Store
+	name string // of the other store
+	old  func() (driver.Store, error)
 	node *node
 }
 
-func newPair(t *testing.T, change func(*server.Options)) pair {
-	return pair{t, inmemory.NewStore(), start(t, change)}
+// newPair returns a memory and a bucket.
+func newPair(t *testing.T) pair {
+	old := inmemory.NewStore()
+	return pair{t, "memory", func() (driver.Store, error) { return old.Open(), nil }, start(t, nil)}
+}
+
+func etcdPair(t *testing.T) pair {
+	cfg := etcd.DefaultConfig()
+	cfg.Endpoints = servertest.Etcd(t, testserver.Options{NoFsync: true}).Endpoints()
+	return pair{t, "etcd", func() (driver.Store, error) { return etcd.Open(cfg, nil) }, start(t, nil)}
 }
 
 // alone returns clients of each.
-func (p pair) alone() (memory, bucket kv.Client) {
+func (p pair) alone() (old, bucket kv.Client) {
+	o, err := p.old()
+	if err != nil {
+		p.t.Fatal(err)
+	}
 	s, err := Open(p.node.config(), nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return client(p.t, p.old.Open()), client(p.t, s)
+	return client(p.t, o), client(p.t, s)
 }
 
 // both returns a client of both, which heeds the records of a migration.
 func (p pair) both() *multi.Client {
-	memory, bucket := p.alone()
+	old, bucket := p.alone()
 	cfg := multi.DefaultConfig()
 	cfg.Coordinated, cfg.MirrorTimeout = true, 30*time.Second // a mirrored write has a guard, of which a server takes some a second
-	c, err := multi.New(cfg, []multi.Backend{{Name: "memory", Client: memory}, {Name: "nats", Client: bucket}}, multi.WithLogger(slog.New(slog.DiscardHandler)))
+	c, err := multi.New(cfg, []multi.Backend{{Name: p.name, Client: old}, {Name: "nats", Client: bucket}}, multi.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -54,8 +69,8 @@ func (p pair) both() *multi.Client {
 }
 
 func (p pair) migration() *migrate.Migration {
-	memory, bucket := p.alone()
-	m, err := migrate.New(migrate.Backend{Name: "memory", Client: memory}, migrate.Backend{Name: "nats", Client: bucket}, migrate.Options{})
+	old, bucket := p.alone()
+	m, err := migrate.New(migrate.Backend{Name: p.name, Client: old}, migrate.Backend{Name: "nats", Client: bucket}, migrate.Options{})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -73,11 +88,16 @@ func put(t *testing.T, c kv.Client, key, value string) {
 // made twice, and a watch goes on.
 func TestMigration(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, nil)
-	memory, bucket := p.alone()
+	for from, pairOf := range map[string]func(*testing.T) pair{"memory": newPair, "etcd": etcdPair} {
+		t.Run(from, func(t *testing.T) { migrates(t, pairOf(t)) })
+	}
+}
+
+func migrates(t *testing.T, p pair) {
+	source, bucket := p.alone()
 	const old = 100
 	for i := range old {
-		put(t, memory, fmt.Sprintf("old/%03d", i), "0")
+		put(t, source, fmt.Sprintf("old/%03d", i), "0")
 	}
 	m := p.migration()
 	if r, err := m.Start(t.Context()); err != nil {
@@ -108,7 +128,7 @@ func TestMigration(t *testing.T) {
 
 // What a bucket can't hold is refused at once, also of clients of two stores.
 func TestWhatABucketCannotHold(t *testing.T) {
-	p := newPair(t, nil)
+	p := newPair(t)
 	_, bucket := p.alone()
 	both := p.both()
 	for name, c := range map[string]kv.Client{"a bucket": bucket, "two stores": both} {
@@ -144,11 +164,12 @@ func TestWhatABucketCannotHold(t *testing.T) {
 // A migration to a bucket whose stream takes no batches is refused before anything
 // is written without a guard.
 func TestMigrationNeedsBatches(t *testing.T) {
-	p := newPair(t, nil)
+	p := newPair(t)
 	if _, err := asOther(t, p.node).CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "polykv"}); err != nil {
 		t.Fatal(err)
 	}
-	put(t, client(t, p.old.Open()), "k", "v")
+	source, _ := p.alone()
+	put(t, source, "k", "v")
 	m := p.migration()
 	r, err := m.Start(t.Context())
 	if err == nil {

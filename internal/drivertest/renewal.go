@@ -1,9 +1,11 @@
 package drivertest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +56,29 @@ func CertificatesAreReplaced(t *testing.T, c *testserver.Cluster, open func(conf
 	eventually("an expired certificate is not refused", driver.IsPermanent)
 	certificate(good)
 	eventually("what is good is not taken", func(err error) bool { return err == nil })
+}
+
+// PasswordIsReplaced wants a password that was replaced in its file to be used at once, by
+// clients that have been refused with the old one: for calls and for watches.
+func PasswordIsReplaced(t *testing.T, password string, open func(file string) driver.Store) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "password")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("guess")
+	s, watching := open(file), open(file)
+	_, err := s.Get(WithTimeout(t, patience), driver.GetRequest{Key: "k"})
+	for _, err := range []error{err, watching.Watch(WithTimeout(t, patience), driver.WatchRequest{Range: driver.Range{Key: "k"}}, nil)} {
+		if !errors.Is(err, driver.ErrPermission) || strings.Contains(err.Error(), "guess") {
+			t.Errorf("with a wrong password: %v", err)
+		}
+	}
+	write(password)
+	Put(t, s, "k", "v")
+	Follow(t.Context(), t, watching, driver.Range{Key: "k"}, nil).Sees(t, map[string]string{"k": "v"})
 }
 
 // replace writes over a file in place.

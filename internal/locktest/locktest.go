@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -187,7 +188,8 @@ type Options struct {
 	Open       func(participant int) driver.Store // one of four
 
 	// Holds and Late, unless both are 0, end the run as soon as there were so many
-	// holds and acts of former holders. That there weren't after Lasts is an error.
+	// holds and acts of former holders, but no fenced one where POLYKV_SOAK asks for
+	// a soak. That there weren't after Lasts is an error.
 	Holds, Late int
 
 	// Unfenced has holders write without the fence, and be stopped each time. That
@@ -227,6 +229,7 @@ func Run(t *testing.T, o Options) *History {
 	ctx, cancel := context.WithTimeout(t.Context(), o.Lasts)
 	defer cancel()
 
+	early := o.Holds+o.Late > 0 && (o.Unfenced || os.Getenv("POLYKV_SOAK") == "")
 	var all sync.WaitGroup
 	for participant := range 4 {
 		p := h.process(t, o, participant)
@@ -237,7 +240,7 @@ func Run(t *testing.T, o Options) *History {
 			turns.Go(func() {
 				for ctx.Err() == nil {
 					p.turn(ctx, id, random)
-					if o.Holds+o.Late > 0 && h.enough(o) {
+					if early && h.enough(o) {
 						cancel()
 					}
 				}

@@ -7,7 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/locktest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
@@ -75,13 +74,8 @@ func (b backend) history(t *testing.T, c *testserver.Cluster, o locktest.Options
 // its beats makes a run longer.
 const historyTTL = 2 * time.Second
 
-// enough is what a history on servers goes on for.
-func enough() locktest.Options {
-	if drivertest.Soak() {
-		return locktest.Options{TTL: historyTTL, Lasts: 10 * time.Minute}
-	}
-	return locktest.Options{TTL: historyTTL, Lasts: 15 * time.Minute, Holds: 12, Late: 3}
-}
+// enough is what a history on servers goes on for, unless in a soak.
+var enough = locktest.Options{TTL: historyTTL, Lasts: 15 * time.Minute, Holds: 12, Late: 3}
 
 // TestLockHistoriesOnServers judges a history on each real server.
 func TestLockHistoriesOnServers(t *testing.T) {
@@ -89,7 +83,7 @@ func TestLockHistoriesOnServers(t *testing.T) {
 	for name, b := range backends {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b.history(t, b.start(t, testserver.Options{NoFsync: true}), enough())
+			b.history(t, b.start(t, testserver.Options{NoFsync: true}), enough)
 		})
 	}
 }
@@ -103,7 +97,7 @@ func TestLockHistoriesWithKilledLeaders(t *testing.T) {
 			t.Parallel()
 			c := b.start(t, testserver.Options{Nodes: 3})
 			killed := 0
-			o := enough()
+			o := enough
 			o.Disrupt = func(ctx context.Context) {
 				for ctx.Err() == nil {
 					locktest.Pause(ctx, time.Duration(rand.Int64N(int64(4*historyTTL))))
