@@ -117,14 +117,14 @@ func newStore(cfg Config) *store {
 
 // do makes one request, and once more if its token was refused and there is
 // another one now: a refusal proves that the first had no effect. sent tells
-// whether the last may have left this process.
+// whether the last, if it is noticed, may have left this process.
 func do[R any](ctx context.Context, s *store, request func(ctx context.Context) (R, error)) (result R, sent bool, err error) {
 	if s.tokens == nil {
 		return doAsHost(s.base, ctx, request)
 	}
 	for again := true; ; again = false {
-		a := &attempt{token: s.tokens.Current()}
-		result, err = request(context.WithValue(ctx, attemptKey{}, a))
+		a := &attempt{Context: ctx, token: s.tokens.Current()}
+		result, err = request(a)
 		if err == nil || !again || !refusesToken(err) || !s.tokens.Replaced(a.token) {
 			return result, a.sent.Load(), err
 		}

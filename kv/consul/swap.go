@@ -27,7 +27,7 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 		}
 	}
 	m := s.history.Mark()
-	res, sent, err := do(ctx, s, func(ctx context.Context) (driver.Result, error) { return send(ctx, w, m) })
+	res, sent, err := do(ctx, s, func(ctx context.Context) (driver.Result, error) { return send(noticed(ctx), w, m) })
 	if err == nil {
 		return s.believe(ctx, w, res)
 	}

@@ -16,15 +16,24 @@ import (
 	"github.com/polykv/polykv/kv/driver/kit"
 )
 
-// attempt is one request. It is in the request's context, by which it passes
-// through the Consul client.
+// attempt is one request, and its context, by which it passes through the
+// Consul client.
 type attempt struct {
+	context.Context
 	token    string
 	sent     atomic.Bool // the head of the request may have left this process
 	answered time.Time   // when the head of the answer was here
 }
 
 type attemptKey struct{}
+
+// Value implements context.Context.
+func (a *attempt) Value(key any) any {
+	if key == (attemptKey{}) {
+		return a
+	}
+	return a.Context.Value(key)
+}
 
 // attemptOf returns the attempt that ctx belongs to.
 func attemptOf(ctx context.Context) *attempt {
@@ -43,13 +52,15 @@ func sinceAnswer(ctx context.Context) time.Duration {
 	return 0
 }
 
-// trace keeps a.sent right over the connections that net/http tries: another
-// one only if nothing was sent on the last, or for a GET.
-func (a *attempt) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		GetConn:      func(string) { a.sent.Store(false) },
-		WroteHeaders: func() { a.sent.Store(true) },
-	}
+// noticed returns a context for ctx's request in which sent is kept right over
+// the connections that net/http tries: another one only if nothing was sent on
+// the last, or for a GET.
+func noticed(ctx context.Context) context.Context {
+	sent := &attemptOf(ctx).sent
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn:      func(string) { sent.Store(false) },
+		WroteHeaders: func() { sent.Store(true) },
+	})
 }
 
 // longestSilence is how long an answer may stand still once it has begun.
@@ -65,6 +76,7 @@ type transport struct {
 	calls http.RoundTripper
 	waits http.RoundTripper // for blocking queries, which would use up the connections of others
 	lost  func()            // a server can't reach the others
+	limit time.Duration     // for a connection and the head of an answer
 
 	closed context.Context
 	end    func()
@@ -77,7 +89,6 @@ func newTransport(closed context.Context, cfg Config, at endpoint, tls *config.R
 		MaxConnsPerHost:        cfg.MaxConns,
 		MaxIdleConnsPerHost:    cfg.MaxConns,
 		IdleConnTimeout:        idleTime,
-		ResponseHeaderTimeout:  cfg.answerTime(),
 		TLSHandshakeTimeout:    cfg.DialTimeout,
 		MaxResponseHeaderBytes: 1 << 20,
 		DisableCompression:     true,
@@ -110,8 +121,9 @@ func newTransport(closed context.Context, cfg Config, at endpoint, tls *config.R
 	calls.Proxy = at.proxy
 	waits := calls.Clone()
 	waits.MaxConnsPerHost = 0
+	waits.ResponseHeaderTimeout = cfg.answerTime()
 	end := func() { calls.CloseIdleConnections(); waits.CloseIdleConnections() }
-	return &transport{calls: calls, waits: waits, lost: connected, closed: closed, end: end}
+	return &transport{calls: calls, waits: waits, lost: connected, limit: cfg.answerTime() + 2*cfg.DialTimeout, closed: closed, end: end}
 }
 
 // conn leaves no nil *kit.Conn in an interface.
@@ -135,16 +147,13 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		req.Header.Set("X-Consul-Token", a.token)
 	}
 	over := t.calls
-	if req.Method == http.MethodGet && req.URL.Query().Has("index") {
+	if strings.Contains(req.URL.RawQuery, "index=") { // no other parameter of the client ends so
 		over = t.waits
 	}
-	ctx, cancel := context.WithCancel(httptrace.WithClientTrace(req.Context(), a.trace()))
-	resp, err := over.RoundTrip(req.WithContext(ctx))
+	resp, err := untilSilent(over, req, t.limit)
 	if err != nil {
-		cancel()
 		return nil, err
 	}
-	resp.Body = kit.UntilSilent(resp.Body, longestSilence, cancel)
 	a.answered = time.Now()
 	if !expected(req, resp) {
 		if resp.StatusCode >= http.StatusInternalServerError {
@@ -152,6 +161,24 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, newStatusError(resp)
 	}
+	return resp, nil
+}
+
+// untilSilent makes a request whose answer must begin within limit and not stand
+// still for too long. Nearly all end sooner by themselves, and looking after each
+// of their reads would take a tenth of what a small one costs.
+func untilSilent(over http.RoundTripper, req *http.Request, limit time.Duration) (*http.Response, error) {
+	if end, ok := req.Context().Deadline(); ok && time.Until(end) <= longestSilence {
+		return over.RoundTrip(req)
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	defer time.AfterFunc(limit, func() { cancel(kit.ErrSilent) }).Stop()
+	resp, err := over.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		cancel(err)
+		return nil, err
+	}
+	resp.Body = kit.UntilSilent(resp.Body, longestSilence, func() { cancel(kit.ErrSilent) })
 	return resp, nil
 }
 

@@ -2,14 +2,17 @@ package consul
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/polykv/polykv/codec"
@@ -238,5 +241,69 @@ func TestProbeDoesNotWait(t *testing.T) {
 		if <-waited {
 			t.Fatal("the probe waits like a watch")
 		}
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// A request without an end of its own ends when its answer doesn't begin, or
+// stands still; one that ends by itself is left alone.
+func TestRequestsEnd(t *testing.T) {
+	const answers, forever = time.Minute, 24 * time.Hour
+	for name, test := range map[string]struct {
+		head, body, end time.Duration // end: of the request by itself, 0 for none
+		lasts           time.Duration
+		want            error
+	}{
+		"no head":                  {forever, 0, 0, answers, kit.ErrSilent},
+		"late head":                {answers - 1, 0, 0, answers - 1, nil},
+		"no body":                  {time.Second, forever, 0, time.Second + longestSilence, kit.ErrSilent},
+		"late body":                {time.Second, longestSilence - 1, 0, longestSilence - 1 + time.Second, nil},
+		"no head, an end":          {forever, 0, 8 * time.Second, 8 * time.Second, context.DeadlineExceeded},
+		"no body, an end":          {time.Second, forever, 8 * time.Second, 8 * time.Second, context.DeadlineExceeded},
+		"no body, a distant end":   {time.Second, forever, time.Hour, time.Second + longestSilence, kit.ErrSilent},
+		"late body, a distant end": {time.Second, longestSilence - 1, time.Hour, longestSilence - 1 + time.Second, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, start := context.Background(), time.Now()
+				if test.end > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, test.end)
+					defer cancel()
+				}
+				wait := func(ctx context.Context, d time.Duration) error {
+					select {
+					case <-time.After(d):
+						return nil
+					case <-ctx.Done():
+						return context.Cause(ctx)
+					}
+				}
+				req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://consul/v1/kv/k", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp, err := untilSilent(roundTripper(func(req *http.Request) (*http.Response, error) {
+					if err := wait(req.Context(), test.head); err != nil {
+						return nil, err
+					}
+					r, w := io.Pipe()
+					go func() { _ = w.CloseWithError(wait(req.Context(), test.body)) }()
+					return &http.Response{Body: r}, nil
+				}), req, answers)
+				if err == nil {
+					_, err = io.ReadAll(resp.Body)
+					if err := resp.Body.Close(); err != nil {
+						t.Error(err)
+					}
+				}
+				if took := time.Since(start); !errors.Is(err, test.want) || took != test.lasts {
+					t.Errorf("%v after %v, want %v after %v", err, took, test.want, test.lasts)
+				}
+			})
+		})
 	}
 }
