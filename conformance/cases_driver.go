@@ -199,24 +199,27 @@ func driverPages(t *trial) {
 	}
 	t.set(d, "p", []byte("before"))
 	t.set(d, "p0", []byte("after"))
-	for _, keysOnly := range []bool{true, false} {
+	for _, req := range []driver.ScanRequest{{}, {KeysOnly: true}, {KeysOnly: true, Bare: true}} {
 		for _, limit := range []int{0, 1, 5, 23} {
 			var got []string
-			req := driver.ScanRequest{Prefix: "p/", Limit: limit, KeysOnly: keysOnly}
+			req := driver.ScanRequest{Prefix: "p/", Limit: limit, KeysOnly: req.KeysOnly, Bare: req.Bare}
 			for more := true; more; {
 				page, err := d.Scan(t.ctx(), req)
 				t.ok(err, "Scan")
+				if got = append(got, page.Keys...); len(page.Keys) > 0 && (!req.Bare || len(page.Entries) > 0) {
+					t.Fatalf("Scan returned bare keys beside entries, or unasked")
+				}
 				for _, e := range page.Entries {
 					got = append(got, e.Key)
-					if keysOnly && e.Version != 0 && e.Version != versions[e.Key] {
+					if req.KeysOnly && e.Version != 0 && e.Version != versions[e.Key] {
 						t.Fatalf("Scan of keys tells %q of version %d, which has version %d", e.Key, e.Version, versions[e.Key])
 					}
-					if !keysOnly && (e.Version == 0 || string(e.Value) != e.Key) {
+					if !req.KeysOnly && (e.Version == 0 || string(e.Value) != e.Key) {
 						t.Fatalf("Scan tells %q of %q, at version %d", e.Value, e.Key, e.Version)
 					}
 				}
 				if more = page.More && len(got) <= len(want); more {
-					if len(page.Entries) == 0 {
+					if len(page.Entries)+len(page.Keys) == 0 {
 						t.Fatalf("Scan returned no entry and says that there are more")
 					}
 					req.After, req.Snapshot = got[len(got)-1], page.Snapshot

@@ -125,6 +125,7 @@ func (b *brokenStore) Get(ctx context.Context, req driver.GetRequest) (driver.En
 
 func (b *brokenStore) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
 	if b.scan != nil {
+		req.Bare = false // what they change is entries
 		return b.scan(ctx, req)
 	}
 	return b.Store.Scan(ctx, req)

@@ -113,6 +113,15 @@ func driverMutants() []mutant {
 				return page, err
 			}
 		})},
+		{"a page has keys alone, which nobody asked for", "Driver", "Driver-pages", store(func(b *brokenStore) {
+			b.scan = func(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
+				page, err := b.Store.Scan(ctx, req)
+				if len(page.Entries) > 0 {
+					page.Keys = append(page.Keys, page.Entries[0].Key)
+				}
+				return page, err
+			}
+		})},
 		{"a write is made whatever its ctx says", "Driver", "Driver-ended-ctx", store(func(b *brokenStore) {
 			b.swap = func(ctx context.Context, s driver.Swap) (driver.Result, error) {
 				return b.Store.Swap(context.WithoutCancel(ctx), s)

@@ -185,3 +185,9 @@ func receive[T any](t *testing.T, what string, ch <-chan T) T {
 		panic("unreachable")
 	}
 }
+
+// Scan pages, as the drivers of servers do.
+func (h *hooked) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
+	req.Bare = false
+	return h.Store.Scan(ctx, req)
+}

@@ -95,38 +95,23 @@ func (c *client) List(ctx context.Context, prefix string) ([]string, error) {
 	if c.engine.ctx.Err() != nil {
 		return nil, c.fail("List", prefix, ErrClosed)
 	}
-	if lister, ok := c.engine.store.(driver.KeyLister); ok {
-		return c.listAtOnce(ctx, lister, prefix)
-	}
-	keys := []string{}
-	req := driver.ScanRequest{Prefix: prefix, KeysOnly: true, AllowStale: true}
+	var keys []string
+	req := driver.ScanRequest{Prefix: prefix, KeysOnly: true, Bare: true, AllowStale: true}
 	for page, err := range c.engine.pages(ctx, req) {
 		switch {
 		case errors.Is(err, driver.ErrSnapshotLost):
-			keys = keys[:0] // the pages start again
-			continue
+			keys = nil // the pages start again
 		case err != nil:
 			return nil, c.fail("List", prefix, err)
+		case keys == nil:
+			keys = page.Keys
+		default:
+			keys = append(keys, page.Keys...)
 		}
+		keys = slices.Grow(keys, len(page.Entries))
 		for _, entry := range page.Entries {
-			if c.visible(ctx, prefix, entry.Key) {
-				keys = append(keys, entry.Key)
-			}
+			keys = append(keys, entry.Key)
 		}
-	}
-	return keys, nil
-}
-
-func (c *client) listAtOnce(ctx context.Context, lister driver.KeyLister, prefix string) (keys []string, err error) {
-	if ctx.Err() != nil {
-		return nil, c.fail("List", prefix, ctxError(ctx, nil))
-	}
-	err = c.engine.read(ctx, "scan", PrefixRange(prefix), func(ctx context.Context) (err error) {
-		keys, err = lister.Keys(ctx, prefix)
-		return err
-	})
-	if err != nil {
-		return nil, c.fail("List", prefix, err)
 	}
 	keys = slices.DeleteFunc(keys, func(key string) bool { return !c.visible(ctx, prefix, key) })
 	if keys == nil {
@@ -198,13 +183,20 @@ func (e *engine) pages(ctx context.Context, first driver.ScanRequest) iter.Seq2[
 			case errors.Is(err, driver.ErrSnapshotLost):
 				// As plain text, for the caller it would be a restart.
 				err = fmt.Errorf("%w: the listing was overtaken %d times: %s", ErrUnavailable, restarts, err.Error())
-			case err == nil && page.More && len(page.Entries) > 0:
-				more, last = true, len(page.Entries)
-				req.Snapshot, req.After = page.Snapshot, page.Entries[len(page.Entries)-1].Key
+			case err == nil && page.More && len(page.Keys)+len(page.Entries) > 0:
+				more, last = true, len(page.Keys)+len(page.Entries)
+				req.Snapshot, req.After = page.Snapshot, lastKey(page)
 			}
 			more = yield(page, err) && more
 		}
 	}
+}
+
+func lastKey(p driver.Page) string {
+	if n := len(p.Keys); n > 0 {
+		return p.Keys[n-1]
+	}
+	return p.Entries[len(p.Entries)-1].Key
 }
 
 // page reads one page. A page that doesn't come in the time of an attempt is

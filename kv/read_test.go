@@ -42,6 +42,51 @@ func TestListPages(t *testing.T) {
 	}
 }
 
+// barely is a store that answers with keys alone where it may.
+type barely struct {
+	*hooked
+	bare int // pages of keys alone
+}
+
+func (s *barely) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
+	page, err := s.hooked.Scan(ctx, req)
+	if req.Bare {
+		s.bare++
+		for _, e := range page.Entries {
+			page.Keys = append(page.Keys, e.Key)
+		}
+		page.Entries = nil
+	}
+	return page, err
+}
+
+func TestListOfBareKeys(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	s := &barely{hooked: &hooked{Store: r.data.Open()}}
+	c := kv.New(s, stringCodec, &kv.Options{ScanPage: 3, ListPage: 3})
+	defer c.Close()
+	want := []string{}
+	for i := range 10 {
+		want = append(want, fmt.Sprint(i))
+		r.put(r.other, want[i], "v")
+	}
+	if res, err := s.Swap(t.Context(), driver.Swap{Key: "3//", Value: []byte("v"), ID: 1}); err != nil || res.Outcome != driver.Applied { // is skipped
+		t.Fatal(res.Outcome, err)
+	}
+	got, err := c.List(t.Context(), "")
+	if err != nil || !slices.Equal(got, want) || s.bare != 4 {
+		t.Errorf("List = %v, %v, of %d pages", got, err, s.bare)
+	}
+	if got, err := c.List(t.Context(), "absent"); got == nil || len(got) != 0 || err != nil {
+		t.Errorf("List of nothing = %v, %v; want an empty slice", got, err)
+	}
+	for range kv.Entries(t.Context(), c, "") {
+	}
+	if s.bare != 5 {
+		t.Error("Entries asked for keys alone")
+	}
+}
+
 // losing is a store whose first snapshot is lost at the third page, for good.
 type losing struct {
 	*hooked

@@ -123,8 +123,8 @@ func do[R any](ctx context.Context, s *store, request func(ctx context.Context) 
 		return doAsHost(s.base, ctx, request)
 	}
 	for again := true; ; again = false {
-		a := &attempt{Context: ctx, token: s.tokens.Current()}
-		result, err = request(a)
+		a := &attempt{token: s.tokens.Current()}
+		result, err = request(context.WithValue(ctx, attemptKey{}, a))
 		if err == nil || !again || !refusesToken(err) || !s.tokens.Replaced(a.token) {
 			return result, a.sent.Load(), err
 		}

@@ -16,24 +16,15 @@ import (
 	"github.com/polykv/polykv/kv/driver/kit"
 )
 
-// attempt is one request, and its context, by which it passes through the
-// Consul client.
+// attempt is one request. It is in the request's context, by which it passes
+// through the Consul client.
 type attempt struct {
-	context.Context
 	token    string
 	sent     atomic.Bool // the head of the request may have left this process
 	answered time.Time   // when the head of the answer was here
 }
 
 type attemptKey struct{}
-
-// Value implements context.Context.
-func (a *attempt) Value(key any) any {
-	if key == (attemptKey{}) {
-		return a
-	}
-	return a.Context.Value(key)
-}
 
 // attemptOf returns the attempt that ctx belongs to.
 func attemptOf(ctx context.Context) *attempt {

@@ -44,8 +44,8 @@ func doAsHost[R any](closed, ctx context.Context, request func(ctx context.Conte
 		return result, false, driver.ErrClosed
 	}
 	a := &attempt{}
-	a.Context = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { a.answered = time.Now() }})
-	result, err = request(a)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { a.answered = time.Now() }})
+	result, err = request(context.WithValue(ctx, attemptKey{}, a))
 	err = asStatus(err)
 	var op *net.OpError
 	return result, !errors.As(err, &op) || op.Op != "dial", err

@@ -27,14 +27,6 @@ type NonBlocking interface {
 	NonBlocking() bool
 }
 
-// KeyLister is an optional interface of a Store that lists keys alone at less
-// cost than Scan does.
-type KeyLister interface {
-	// Keys returns all keys that begin with prefix, in ascending byte order
-	// and of one moment after the call began. The slice is the caller's.
-	Keys(ctx context.Context, prefix string) ([]string, error)
-}
-
 // ValueStore is an optional interface of a Store that keeps values decoded,
 // because decoding them at each read would cost too much, or because they are
 // more to it than bytes. Its entries carry an Object instead of a Value, of a

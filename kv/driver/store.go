@@ -140,6 +140,7 @@ type ScanRequest struct {
 	Limit  int    // at most so many entries, if the store can page; 0: the driver's choice
 
 	KeysOnly   bool // leave the values out if that is cheaper, and versions only if they are not known without
+	Bare       bool // with KeysOnly: nothing but keys is wanted, so they may come as Page.Keys
 	AllowStale bool // as in GetRequest
 
 	// Snapshot is that of the page before, nil on the first page.
@@ -148,10 +149,11 @@ type ScanRequest struct {
 
 // Page is one page of a listing.
 type Page struct {
-	Entries    []Entry // ascending by key; each belongs to the engine
-	More       bool    // there may be entries after the last one
-	Snapshot   any     // handed back for the next page
-	Generation uint64  // as in Entry
+	Entries    []Entry  // ascending by key; each belongs to the engine
+	Keys       []string // in place of Entries, if the request is Bare and that costs less
+	More       bool     // there may be entries after the last one
+	Snapshot   any      // handed back for the next page
+	Generation uint64   // as in Entry
 }
 
 // Swap is one conditional write.

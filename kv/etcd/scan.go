@@ -49,7 +49,7 @@ func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, 
 		KeysOnly:     req.KeysOnly,
 		Serializable: req.AllowStale && s.cfg.SerializableReads,
 	}
-	p, err := s.page(ctx, wanted, snap)
+	p, err := s.page(ctx, wanted, snap, req.Bare)
 	if kit.IsAny(err, rpctypes.ErrCompacted, rpctypes.ErrFutureRev) {
 		return driver.Page{}, fmt.Errorf("%w: %w", driver.ErrSnapshotLost, err)
 	}
@@ -72,13 +72,21 @@ func (snap *snapshot) after(h *pb.ResponseHeader, gen uint64) *snapshot {
 }
 
 // page reads one page.
-func (s *store) page(ctx context.Context, req *pb.RangeRequest, snap *snapshot) (driver.Page, error) {
+func (s *store) page(ctx context.Context, req *pb.RangeRequest, snap *snapshot, bare bool) (driver.Page, error) {
 	resp, gen, err := s.rangeKeys(ctx, req)
 	if err != nil {
 		return driver.Page{}, err
 	}
 	next := snap.after(resp.Header, gen)
-	p := driver.Page{Entries: make([]driver.Entry, len(resp.Kvs)), More: resp.More, Snapshot: next, Generation: gen}
+	p := driver.Page{More: resp.More, Snapshot: next, Generation: gen}
+	if bare {
+		p.Keys = make([]string, len(resp.Kvs))
+		for i, kv := range resp.Kvs {
+			p.Keys[i] = s.cfg.key(kv.Key)
+		}
+		return p, nil
+	}
+	p.Entries = make([]driver.Entry, len(resp.Kvs))
 	size := 0
 	for i, kv := range resp.Kvs {
 		if req.KeysOnly {

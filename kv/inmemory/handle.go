@@ -26,7 +26,6 @@ type handle struct {
 var (
 	_ driver.Store       = (*handle)(nil)
 	_ driver.NonBlocking = (*handle)(nil)
-	_ driver.KeyLister   = (*handle)(nil)
 )
 
 // Open returns a new handle on s for one client. Closing the handle ends its
@@ -82,6 +81,9 @@ func (h *handle) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page,
 	if err := h.check(ctx); err != nil {
 		return driver.Page{}, err
 	}
+	if req.Bare && req.After == "" { // all at once
+		return driver.Page{Keys: h.store.keys(req.Prefix)}, nil
+	}
 	if req.Snapshot == nil {
 		return h.store.snapshot().page(&req), nil
 	}
@@ -90,13 +92,6 @@ func (h *handle) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page,
 		return driver.Page{}, fmt.Errorf("not a snapshot of this store: %w", driver.ErrSnapshotLost)
 	}
 	return snap.page(&req), nil
-}
-
-func (h *handle) Keys(ctx context.Context, prefix string) ([]string, error) {
-	if err := h.check(ctx); err != nil {
-		return nil, err
-	}
-	return h.store.keys(prefix), nil
 }
 
 func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {

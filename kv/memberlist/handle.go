@@ -27,7 +27,6 @@ var _ interface {
 	driver.NonBlocking
 	driver.ValueStore
 	driver.Recoder
-	driver.KeyLister
 } = (*handle)(nil)
 
 func newHandle(s *state.Store, v *state.View, maxValue int, release func()) *handle {
@@ -78,9 +77,13 @@ func (h *handle) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page,
 	}
 	p := driver.Page{Snapshot: snap}
 	snap.From(req.Prefix, req.After, func(r *state.Record) bool {
-		if len(p.Entries) == limit {
+		if len(p.Entries)+len(p.Keys) == limit {
 			p.More = true
 			return false
+		}
+		if req.Bare {
+			p.Keys = append(p.Keys, r.Key())
+			return true
 		}
 		e := r.Entry()
 		if req.KeysOnly {
@@ -90,23 +93,6 @@ func (h *handle) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page,
 		return true
 	})
 	return p, nil
-}
-
-// Keys implements driver.KeyLister.
-func (h *handle) Keys(ctx context.Context, prefix string) ([]string, error) {
-	if err := h.check(ctx); err != nil {
-		return nil, err
-	}
-	var keys []string
-	snap := h.store.Snapshot()
-	if prefix == "" {
-		keys = make([]string, 0, snap.Len())
-	}
-	snap.From(prefix, "", func(r *state.Record) bool {
-		keys = append(keys, r.Key())
-		return true
-	})
-	return keys, nil
 }
 
 func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {
