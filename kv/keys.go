@@ -2,6 +2,7 @@ package kv
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -129,16 +130,5 @@ func printable(key string) bool {
 }
 
 func isReserved(key string) bool {
-	for i := strings.Index(key, ReservedSegment); i >= 0; {
-		end := i + len(ReservedSegment)
-		if (i == 0 || key[i-1] == '/') && (end == len(key) || key[end] == '/') {
-			return true
-		}
-		next := strings.Index(key[end:], ReservedSegment)
-		if next < 0 {
-			return false
-		}
-		i = end + next
-	}
-	return false
+	return strings.Contains(key, ReservedSegment) && slices.Contains(strings.Split(key, "/"), ReservedSegment)
 }
