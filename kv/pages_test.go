@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/internal/testlog"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
@@ -293,4 +294,74 @@ func (s *astray) Get(_ context.Context, req driver.GetRequest) (driver.Entry, er
 	var i int
 	_, err := fmt.Sscanf(req.Key, "p/%06d", &i)
 	return s.entry(i), err
+}
+
+// Nothing is yielded after a loop has ended, also where keys are read one by one.
+func TestEntriesOneByOneEndWithTheLoop(t *testing.T) {
+	f := newFake("a", "b", "c")
+	for entry, err := range kv.Entries(t.Context(), plain{f}, "") {
+		if entry.Key != "a" || err != nil {
+			t.Error(entry, err)
+		}
+		break
+	}
+	if asked := f.took(); !slices.Equal(asked, []string{"List ", "Get a"}) {
+		t.Errorf("asked %q", asked)
+	}
+}
+
+// A view of a prefix by another codec is one of that prefix.
+func TestPrefixWithACodec(t *testing.T) {
+	r := newRig(t, kv.Options{})
+	prefixed, err := kv.Prefix(r.client, "p/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	view, err := kv.WithCodec(prefixed, codec.Bytes{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := view.CAS(t.Context(), "k", func(any) (any, bool, error) { return []byte("v"), false, nil }); err != nil {
+		t.Error(err)
+	}
+	r.want("p/k", "v")
+}
+
+// recoding has values of one more codec.
+type recoding struct{ objects }
+
+func (recoding) ValuesOf(c driver.Codec) (driver.Values, error) {
+	if c.CodecID() != stringCodec.CodecID() {
+		return nil, fmt.Errorf("%w: none of %s", driver.ErrNotSupported, c.CodecID())
+	}
+	return words{}, nil
+}
+
+func TestCodecsOfAStoreOfObjects(t *testing.T) {
+	client := kv.New(recoding{objects{newRig(t, kv.Options{}).store}}, stringCodec, nil)
+	if _, err := kv.WithCodec(client, codec.Bytes{}); !errors.Is(err, kv.ErrNotSupported) {
+		t.Errorf("WithCodec = %v", err)
+	}
+	view, err := kv.WithCodec(client, stringCodec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := view.CAS(t.Context(), "k", set("v")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A follower tells that the store was lost also before it has seen all of it.
+func TestFollowerIsInterruptedBeforeItIsComplete(t *testing.T) {
+	play(t, kv.Options{}, func(s *stage) {
+		f := kv.Follow(s.t.Context(), s.client, a)
+		s.ends = append(s.ends, f.Close)
+		changed := f.Changed()
+		s.session(a).over <- errLost
+		receive(t, "change", changed)
+		if _, why := f.Behind(); !errors.Is(why, errLost) {
+			t.Errorf("behind because of %v", why)
+		}
+		s.session(a)
+	})
 }
