@@ -229,7 +229,7 @@ func TestOutagesInTheLog(t *testing.T) {
 		two.over <- errLost
 		two = s.session(key)
 		one.snapshot(2)
-		time.Sleep(time.Hour) // the other is still away
+		time.Sleep(time.Second * 3 / 5) // the other is still away
 		told("level=INFO lost", "level=WARN lost")
 		two.snapshot(2)
 		time.Sleep(time.Second / 2)
@@ -364,4 +364,22 @@ func TestFollowerIsInterruptedBeforeItIsComplete(t *testing.T) {
 		}
 		s.session(a)
 	})
+}
+
+// What a prefix asks of the client beneath it, that must be able to answer.
+func TestPrefixOfAClientThatTellsNoLimits(t *testing.T) {
+	f := newFake()
+	f.limits = kv.Limits{}
+	p, err := kv.Prefix(f, "p/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := kv.Guarded(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.took()
+	if err := g.CASGuarded(t.Context(), "/", set("v"), kv.Guard{Key: "g", Version: 1}); !errors.Is(err, kv.ErrInvalidKey) || len(f.took()) > 0 {
+		t.Errorf("CASGuarded of no key = %v", err)
+	}
 }
