@@ -52,7 +52,9 @@ func (m *memory) get(key string, epoch uint64) (cached, bool) {
 func (m *memory) put(entry driver.Entry, asOf time.Time, epoch uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.lru.Remove(entry.Key) // an overwritten value would not be counted off
+	if old, ok := m.lru.Peek(entry.Key); ok { // overwritten, it is not counted off by itself
+		m.bytes -= weight(entry.Key, old)
+	}
 	r := cached{entry: entry, asOf: asOf, epoch: epoch}
 	m.bytes += weight(entry.Key, r)
 	m.lru.Add(entry.Key, r)

@@ -85,10 +85,9 @@ func detaches(w driver.Swap) bool {
 	return !known || id != "" && id != string(w.Lease)
 }
 
-// writeOps are those of a write, in one transaction of which others see the end
-// only.
-func (c Config) writeOps(w driver.Swap) api.TxnOps {
-	var ops api.TxnOps
+// writeOps appends those of a write, in one transaction of which others see the
+// end only.
+func (c Config) writeOps(ops api.TxnOps, w driver.Swap) api.TxnOps {
 	set := c.op(api.KVCAS, w.Key, w.Prev.Version) // at index 0: of an absent key
 	if detaches(w) {
 		ops = append(ops, c.op(api.KVCheckIndex, w.Key, w.Prev.Version), c.op(api.KVDelete, w.Key, 0))

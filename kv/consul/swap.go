@@ -75,7 +75,7 @@ func (c Config) swapOps(w driver.Swap) api.TxnOps {
 		// delete-cas of an absent key succeeds.
 		return append(ops, c.op(api.KVCheckIndex, w.Key, w.Prev.Version), c.op(api.KVDeleteCAS, w.Key, w.Prev.Version))
 	}
-	return append(ops, c.writeOps(w)...)
+	return c.writeOps(ops, w)
 }
 
 func (s *store) swapInTxn(ctx context.Context, w driver.Swap, m kit.Mark) (driver.Result, error) {

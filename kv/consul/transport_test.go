@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/consul/api"
+
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver"
@@ -305,5 +307,25 @@ func TestRequestsEnd(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A request costs little more than one of Consul's own client: what bounds its
+// time is the caller's.
+func TestAllocations(t *testing.T) {
+	s, p := openShared(t)
+	raw := rawClient(t, single.Get(t)).KV()
+	drivertest.Put(t, s, p+"k", "v")
+	ctx := drivertest.WithTimeout(t, longestSilence)
+	var err error
+	theirs := testing.AllocsPerRun(200, func() {
+		_, _, err = raw.Get(p+"k", (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := testing.AllocsPerRun(200, func() { _, err = s.Get(ctx, driver.GetRequest{Key: p + "k"}) })
+	if err != nil || ours > theirs+10 {
+		t.Errorf("a Get takes %v allocations, of Consul's client %v; %v", ours, theirs, err)
 	}
 }
