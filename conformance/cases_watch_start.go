@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/polykv/polykv/kv"
 )
@@ -100,27 +101,41 @@ func watchHasNoGap(t *trial) {
 	}
 }
 
+// watchPrefixHasNoGap starts a watch amid writers that don't pause, each of which
+// makes new keys and changes one: what is missed is not made up for by what follows.
 func watchPrefixHasNoGap(t *trial) {
 	a, b := t.open(), t.open()
-	keys := t.fill(a, "p/", 10)
+	const writers = 4
 	for round := range 10 {
-		value := strconv.Itoa(round)
+		name := func(g, i int) string { return fmt.Sprintf("%d/%d-%d", round, g, i) }
+		var made [writers]int
 		var w *watcher
-		t.each(2, func(g int) {
-			if g == 0 {
-				w = t.watchPrefix(b, "p/")
+		begun := make(chan struct{})
+		t.each(writers+1, func(g int) {
+			if g == writers {
+				defer close(begun)
+				w = t.watchPrefix(b, fmt.Sprintf("%d/", round))
+				w.until("anything", func(calls []seen) bool { return len(calls) > 0 })
 				return
 			}
-			if round%2 == 0 {
-				t.letOthersRun()
+			for last := false; !last; made[g]++ {
+				select {
+				case <-begun:
+					last = true
+				default:
+					if made[g] >= 200 { // in virtual time it may begin only when all pause
+						time.Sleep(time.Millisecond)
+					}
+				}
+				t.put(a, name(g, made[g]), "v")
+				t.put(a, name(g, 0), strconv.Itoa(made[g]))
 			}
-			for _, key := range keys {
-				t.put(a, key, value)
-			}
-			t.put(a, "p/new"+value, value)
 		})
-		for _, key := range append(keys, "p/new"+value) {
-			w.untilIs(key, value)
+		for g, n := range made {
+			for i := 1; i < n; i++ {
+				w.untilIs(name(g, i), "v")
+			}
+			w.untilIs(name(g, 0), strconv.Itoa(n-1))
 		}
 		w.stop()
 	}

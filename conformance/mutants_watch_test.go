@@ -32,6 +32,23 @@ func onEvents(h Harness, watch func(ctx context.Context, b *broken, r kv.Range, 
 	})
 }
 
+// readsFirst is a watch that tells what it has read, and then changes alone.
+func readsFirst(then func()) func(ctx context.Context, b *broken, r kv.Range, f valuesFunc) {
+	return func(ctx context.Context, b *broken, r kv.Range, f valuesFunc) {
+		for entry, err := range b.Forward.Entries(ctx, r.Key) {
+			if err == nil && r.Contains(entry.Key) && !f(entry.Key, entry.Value) {
+				return
+			}
+		}
+		then()
+		live := false
+		_ = b.Forward.Watch(ctx, r, func(e kv.Event) bool {
+			live = live || e.Type == kv.Synced
+			return !live || e.Type != kv.Put && e.Type != kv.Delete || f(e.Key, e.Value)
+		})
+	}
+}
+
 func watchStartMutants() []mutant {
 	return []mutant{
 		{"a watch begins with the next change", "W1", "W1-current-first W1-snapshot W1-no-gap", onEvents(memory(),
@@ -42,20 +59,8 @@ func watchStartMutants() []mutant {
 					return !live || e.Type != kv.Put && e.Type != kv.Delete || f(e.Key, e.Value)
 				})
 			})},
-		{"the current value is read before the watch begins", "W1", "W1-no-gap W1-prefix-no-gap", onEvents(memory(),
-			func(ctx context.Context, b *broken, r kv.Range, f valuesFunc) {
-				for entry, err := range b.Forward.Entries(ctx, r.Key) {
-					if err == nil && r.Contains(entry.Key) && !f(entry.Key, entry.Value) {
-						return
-					}
-				}
-				pauseForOthers()
-				live := false
-				_ = b.Forward.Watch(ctx, r, func(e kv.Event) bool {
-					live = live || e.Type == kv.Synced
-					return !live || e.Type != kv.Put && e.Type != kv.Delete || f(e.Key, e.Value)
-				})
-			})},
+		{"the current value is read before the watch begins", "W1", "W1-no-gap W1-prefix-no-gap", onEvents(memory(), readsFirst(pauseForOthers))},
+		{"the current value is read a moment before the watch begins", "W1", "W1-prefix-no-gap", onEvents(memory(), readsFirst(func() {}))},
 		{"the snapshot is in no order", "W1", "W1-snapshot W1-large-snapshot", onEvents(memory(),
 			func(ctx context.Context, b *broken, r kv.Range, f valuesFunc) {
 				var snapshot []kv.Event
