@@ -87,7 +87,7 @@ func (c *contexts) uncovered(versions []Version) (some []Version) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	for _, v := range versions {
-		if !c.Covers(v) {
+		if !v.IsZero() && !c.Covers(v) {
 			some = append(some, v)
 		}
 	}

@@ -53,6 +53,27 @@ func TestLateDeletion(t *testing.T) {
 	}
 }
 
+// A deletion that was followed by another one stays known, though its writer never
+// claimed it: what is written when both are forgotten is later than either.
+func TestDeletionBeforeADeletionStaysKnown(t *testing.T) {
+	n := newNode(t, 1)
+	first := Update{Key: "k", Codec: "string", E: at(time.Second)}
+	n.apply(first, Changed)
+	n.now = epoch.Add(time.Minute)
+	n.write(codec.String{}, "k", "between")
+	n.remove("k")
+	n.now = epoch.Add(2 * time.Hour)
+	n.Expire()
+	if !n.context.covers(first.E) {
+		t.Error("the first deletion isn't known")
+	}
+	n.write(codec.String{}, "k", "written since")
+	if a := n.ApplyFrom(first, &Context{}); a.Outcome == Changed {
+		t.Error("it removed what was written since")
+	}
+	n.want("k", "written since")
+}
+
 // What a tombstone removed stays known when it is forgotten, even if the writer
 // was never heard of again.
 func TestForgottenTombstoneLeavesADot(t *testing.T) {

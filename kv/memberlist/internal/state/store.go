@@ -202,9 +202,9 @@ func (s *Store) publish(sh *shard, old, next *Record) {
 	}
 }
 
-// standIn notes what next takes the place of: what is gone by a deletion in the
-// context, at once, so that a peer that refuses the tombstone as too old
-// learns of it, too; what is overwritten in next, until that is gone.
+// standIn notes what next takes the place of: what is gone by a deletion, and the
+// deletion before, in the context, at once, so that a peer that refuses the tombstone
+// as too old learns of it, too; what is overwritten in next, until that is gone.
 func (s *Store) standIn(old, next *Record) {
 	switch {
 	case old == nil:
@@ -214,7 +214,7 @@ func (s *Store) standIn(old, next *Record) {
 			gone = old.over // what removes it covers its own versions
 		}
 		if !s.breaks(RuleDots) {
-			s.context.add(s.context.uncovered(gone))
+			s.context.add(s.context.uncovered(append(slices.Clip(gone), old.e)))
 		}
 	case next.merge != nil && old.merge != nil: // its parts remember
 		next.over = old.over

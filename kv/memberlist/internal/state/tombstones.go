@@ -85,22 +85,13 @@ func (sh *shard) expire(s *Store, limit time.Time, e *Expiry) {
 		switch {
 		case !r.live():
 			if s.expired(r.keyDigest()) {
-				s.bury(sh, r)
+				s.publish(sh, r, nil)
 				e.Keys++
 			}
 		case r.merge != nil:
 			e.Parts += s.expireParts(sh, r, limit)
 		}
 	}
-}
-
-// bury removes a tombstone. What it stands for must be known as seen from then
-// on.
-func (s *Store) bury(sh *shard, r *Record) {
-	if !s.breaks(RuleDots) {
-		s.context.add([]Version{r.e}) // r has left the store when it is next asked for
-	}
-	s.publish(sh, r, nil)
 }
 
 // keepRemoved has what the tombstones within r older than limit stand for stay
@@ -140,7 +131,7 @@ func (s *Store) dropOldest(most int64, e *Expiry) {
 		sh := s.shard(r.key)
 		sh.mu.Lock()
 		if sh.records[r.key] == r {
-			s.bury(sh, r)
+			s.publish(sh, r, nil)
 			e.Keys++
 			e.Dropped++
 		}
