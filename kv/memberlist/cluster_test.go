@@ -119,6 +119,9 @@ func (c *wireCluster) deliverAll(rnd *rand.Rand) {
 	}
 }
 
+// nothingSeen is what nodes know of each other in a comparison: the versions decide.
+var nothingSeen state.Context
+
 // compare has node a compare with node b and exchange what differs, and
 // returns how many updates travelled.
 func (c *wireCluster) compare(a, b int) (sent int) {
@@ -133,16 +136,16 @@ func (c *wireCluster) compare(a, b int) (sent int) {
 			if bucketsA[bucket] == bucketsB[bucket] {
 				continue
 			}
-			want, give, _ := ours.Compare(id, bucket, theirs.Keys(id, bucket), nil)
+			want, give, _ := ours.Compare(id, bucket, theirs.Keys(id, bucket), &nothingSeen)
 			for _, kd := range give {
 				if u, ok := ours.Read(id, kd); ok {
-					theirs.Apply(u)
+					theirs.ApplyFrom(u, &nothingSeen)
 					sent++
 				}
 			}
 			for _, kd := range want {
 				if u, ok := theirs.Read(id, kd); ok {
-					ours.Apply(u)
+					ours.ApplyFrom(u, &nothingSeen)
 					sent++
 				}
 			}
