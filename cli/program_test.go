@@ -119,8 +119,11 @@ func testEndsUnread(t *testing.T) {
 			t.Errorf("%v: %v, %s", args, err, stderr)
 		}
 		reader.Close()
-		ended := make(chan error, 1)
-		go func() { ended <- cmd.Wait() }()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = cmd.Wait() // its state tells
+		}()
 		select {
 		case <-ended:
 		case <-time.After(30 * time.Second):

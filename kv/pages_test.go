@@ -238,7 +238,7 @@ func TestOutagesInTheLog(t *testing.T) {
 		s.session(key).snapshot(3)
 		time.Sleep(time.Second - 1)
 		told("level=INFO lost", "level=WARN lost")
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		told("level=INFO lost", "level=WARN lost", "level=INFO again watches=3 failures=5")
 		first.was("synced", errLost.Error(), driver.ErrPermission.Error(), "synced")
 		second.was("synced", errLost.Error(), "synced", errLost.Error(), "synced")

@@ -80,7 +80,10 @@ func TestListOfBareKeys(t *testing.T) {
 	if got, err := c.List(t.Context(), "absent"); got == nil || len(got) != 0 || err != nil {
 		t.Errorf("List of nothing = %v, %v; want an empty slice", got, err)
 	}
-	for range kv.Entries(t.Context(), c, "") {
+	for _, err := range kv.Entries(t.Context(), c, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	if s.bare != 5 {
 		t.Error("Entries asked for keys alone")

@@ -27,8 +27,13 @@ func TestLeases(t *testing.T) {
 		})
 		ls.Begin("b", time.Hour, func() error { return errors.New("never due") })
 		for _, s := range []driver.Swap{
-			{Key: "k", Lease: "b"}, {Key: "l", Lease: "a"}, {Key: "k", Lease: "a"}, {Key: "m", Lease: "a"}, {Key: "m"},
-			{Key: "n", Lease: "a"}, {Key: "n", Lease: "a", Remove: true},
+			{Key: "k", Lease: "b"},
+			{Key: "l", Lease: "a"},
+			{Key: "k", Lease: "a"},
+			{Key: "m", Lease: "a"},
+			{Key: "m"},
+			{Key: "n", Lease: "a"},
+			{Key: "n", Lease: "a", Remove: true},
 		} {
 			ls.Attach(&s)
 		}
