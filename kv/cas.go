@@ -86,6 +86,7 @@ type casCall struct {
 	conflictSince time.Time     // the first conflict; zero: none yet
 	working       time.Duration // time in callbacks since then that held nobody up
 	failingSince  time.Time     // the first of the latest failures in a row
+	failure       error         // the latest, while the call waits for another try
 
 	*membership // while the call is in a group
 }

@@ -102,7 +102,7 @@ func (g *group) round(members []*casCall) {
 	}
 	switch {
 	case writes && !g.seal(present, decisions):
-		g.putBack(present)
+		g.putBack(present, nil)
 	case writes && (final.exists || base.entry.Exists()):
 		g.commit(present, decisions, base, final)
 	default: // also writes that cancel each other out
@@ -224,7 +224,7 @@ func (g *group) conflicted(members []*casCall) {
 		rest = append(rest, c)
 	}
 	g.failures = nil
-	g.putBack(rest)
+	g.putBack(rest, nil)
 	if g.lost++; g.lost <= swiftRetries {
 		return
 	}
@@ -255,7 +255,7 @@ func (g *group) unknown(members []*casCall, decisions []decision, err error) {
 			g.settle(c, err)
 		}
 	}
-	g.putBack(rest)
+	g.putBack(rest, nil)
 }
 
 // failed ends a round that wrote nothing for the reason err.
@@ -274,7 +274,7 @@ func (g *group) failed(members []*casCall, err error) {
 		}
 		rest = append(rest, c)
 	}
-	if !g.putBack(rest) {
+	if !g.putBack(rest, err) {
 		return // all have left, and who is in the queue came afterwards
 	}
 	if g.failures == nil {

@@ -99,14 +99,15 @@ func (g *group) take() (ctx context.Context, members []*casCall) {
 }
 
 // putBack returns members to the front of the queue, those that left excluded,
-// and reports whether any remain.
-func (g *group) putBack(members []*casCall) (remain bool) {
+// and reports whether any remain. Failure is why they go on, unless they were too late.
+func (g *group) putBack(members []*casCall, failure error) (remain bool) {
 	g.shard.mu.Lock()
 	defer g.shard.mu.Unlock()
 	back := make([]*casCall, 0, len(members)+len(g.queue))
 	for _, c := range members {
 		if !c.over() {
 			c.to(queued)
+			c.failure = failure
 			back = append(back, c)
 		}
 	}
@@ -214,6 +215,7 @@ func (g *group) leave(c *casCall, err error) error {
 	case absent:
 		return err
 	case queued:
+		err = because(err, c.failure)
 		if i := slices.Index(g.queue, c); i >= 0 {
 			g.queue = slices.Delete(g.queue, i, i+1)
 		}

@@ -74,7 +74,7 @@ func (e *engine) orShare(c *casCall, err error) error {
 	if final, err := e.final(c.ctx, err); final {
 		return err
 	}
-	c.failingSince = time.Now()
+	c.failingSince, c.failure = time.Now(), err
 	return errUnfinished
 }
 

@@ -317,21 +317,34 @@ func (l limited) Close() error          { return nil }
 // store said last.
 func TestErrorOfACancelledCall(t *testing.T) {
 	for _, cause := range []error{nil, errors.New("the caller's own cause")} {
-		for says, call := range map[error]func(ctx context.Context, r *rig) error{
-			nil: func(ctx context.Context, r *rig) error {
+		for _, c := range []struct {
+			says error
+			call func(ctx context.Context, r *rig) error
+		}{
+			{nil, func(ctx context.Context, r *rig) error {
 				return r.client.CAS(ctx, "k", func(any) (any, bool, error) { <-ctx.Done(); return "v", false, nil })
-			},
-			errLost: func(ctx context.Context, r *rig) error {
+			}},
+			{errLost, func(ctx context.Context, r *rig) error {
 				_, err := r.client.Get(ctx, "k")
 				return err
-			},
+			}},
+			{errLost, func(ctx context.Context, r *rig) error {
+				return r.client.CAS(ctx, "k", func(any) (any, bool, error) { return "v", false, nil })
+			}},
+			{errLost, func(ctx context.Context, r *rig) error { // beside one whose failure it shares
+				var other sync.WaitGroup
+				defer other.Wait()
+				other.Go(func() { _ = r.client.Delete(ctx, "k") })
+				return r.client.Delete(ctx, "k")
+			}},
 		} {
+			says := c.says
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, kv.Options{MinBackoff: time.Hour, MaxBackoff: time.Hour, RetryTimeout: 24 * time.Hour})
 				r.store.onGet = func(context.Context, driver.GetRequest) error { return says }
 				ctx, cancel := context.WithCancelCause(t.Context())
 				result := make(chan error, 1)
-				go func() { result <- call(ctx, r) }()
+				go func() { result <- c.call(ctx, r) }()
 				synctest.Wait() // it is in its callback, or in a pause
 				cancel(cause)
 				err := <-result
