@@ -60,7 +60,7 @@ func watchStartMutants() []mutant {
 				})
 			})},
 		{"the current value is read before the watch begins", "W1", "W1-no-gap W1-prefix-no-gap", onEvents(memory(), readsFirst(pauseForOthers))},
-		{"the current value is read a moment before the watch begins", "W1", "W1-prefix-no-gap", onEvents(memory(), readsFirst(func() {}))},
+		{"the current value is read a moment before the watch begins", "W1", "W1-prefix-no-gap", onEvents(memory(), readsFirst(runtime.Gosched))},
 		{"the snapshot is in no order", "W1", "W1-snapshot W1-large-snapshot", onEvents(memory(),
 			func(ctx context.Context, b *broken, r kv.Range, f valuesFunc) {
 				var snapshot []kv.Event
