@@ -38,6 +38,7 @@ func TestElection(t *testing.T) {
 			}
 			watched <- last
 		}()
+		synctest.Wait() // it has been told that nobody leads
 		if _, exists, err := watcher.Leader(t.Context()); exists || err != nil {
 			t.Errorf("before anybody leads: %v, %v", exists, err)
 		}
