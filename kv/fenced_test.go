@@ -11,17 +11,8 @@ import (
 func fence(t *testing.T) (r *rig, fenced kv.Client, guard kv.Guard, breaks func()) {
 	t.Helper()
 	r = newRig(t, kv.Options{})
-	r.put(r.other, "guard", "g")
-	v, err := kv.Versioned(r.client)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, version, err := v.GetVersion(t.Context(), "guard")
-	if err != nil {
-		t.Fatal(err)
-	}
-	guard = kv.Guard{Key: "guard", Version: version}
-	fenced, err = kv.Fenced(r.client, guard)
+	guard = kv.Guard{Key: "guard", Version: r.version("guard", "g")}
+	fenced, err := kv.Fenced(r.client, guard)
 	if err != nil {
 		t.Fatal(err)
 	}

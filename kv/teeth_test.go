@@ -207,22 +207,14 @@ func TestDeclineUnderAGuardRestsOnAReadUnderIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, kv.Options{SlowCallback: time.Hour})
 		r.put(r.client, "n", "0")
-		r.put(r.client, "guard", "g")
-		v, err := kv.Versioned(r.client)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, version, err := v.GetVersion(t.Context(), "guard")
-		if err != nil {
-			t.Fatal(err)
-		}
+		guard := kv.Guard{Key: "guard", Version: r.version("guard", "g")}
 		g, err := kv.Guarded(r.client)
 		if err != nil {
 			t.Fatal(err)
 		}
 		guarded := func(f func(any) (any, bool, error)) <-chan error {
 			result := make(chan error, 1)
-			go func() { result <- g.CASGuarded(t.Context(), "n", f, kv.Guard{Key: "guard", Version: version}) }()
+			go func() { result <- g.CASGuarded(t.Context(), "n", f, guard) }()
 			synctest.Wait()
 			return result
 		}

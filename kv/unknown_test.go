@@ -149,20 +149,11 @@ func TestLostAnswerOfADelete(t *testing.T) {
 func TestUnknownThenBrokenGuardIsFenced(t *testing.T) {
 	r := newRig(t, patient)
 	r.put(r.client, "k", "1")
-	r.put(r.client, "guard", "g")
-	v, err := kv.Versioned(r.client)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, version, err := v.GetVersion(t.Context(), "guard")
-	if err != nil {
-		t.Fatal(err)
-	}
 	g, err := kv.Guarded(r.client)
 	if err != nil {
 		t.Fatal(err)
 	}
-	guard := kv.Guard{Key: "guard", Version: version}
+	guard := kv.Guard{Key: "guard", Version: r.version("guard", "g")}
 	if err := g.CASGuarded(t.Context(), "k", increment, guard); err != nil {
 		t.Fatal(err)
 	}
@@ -174,9 +165,7 @@ func TestUnknownThenBrokenGuardIsFenced(t *testing.T) {
 	}
 	r.want("k", "2")
 
-	if _, guard.Version, err = v.GetVersion(t.Context(), "guard"); err != nil {
-		t.Fatal(err)
-	}
+	guard.Version = r.version("guard", "g")
 	loseFirst(r, true, breakGuard)
 	if err := g.CASGuarded(t.Context(), "k", increment, guard); !errors.Is(err, kv.ErrIndeterminate) {
 		t.Errorf("lost, applied, then the guard broke: %v, want ErrIndeterminate", err)
