@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/polykv/polykv/kv"
@@ -161,73 +162,79 @@ func TestMemberLeavesItsGroup(t *testing.T) {
 }
 
 func TestRetriesUntilTimeout(t *testing.T) {
-	r := newRig(t, kv.Options{RetryTimeout: 50 * time.Millisecond, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond})
-	r.put(r.other, "n", "1")
-	away := errors.New("the server is away")
-	failures := 3
-	r.store.onGet = func(context.Context, driver.GetRequest) error {
-		if failures--; failures >= 0 {
-			return away
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, kv.Options{RetryTimeout: 50 * time.Millisecond, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond})
+		r.put(r.other, "n", "1")
+		away := errors.New("the server is away")
+		failures := 3
+		r.store.onGet = func(context.Context, driver.GetRequest) error {
+			if failures--; failures >= 0 {
+				return away
+			}
+			return nil
 		}
-		return nil
-	}
-	if v, err := r.client.Get(t.Context(), "n"); v != "1" || err != nil {
-		t.Errorf("Get = %v, %v after three failures", v, err)
-	}
-	failures = 1 << 30
-	calls := map[string]func() error{
-		"Get":    func() error { _, err := r.client.Get(t.Context(), "n"); return err },
-		"CAS":    func() error { return r.client.CAS(t.Context(), "n", increment) },
-		"Delete": func() error { return r.client.Delete(t.Context(), "n") },
-	}
-	for name, call := range calls {
+		if v, err := r.client.Get(t.Context(), "n"); v != "1" || err != nil {
+			t.Errorf("Get = %v, %v after three failures", v, err)
+		}
+		failures = 1 << 30
+		calls := map[string]func() error{
+			"Get":    func() error { _, err := r.client.Get(t.Context(), "n"); return err },
+			"CAS":    func() error { return r.client.CAS(t.Context(), "n", increment) },
+			"Delete": func() error { return r.client.Delete(t.Context(), "n") },
+		}
+		for name, call := range calls {
+			before := r.store.gets.Load()
+			if err := call(); !errors.Is(err, kv.ErrUnavailable) || !errors.Is(err, away) {
+				t.Errorf("%s = %v, want ErrUnavailable and its cause", name, err)
+			}
+			if n := r.store.gets.Load() - before; n < 2 || n > 60 {
+				t.Errorf("%s made %d requests in 50 ms with a backoff of 1 to 5 ms", name, n)
+			}
+		}
 		before := r.store.gets.Load()
-		if err := call(); !errors.Is(err, kv.ErrUnavailable) || !errors.Is(err, away) {
-			t.Errorf("%s = %v, want ErrUnavailable and its cause", name, err)
+		r.store.onGet = func(context.Context, driver.GetRequest) error { return driver.ErrPermission }
+		if _, err := r.client.Get(t.Context(), "n"); !errors.Is(err, kv.ErrPermission) || r.store.gets.Load() != before+1 {
+			t.Errorf("a refusal must not be retried: %v after %d requests", err, r.store.gets.Load()-before)
 		}
-		if n := r.store.gets.Load() - before; n < 2 || n > 60 {
-			t.Errorf("%s made %d requests in 50 ms with a backoff of 1 to 5 ms", name, n)
-		}
-	}
-	before := r.store.gets.Load()
-	r.store.onGet = func(context.Context, driver.GetRequest) error { return driver.ErrPermission }
-	if _, err := r.client.Get(t.Context(), "n"); !errors.Is(err, kv.ErrPermission) || r.store.gets.Load() != before+1 {
-		t.Errorf("a refusal must not be retried: %v after %d requests", err, r.store.gets.Load()-before)
-	}
+	})
 }
 
 func TestSwapsProvenNotAppliedAreRetried(t *testing.T) {
-	r := newRig(t, kv.Options{RetryTimeout: 50 * time.Millisecond, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond})
-	away := errors.New("the server is away")
-	failures := 3
-	r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
-		if failures--; failures >= 0 {
-			return driver.Result{Outcome: driver.NotApplied}, away
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, kv.Options{RetryTimeout: 50 * time.Millisecond, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond})
+		away := errors.New("the server is away")
+		failures := 3
+		r.store.onSwap = func(_ context.Context, _ driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
+			if failures--; failures >= 0 {
+				return driver.Result{Outcome: driver.NotApplied}, away
+			}
+			return do()
 		}
-		return do()
-	}
-	r.put(r.client, "n", "1") // a create, which may not be repeated when its outcome is unknown
-	r.want("n", "1")
-	failures = 1 << 30
-	err := r.client.CAS(t.Context(), "n", increment)
-	if !errors.Is(err, kv.ErrUnavailable) || errors.Is(err, kv.ErrIndeterminate) {
-		t.Errorf("CAS = %v, want ErrUnavailable for certain", err)
-	}
-	r.want("n", "1")
+		r.put(r.client, "n", "1") // a create, which may not be repeated when its outcome is unknown
+		r.want("n", "1")
+		failures = 1 << 30
+		err := r.client.CAS(t.Context(), "n", increment)
+		if !errors.Is(err, kv.ErrUnavailable) || errors.Is(err, kv.ErrIndeterminate) {
+			t.Errorf("CAS = %v, want ErrUnavailable for certain", err)
+		}
+		r.want("n", "1")
+	})
 }
 
 // A request that hangs must end by AttemptTimeout, and its deadline must not
 // look like the caller's.
 func TestAttemptTimeout(t *testing.T) {
-	r := newRig(t, kv.Options{AttemptTimeout: 5 * time.Millisecond, RetryTimeout: 50 * time.Millisecond, MinBackoff: time.Millisecond, MaxBackoff: time.Millisecond})
-	r.store.onGet = func(ctx context.Context, _ driver.GetRequest) error {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	_, err := r.client.Get(t.Context(), "n")
-	if !errors.Is(err, kv.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		t.Errorf("Get = %v, want ErrUnavailable alone", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, kv.Options{AttemptTimeout: 5 * time.Millisecond, RetryTimeout: 50 * time.Millisecond, MinBackoff: time.Millisecond, MaxBackoff: time.Millisecond})
+		r.store.onGet = func(ctx context.Context, _ driver.GetRequest) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		_, err := r.client.Get(t.Context(), "n")
+		if !errors.Is(err, kv.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+			t.Errorf("Get = %v, want ErrUnavailable alone", err)
+		}
+	})
 }
 
 func TestAfterClose(t *testing.T) {

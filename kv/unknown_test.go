@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/polykv/polykv/kv"
@@ -30,25 +31,29 @@ func loseFirst(r *rig, applied bool, afterwards func()) {
 }
 
 func TestLostAnswerOfAnUpdateThatWasNotApplied(t *testing.T) {
-	r := newRig(t, patient)
-	r.put(r.client, "n", "1")
-	loseFirst(r, false, nil)
-	if err := r.client.CAS(t.Context(), "n", increment); err != nil {
-		t.Errorf("the repeat must give a definite answer: %v", err)
-	}
-	r.want("n", "2")
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, patient)
+		r.put(r.client, "n", "1")
+		loseFirst(r, false, nil)
+		if err := r.client.CAS(t.Context(), "n", increment); err != nil {
+			t.Errorf("the repeat must give a definite answer: %v", err)
+		}
+		r.want("n", "2")
+	})
 }
 
 // The in-memory store can't tell whose write it was, so this must not become
 // a second increment.
 func TestLostAnswerOfAnUpdateThatWasApplied(t *testing.T) {
-	r := newRig(t, patient)
-	r.put(r.client, "n", "1")
-	loseFirst(r, true, nil)
-	if err := r.client.CAS(t.Context(), "n", increment); !errors.Is(err, kv.ErrIndeterminate) || !errors.Is(err, errLost) {
-		t.Errorf("CAS = %v, want ErrIndeterminate with its cause", err)
-	}
-	r.want("n", "2")
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, patient)
+		r.put(r.client, "n", "1")
+		loseFirst(r, true, nil)
+		if err := r.client.CAS(t.Context(), "n", increment); !errors.Is(err, kv.ErrIndeterminate) || !errors.Is(err, errLost) {
+			t.Errorf("CAS = %v, want ErrIndeterminate with its cause", err)
+		}
+		r.want("n", "2")
+	})
 }
 
 func TestLostAnswerOfACreate(t *testing.T) {
@@ -123,98 +128,106 @@ func TestResolverDecides(t *testing.T) {
 }
 
 func TestLostAnswerOfADelete(t *testing.T) {
-	r := newRig(t, patient)
-	r.put(r.client, "k", "v")
-	loseFirst(r, true, nil)
-	if err := r.client.Delete(t.Context(), "k"); err != nil {
-		t.Errorf("the key is gone, so it was deleted after the call began: %v", err)
-	}
-	r.want("k", nil)
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, patient)
+		r.put(r.client, "k", "v")
+		loseFirst(r, true, nil)
+		if err := r.client.Delete(t.Context(), "k"); err != nil {
+			t.Errorf("the key is gone, so it was deleted after the call began: %v", err)
+		}
+		r.want("k", nil)
 
-	r.put(r.client, "k", "v")
-	loseFirst(r, true, func() { r.put(r.other, "k", "theirs") })
-	if err := r.client.Delete(t.Context(), "k"); err != nil && !errors.Is(err, kv.ErrIndeterminate) {
-		t.Errorf("Delete = %v", err)
-	}
-	r.want("k", "theirs") // never applied twice
+		r.put(r.client, "k", "v")
+		loseFirst(r, true, func() { r.put(r.other, "k", "theirs") })
+		if err := r.client.Delete(t.Context(), "k"); err != nil && !errors.Is(err, kv.ErrIndeterminate) {
+			t.Errorf("Delete = %v", err)
+		}
+		r.want("k", "theirs") // never applied twice
 
-	loseFirst(r, true, func() {
-		r.store.onGet = func(context.Context, driver.GetRequest) error { return driver.ErrPermission }
+		loseFirst(r, true, func() {
+			r.store.onGet = func(context.Context, driver.GetRequest) error { return driver.ErrPermission }
+		})
+		if err := r.client.Delete(t.Context(), "k"); !errors.Is(err, kv.ErrIndeterminate) {
+			t.Errorf("Delete = %v, though nobody could see what became of the key", err)
+		}
 	})
-	if err := r.client.Delete(t.Context(), "k"); !errors.Is(err, kv.ErrIndeterminate) {
-		t.Errorf("Delete = %v, though nobody could see what became of the key", err)
-	}
 }
 
 func TestUnknownThenBrokenGuardIsFenced(t *testing.T) {
-	r := newRig(t, patient)
-	r.put(r.client, "k", "1")
-	g, err := kv.Guarded(r.client)
-	if err != nil {
-		t.Fatal(err)
-	}
-	guard := kv.Guard{Key: "guard", Version: r.version("guard", "g")}
-	if err := g.CASGuarded(t.Context(), "k", increment, guard); err != nil {
-		t.Fatal(err)
-	}
-	breakGuard := func() { r.put(r.other, "guard", "moved") }
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, patient)
+		r.put(r.client, "k", "1")
+		g, err := kv.Guarded(r.client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		guard := kv.Guard{Key: "guard", Version: r.version("guard", "g")}
+		if err := g.CASGuarded(t.Context(), "k", increment, guard); err != nil {
+			t.Fatal(err)
+		}
+		breakGuard := func() { r.put(r.other, "guard", "moved") }
 
-	loseFirst(r, false, breakGuard)
-	if err := g.CASGuarded(t.Context(), "k", increment, guard); !errors.Is(err, kv.ErrFenced) || errors.Is(err, kv.ErrIndeterminate) {
-		t.Errorf("lost, not applied, then the guard broke: %v, want ErrFenced for certain", err)
-	}
-	r.want("k", "2")
+		loseFirst(r, false, breakGuard)
+		if err := g.CASGuarded(t.Context(), "k", increment, guard); !errors.Is(err, kv.ErrFenced) || errors.Is(err, kv.ErrIndeterminate) {
+			t.Errorf("lost, not applied, then the guard broke: %v, want ErrFenced for certain", err)
+		}
+		r.want("k", "2")
 
-	guard.Version = r.version("guard", "g")
-	loseFirst(r, true, breakGuard)
-	if err := g.CASGuarded(t.Context(), "k", increment, guard); !errors.Is(err, kv.ErrIndeterminate) {
-		t.Errorf("lost, applied, then the guard broke: %v, want ErrIndeterminate", err)
-	}
-	r.want("k", "3")
+		guard.Version = r.version("guard", "g")
+		loseFirst(r, true, breakGuard)
+		if err := g.CASGuarded(t.Context(), "k", increment, guard); !errors.Is(err, kv.ErrIndeterminate) {
+			t.Errorf("lost, applied, then the guard broke: %v, want ErrIndeterminate", err)
+		}
+		r.want("k", "3")
+	})
 }
 
 // After an unknown attempt a conflict is no answer yet: if the key is still at
 // Prev, only the same swap can tell.
 func TestConflictAfterUnknownIsNoAnswer(t *testing.T) {
-	r := newRig(t, patient)
-	r.store.generation.Store(1)
-	r.put(r.client, "n", "1")
-	var ids []uint64
-	r.store.onSwap = func(_ context.Context, s driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
-		ids = append(ids, s.ID)
-		switch len(ids) {
-		case 1:
-			return lost(false, do)
-		case 2:
-			return driver.Result{Outcome: driver.Conflict}, nil
-		default:
-			return do()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, patient)
+		r.store.generation.Store(1)
+		r.put(r.client, "n", "1")
+		var ids []uint64
+		r.store.onSwap = func(_ context.Context, s driver.Swap, do func() (driver.Result, error)) (driver.Result, error) {
+			ids = append(ids, s.ID)
+			switch len(ids) {
+			case 1:
+				return lost(false, do)
+			case 2:
+				return driver.Result{Outcome: driver.Conflict}, nil
+			default:
+				return do()
+			}
 		}
-	}
-	if err := r.client.CAS(t.Context(), "n", increment); err != nil {
-		t.Error(err)
-	}
-	r.want("n", "2")
-	if len(ids) != 3 || ids[0] != ids[1] || ids[1] != ids[2] {
-		t.Errorf("swaps %v; the same one must be repeated", ids)
-	}
+		if err := r.client.CAS(t.Context(), "n", increment); err != nil {
+			t.Error(err)
+		}
+		r.want("n", "2")
+		if len(ids) != 3 || ids[0] != ids[1] || ids[1] != ids[2] {
+			t.Errorf("swaps %v; the same one must be repeated", ids)
+		}
+	})
 }
 
 // What a resolver concludes from versions of another history counts nothing.
 func TestUnknownAcrossGenerations(t *testing.T) {
-	r := newRig(t, patient)
-	r.store.generation.Store(1)
-	store := &resolving{r.store, func(driver.Swap, driver.Entry) driver.Outcome { return driver.NotApplied }}
-	client := kv.New(store, stringCodec, &patient)
-	r.put(client, "n", "1")
-	loseFirst(r, false, func() {
-		r.put(r.other, "n", "10")
-		r.store.generation.Store(2)
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, patient)
+		r.store.generation.Store(1)
+		store := &resolving{r.store, func(driver.Swap, driver.Entry) driver.Outcome { return driver.NotApplied }}
+		client := kv.New(store, stringCodec, &patient)
+		r.put(client, "n", "1")
+		loseFirst(r, false, func() {
+			r.put(r.other, "n", "10")
+			r.store.generation.Store(2)
+		})
+		if err := client.CAS(t.Context(), "n", increment); !errors.Is(err, kv.ErrIndeterminate) {
+			t.Errorf("CAS = %v, want ErrIndeterminate", err)
+		}
+		r.want("n", "10")
 	})
-	if err := client.CAS(t.Context(), "n", increment); !errors.Is(err, kv.ErrIndeterminate) {
-		t.Errorf("CAS = %v, want ErrIndeterminate", err)
-	}
-	r.want("n", "10")
 }
 
 // When the store refuses to be asked, waiting for RetryTimeout is no use.
