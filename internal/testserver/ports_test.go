@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Other programs take and leave ports of the same range all the time.
@@ -40,5 +41,24 @@ func TestProxyAmidOthersThatTakePorts(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.Close()
+	}
+}
+
+// A process that is being started holds the listeners of its parent for a moment, also those
+// that were closed.
+func TestProxyIsHealedWhileItsPortIsHeld(t *testing.T) {
+	p, err := NewProxy("127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	p.Cut()
+	held, err := net.Listen("tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { _ = held.Close() })
+	if err := p.Heal(); err != nil {
+		t.Error(err)
 	}
 }

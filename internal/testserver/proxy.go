@@ -142,6 +142,10 @@ func (p *Proxy) Heal() error {
 		return nil
 	}
 	listener, err := net.Listen("tcp", p.Addr())
+	// A program that is being started has the listener that was closed until it runs.
+	for end := time.Now().Add(10 * time.Second); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(end); listener, err = net.Listen("tcp", p.Addr()) {
+		time.Sleep(time.Millisecond)
+	}
 	if err != nil {
 		return fmt.Errorf("testserver: proxy: %w", err)
 	}
