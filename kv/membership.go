@@ -99,7 +99,7 @@ func (g *group) take() (ctx context.Context, members []*casCall) {
 }
 
 // putBack returns members to the front of the queue, those that left excluded,
-// and reports whether any remain. Failure is why they go on, unless they were too late.
+// and reports whether any remain. Failure is that of the round, if it failed.
 func (g *group) putBack(members []*casCall, failure error) (remain bool) {
 	g.shard.mu.Lock()
 	defer g.shard.mu.Unlock()
@@ -204,18 +204,19 @@ func (g *group) lose(c *casCall) {
 	c.to(absent)
 }
 
-// leave takes a member out because of err, its ctx's or ErrClosed, and returns
-// the call's result.
-func (g *group) leave(c *casCall, err error) error {
+// leave takes a member out that waits no longer, since its ctx has ended or the
+// client is closed, and returns the call's result.
+func (g *group) leave(c *casCall) error {
 	g.shard.mu.Lock()
 	defer g.shard.mu.Unlock()
+	err := g.e.ended(c.ctx, nil)
 	switch c.phase {
 	case settled:
 		return <-c.done
 	case absent:
 		return err
 	case queued:
-		err = because(err, c.failure)
+		err = g.e.ended(c.ctx, c.failure)
 		if i := slices.Index(g.queue, c); i >= 0 {
 			g.queue = slices.Delete(g.queue, i, i+1)
 		}
@@ -245,9 +246,9 @@ func (g *group) await(c *casCall) error {
 		case err := <-c.done:
 			return err
 		case <-c.ctx.Done():
-			return g.leave(c, ctxError(c.ctx, nil))
+			return g.leave(c)
 		case <-g.e.ctx.Done():
-			return g.leave(c, ErrClosed)
+			return g.leave(c)
 		}
 	}
 }
@@ -257,13 +258,13 @@ func (g *group) takeTurn(c *casCall, t turn) (over bool, err error) {
 	e, returned := g.e, false
 	defer func() {
 		if !returned { // a panic or Goexit: it stays with its owner, the others go on
-			_ = g.leave(c, context.Canceled)
+			_ = g.leave(c)
 		}
 	}()
 	d := c.decide(t.state)
 	returned = true
 	if c.ctx.Err() != nil || e.ctx.Err() != nil {
-		return true, g.leave(c, e.ended(c.ctx, nil))
+		return true, g.leave(c)
 	}
 	if g.respond(c, d, t.began) {
 		return false, nil
