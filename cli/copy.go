@@ -44,7 +44,7 @@ The exit code is 1 if copy is refused, 3 if some keys could not be copied.`,
 			return err // it did not begin
 		}
 		if s.json {
-			return errors.Join(err, a.printJSON(withError{result, text(err)}))
+			return errors.Join(err, writeJSON(a.stdout, withError{result, text(err)}))
 		}
 		would := ""
 		if result.DryRun {
@@ -87,6 +87,3 @@ func text(err error) string {
 	}
 	return err.Error()
 }
-
-// printJSON writes one line of JSON.
-func (a *app) printJSON(value any) error { return writeJSON(a.stdout, value) }

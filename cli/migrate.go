@@ -76,7 +76,7 @@ func (a *app) recordCommandOn(s *twoStores, cmd *cobra.Command, o *migrate.Optio
 		result, err := do(ctx, m)
 		s.bar.clear()
 		if s.json {
-			return errors.Join(err, a.printJSON(withError{result, text(err)}))
+			return errors.Join(err, writeJSON(a.stdout, withError{result, text(err)}))
 		}
 		a.printFailures(err)
 		var differ *migrate.DifferencesError
@@ -150,7 +150,7 @@ a reserved key in each store to learn whether it may, unless --dry-run is given.
 			return err
 		}
 		if s.json {
-			err = a.printJSON(plan)
+			err = writeJSON(a.stdout, plan)
 		} else {
 			a.printPlan(s, plan)
 		}

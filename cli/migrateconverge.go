@@ -147,7 +147,7 @@ func (a *app) convergeCommand() *cobra.Command {
 		}})
 		s.bar.clear()
 		if s.json {
-			return errors.Join(err, a.printJSON(withError{results, text(err)}))
+			return errors.Join(err, writeJSON(a.stdout, withError{results, text(err)}))
 		}
 		if err != nil {
 			return err
@@ -210,7 +210,7 @@ func (a *app) convergeFleet(ctx context.Context, s *twoStores, w wanted) (err er
 		Wait: w.Wait, Waiting: func(reason error) { fmt.Fprintf(a.stderr, "waiting: %v\n", reason) },
 	})
 	if s.json {
-		return errors.Join(a.explainMigration(err), a.printJSON(withError{seen, text(err)}))
+		return errors.Join(a.explainMigration(err), writeJSON(a.stdout, withError{seen, text(err)}))
 	}
 	if err != nil {
 		return a.explainMigration(err)

@@ -62,7 +62,7 @@ func (a *app) showStatus(ctx context.Context, s *twoStores, m *migrate.Migration
 		case err != nil:
 			return err
 		case s.json:
-			err = a.printJSON(status)
+			err = writeJSON(a.stdout, status)
 		default:
 			a.printStatus(s, status)
 		}

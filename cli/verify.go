@@ -46,7 +46,7 @@ proves it, with writes held up.`,
 				return nil
 			}
 			if s.json {
-				return a.printJSON(d)
+				return writeJSON(a.stdout, d)
 			}
 			s.bar.clear()
 			a.printDifference(d)
@@ -59,7 +59,7 @@ proves it, with writes held up.`,
 			return err
 		}
 		if s.json {
-			err = a.printJSON(withError{Result: result})
+			err = writeJSON(a.stdout, withError{Result: result})
 		} else {
 			if more := listed - limit; limit > 0 && more > 0 {
 				fmt.Fprintf(a.stdout, "           and %s more\n", thousands(more))
