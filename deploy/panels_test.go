@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/prometheus/promql/promqltest"
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
@@ -48,23 +47,14 @@ func panels(t *testing.T, name string) map[string][]string {
 // blank are the panels of a dashboard that have nothing to show of what was scraped.
 func (s *scrapes) blank(t *testing.T, dashboard string) (titles []string) {
 	t.Helper()
-	engine := promqltest.NewTestEngine(t, false, 0, 1_000_000)
-	storage := promqltest.LoadedStorage(t, "load "+evaluated.String()+"\n"+s.text())
-	defer storage.Close()
+	ask, end := prometheusOf(t, s.text())
+	defer end()
 	for title, expressions := range panels(t, dashboard) {
 		for _, expression := range expressions {
-			query, err := engine.NewRangeQuery(t.Context(), storage, nil, expression, time.Unix(0, 0), time.Unix(0, 0).Add(s.ago(0)), evaluated)
-			if err != nil {
-				t.Fatalf("%s: %v", title, err)
-			}
-			matrix, err := query.Exec(t.Context()).Matrix()
-			if err != nil {
-				t.Fatalf("%s: %v", title, err)
-			}
+			matrix := ask(title, expression, time.Unix(0, 0), time.Unix(0, 0).Add(s.ago(0)))
 			if len(matrix) == 0 && !slices.Contains(titles, title) {
 				titles = append(titles, title)
 			}
-			query.Close()
 		}
 	}
 	slices.Sort(titles)

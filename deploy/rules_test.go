@@ -50,28 +50,38 @@ func TestRules(t *testing.T) {
 // firing are the alerts that fire at some moment after the first scrape.
 func firing(t *testing.T, series string, at time.Duration) map[string]bool {
 	t.Helper()
-	engine := promqltest.NewTestEngine(t, false, 0, 1_000_000)
-	storage := promqltest.LoadedStorage(t, "load "+evaluated.String()+"\n"+series)
-	defer storage.Close()
+	ask, end := prometheusOf(t, series)
+	defer end()
 	all := map[string]bool{}
 	for name, r := range rules(t) {
-		end := time.Unix(0, 0).Add(at)
-		begin := end.Add(-time.Duration(r.For))
-		query, err := engine.NewRangeQuery(t.Context(), storage, nil, r.Expr, begin, end, evaluated)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		result := query.Exec(t.Context())
-		matrix, err := result.Matrix()
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		if holds(matrix, int(time.Duration(r.For)/evaluated)+1) {
+		last := time.Unix(0, 0).Add(at)
+		if holds(ask(name, r.Expr, last.Add(-time.Duration(r.For)), last), int(time.Duration(r.For)/evaluated)+1) {
 			all[name] = true
 		}
-		query.Close()
 	}
 	return all
+}
+
+// prometheusOf returns what evaluates an expression on series, at each evaluation from
+// first to last, until end is called. The name is for errors.
+func prometheusOf(t *testing.T, series string) (ask func(name, expr string, first, last time.Time) promql.Matrix, end func()) {
+	t.Helper()
+	engine := promqltest.NewTestEngine(t, false, 0, 1_000_000)
+	storage := promqltest.LoadedStorage(t, "load "+evaluated.String()+"\n"+series)
+	ask = func(name, expr string, first, last time.Time) promql.Matrix {
+		t.Helper()
+		query, err := engine.NewRangeQuery(t.Context(), storage, nil, expr, first, last, evaluated)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		defer query.Close()
+		matrix, err := query.Exec(t.Context()).Matrix()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return matrix
+	}
+	return ask, func() { _ = storage.Close() }
 }
 
 // holds reports whether a series was there at every one of the evaluations.
