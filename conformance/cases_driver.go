@@ -199,10 +199,11 @@ func driverPages(t *trial) {
 	}
 	t.set(d, "p", []byte("before"))
 	t.set(d, "p0", []byte("after"))
-	for _, req := range []driver.ScanRequest{{}, {KeysOnly: true}, {KeysOnly: true, Bare: true}} {
+	for _, what := range []driver.ScanRequest{{}, {KeysOnly: true}, {KeysOnly: true, Bare: true}} {
 		for _, limit := range []int{0, 1, 5, 23} {
 			var got []string
-			req := driver.ScanRequest{Prefix: "p/", Limit: limit, KeysOnly: req.KeysOnly, Bare: req.Bare}
+			req := what
+			req.Prefix, req.Limit = "p/", limit
 			for more := true; more; {
 				page, err := d.Scan(t.ctx(), req)
 				t.ok(err, "Scan")

@@ -44,7 +44,9 @@ func (s *store) dial(ctx context.Context) (*nats.Conn, error) {
 	conn, err := kit.Use(s.password, isPermission, func(password string) (*nats.Conn, error) {
 		return s.options(ctx, servers, password).Connect()
 	})
-	s.history.Connected()
+	if err == nil {
+		s.history.Connected()
+	}
 	return conn, err
 }
 
