@@ -144,29 +144,20 @@ func (c *Cluster) Stop(nodes ...int) error {
 }
 
 // Pause stops servers in their tracks (SIGSTOP): their connections stay open and nothing answers.
-func (c *Cluster) Pause(nodes ...int) error {
-	return c.each(nodes, func(n *node) error {
-		if n.process == nil || !n.process.running() {
-			return errors.New("not running")
-		}
-		if err := pause(n.process.cmd.Process); err != nil {
-			return err
-		}
-		n.paused = true
-		return nil
-	})
-}
+func (c *Cluster) Pause(nodes ...int) error { return c.signal(nodes, pause, true) }
 
 // Continue lets paused servers go on.
-func (c *Cluster) Continue(nodes ...int) error {
+func (c *Cluster) Continue(nodes ...int) error { return c.signal(nodes, resume, false) }
+
+func (c *Cluster) signal(nodes []int, send func(*os.Process) error, paused bool) error {
 	return c.each(nodes, func(n *node) error {
 		if n.process == nil || !n.process.running() {
 			return errors.New("not running")
 		}
-		if err := resume(n.process.cmd.Process); err != nil {
+		if err := send(n.process.cmd.Process); err != nil {
 			return err
 		}
-		n.paused = false
+		n.paused = paused
 		return nil
 	})
 }

@@ -21,11 +21,11 @@ type Shared[T any] struct {
 	mu      sync.Mutex
 	value   T
 	usable  bool        // value is there, and was not dropped
-	opening *opening[T] // nil: nobody opens it
+	opening *running[T] // nil: nobody opens it
 }
 
-// opening is one attempt to open a Shared, for all calls that wait for it.
-type opening[T any] struct {
+// running is a call on a goroutine of a Shared, for all that wait for it.
+type running[T any] struct {
 	done  chan struct{} // closed when the rest is set
 	value T
 	err   error
@@ -57,7 +57,7 @@ func (s *Shared[T]) Get(ctx context.Context) (none T, err error) {
 	}
 	o := s.opening
 	if o == nil {
-		o = &opening[T]{done: make(chan struct{})}
+		o = &running[T]{done: make(chan struct{})}
 		s.opening = o
 		s.tasks.Go(func() { s.attempt(o) })
 	}
@@ -70,7 +70,7 @@ func (s *Shared[T]) Get(ctx context.Context) (none T, err error) {
 	}
 }
 
-func (s *Shared[T]) attempt(o *opening[T]) {
+func (s *Shared[T]) attempt(o *running[T]) {
 	o.value, o.err = s.open(s.base)
 	s.mu.Lock()
 	s.value, s.usable, s.opening = o.value, o.err == nil, nil
@@ -103,18 +103,14 @@ func (s *Shared[T]) Close() {
 // Call returns what f returns, or ctx's error as soon as ctx is done: for a
 // library that may take its time to notice. Close waits for f.
 func Call[T, R any](ctx context.Context, s *Shared[T], f func() (R, error)) (none R, err error) {
-	type answer struct {
-		result R
-		err    error
-	}
-	got := make(chan answer, 1)
+	c := &running[R]{done: make(chan struct{})}
 	s.tasks.Go(func() {
-		r, err := f()
-		got <- answer{r, err}
+		c.value, c.err = f()
+		close(c.done)
 	})
 	select {
-	case a := <-got:
-		return a.result, a.err
+	case <-c.done:
+		return c.value, c.err
 	case <-ctx.Done():
 		return none, context.Cause(ctx)
 	}

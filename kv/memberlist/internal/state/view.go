@@ -145,7 +145,7 @@ func (v *View) rawObject(key string, base *Record, value any, limit int) (any, e
 	if err != nil {
 		return nil, err
 	}
-	if isReserved(key) {
+	if slices.Contains(strings.Split(key, "/"), kv.ReservedSegment) {
 		return v.plain(key, v.store.bytes, base, encoded, limit)
 	}
 	decoded, err := v.reg.decode(encoded)
@@ -277,8 +277,4 @@ func checkSize(size, limit int) error {
 		return fmt.Errorf("%w: the encoded value is %d bytes, at most %d are allowed", driver.ErrTooLarge, size, limit)
 	}
 	return nil
-}
-
-func isReserved(key string) bool {
-	return slices.Contains(strings.Split(key, "/"), kv.ReservedSegment)
 }
