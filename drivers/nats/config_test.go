@@ -2,6 +2,7 @@ package nats
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,4 +38,19 @@ func TestBadConfig(t *testing.T) {
 	cfg := *NewConfig()
 	cfg.CredentialsFile = filepath.Join(t.TempDir(), "later") // read for each connection
 	closeStore(t, open(t, cfg))
+}
+
+// A URL has the zone of an IPv6 address escaped.
+func TestServersOfIPv6(t *testing.T) {
+	cfg := *NewConfig()
+	cfg.Servers = []string{"[::1]:1", "nats://[fe80::1%25eth0]:2", "[fe80::2%eth0]:3"}
+	s, err := Open(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeStore(t, s)
+	got, err := s.(*store).servers(t.Context())
+	if want := []string{"nats://[::1]:1", "nats://[fe80::1%25eth0]:2", "nats://[fe80::2%25eth0]:3"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v; want %q", got, err, want)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/url"
 	"strings"
 	"time"
 
@@ -62,7 +63,7 @@ func (s *store) servers(ctx context.Context) (urls []string, err error) {
 			}
 		}
 		for _, target := range targets {
-			urls = append(urls, "nats://"+target)
+			urls = append(urls, (&url.URL{Scheme: "nats", Host: target}).String())
 		}
 	}
 	return urls, nil

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"hash/fnv"
+	"net"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -15,11 +16,12 @@ import (
 // poolConfig returns the settings of connections. It parses no setting of the
 // user's, since errors quote those.
 func (s *store) poolConfig(cfg Config, addresses []kit.Address) (*pgxpool.Config, error) {
-	var hosts []string
-	for _, a := range addresses {
-		hosts = append(hosts, a.Target)
+	hosts, ports := make([]string, len(addresses)), make([]string, len(addresses))
+	for i, a := range addresses {
+		hosts[i], ports[i], _ = net.SplitHostPort(a.Target) // parsed before
 	}
-	p, err := pgxpool.ParseConfig("postgres://polykv@" + strings.Join(hosts, ",") + "/?sslmode=disable&target_session_attrs=read-write")
+	// Not as a URL, which must not have several IPv6 hosts.
+	p, err := pgxpool.ParseConfig("host=" + strings.Join(hosts, ",") + " port=" + strings.Join(ports, ",") + " user=polykv sslmode=disable target_session_attrs=read-write")
 	if err != nil {
 		return nil, err
 	}

@@ -111,6 +111,19 @@ func TestStartsPlainly(t *testing.T) {
 	}
 }
 
+func TestServersOfIPv6(t *testing.T) {
+	cfg := *NewConfig()
+	cfg.Servers = []string{"[::1]:5432", "a:1", "[fe80::1%eth0]:5433"}
+	c := open(t, cfg).pool.Config().ConnConfig
+	got := fmt.Sprintln(c.Host, c.Port)
+	for _, f := range c.Fallbacks {
+		got += fmt.Sprintln(f.Host, f.Port)
+	}
+	if want := "::1 5432\na 1\nfe80::1%eth0 5433\n"; got != want {
+		t.Errorf("%q, want %s", got, want)
+	}
+}
+
 func TestPasswordIsReplaced(t *testing.T) {
 	n := start(t)
 	hba := "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"

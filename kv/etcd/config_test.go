@@ -3,6 +3,7 @@ package etcd
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -117,5 +118,34 @@ func TestFlagsAndYAML(t *testing.T) {
 	}
 	if text := fmt.Sprintf("%+v", Config{Password: config.NewSecret("hidden")}); strings.Contains(text, "hidden") {
 		t.Error(text)
+	}
+}
+
+// An IPv6 address may have a zone, which a URL has escaped.
+func TestZones(t *testing.T) {
+	for text, want := range map[string][]string{
+		"[fe80::1%eth0]:2379":           {"[fe80::1%eth0]:2379", "https://[fe80::1%25eth0]:2379"},
+		"https://[fe80::1%25eth0]:2379": {"[fe80::1%eth0]:2379", "https://[fe80::1%25eth0]:2379"},
+		"unix:///run/etcd":              {"unix:///run/etcd", "unix:///run/etcd"},
+	} {
+		a, err := endpointForms.Parse(text)
+		if err != nil || isName(a) {
+			t.Errorf("%s: %+v, %v", text, a, err)
+		}
+		cfg := DefaultConfig()
+		cfg.Endpoints, cfg.TLS.Enabled = []string{text}, true
+		s, err := Open(cfg, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.(*store).endpoints(); !slices.Equal(got, want[1:]) {
+			t.Errorf("%s: the client has %q, want %q", text, got, want[1])
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if got := clientURLs(want[:1], false); !slices.Equal(got, want[:1]) {
+			t.Errorf("%s: without TLS %q, want %q", text, got, want[0])
+		}
 	}
 }

@@ -1,10 +1,14 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
+	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,7 +49,8 @@ func isName(a kit.Address) bool {
 		return true
 	}
 	host, _, err := net.SplitHostPort(a.Target)
-	return a.Network == "tcp" && err == nil && host != "localhost" && net.ParseIP(host) == nil
+	_, ipErr := netip.ParseAddr(host)
+	return a.Network == "tcp" && err == nil && host != "localhost" && ipErr != nil
 }
 
 // run looks again until ctx is done.
@@ -135,8 +140,8 @@ func (d *discovery) urls(members []*pb.Member) []string {
 	}
 	var found []string
 	for _, m := range members {
-		for _, url := range m.ClientURLs {
-			if a, err := endpointForms.Parse(url); err == nil && !m.IsLearner && a.Transport() == want && a.Network == "tcp" {
+		for _, text := range m.ClientURLs {
+			if a, err := endpointForms.Parse(text); err == nil && !m.IsLearner && a.Transport() == want && a.Network == "tcp" {
 				found = append(found, a.Target)
 			}
 		}
@@ -155,28 +160,25 @@ func (d *discovery) take(endpoints []string) {
 	}
 	d.logger.Debug("etcd: the endpoints changed", "endpoints", endpoints)
 	d.used = endpoints
-	scheme := ""
-	if d.secure {
-		scheme = "https://"
-	}
-	urls := make([]string, len(endpoints))
+	d.use(clientURLs(endpoints, d.secure)...)
+}
+
+// clientURLs returns endpoints as the etcd client takes them.
+func clientURLs(endpoints []string, secure bool) []string {
+	urls := slices.Clone(endpoints)
 	for i, e := range endpoints {
-		urls[i] = e
-		if _, _, err := net.SplitHostPort(e); err == nil {
-			urls[i] = scheme + e
+		if _, _, err := net.SplitHostPort(e); err == nil && secure && !strings.Contains(e, "://") {
+			urls[i] = (&url.URL{Scheme: "https", Host: e}).String()
 		}
 	}
-	d.use(urls...)
+	return urls
 }
 
 // host returns the name that the certificate at endpoint must be for.
 func (d *discovery) host(endpoint string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if name, ok := d.names[endpoint]; ok {
-		return name
-	}
-	return endpoint
+	return cmp.Or(d.names[endpoint], endpoint)
 }
 
 // wait returns when the names were looked up. Without service records there
@@ -200,9 +202,6 @@ func membersOf(conn *grpc.ClientConn, l *logins, opts []grpc.CallOption) func(co
 		resp, err := call(ctx, l, false, func(ctx context.Context) (*pb.MemberListResponse, error) {
 			return cluster.MemberList(ctx, &pb.MemberListRequest{Linearizable: true}, opts...)
 		})
-		if err != nil {
-			return nil, err
-		}
-		return resp.Members, nil
+		return resp.GetMembers(), err
 	}
 }

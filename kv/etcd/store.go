@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,6 +58,12 @@ func Open(cfg Config, logger *slog.Logger) (driver.Store, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
+	endpoints := slices.Clone(cfg.Endpoints)
+	for i, a := range addresses {
+		if a.Network == "tcp" {
+			endpoints[i] = a.Target
+		}
+	}
 	s := newStore(cfg)
 	s.discovery = &discovery{
 		configured: addresses, sync: cfg.SyncInterval, secure: tls != nil, logger: logger,
@@ -66,7 +73,7 @@ func Open(cfg Config, logger *slog.Logger) (driver.Store, error) {
 		s.refused = &refusedPeers{endpoints: s.endpoints, by: map[string]error{}}
 	}
 	s.client, err = clientv3.New(clientv3.Config{
-		Endpoints:            cfg.Endpoints,
+		Endpoints:            clientURLs(endpoints, tls != nil),
 		Logger:               newZap(logger),
 		DialKeepAliveTime:    cfg.KeepAliveTime,
 		DialKeepAliveTimeout: cfg.KeepAliveTimeout,

@@ -1,12 +1,13 @@
 package kit
 
 import (
-	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/polykv/polykv/kv/config"
 )
@@ -69,7 +70,7 @@ func (f Forms) Parse(text string) (Address, error) {
 		return Address{}, fmt.Errorf("%q is not an address; write %v", text, f)
 	}
 	if name, isName := strings.CutPrefix(host, srvPrefix); isName {
-		if name == "" || strings.ContainsAny(name, ":/?# \t\r\n") {
+		if !isHostName(name) {
 			return Address{}, fmt.Errorf("%q needs the name of a service record and no port, as in %s_etcd-client._tcp.example.com", text, srvPrefix)
 		}
 		return Address{Scheme: scheme, Network: "srv", Target: name, Path: path}, nil
@@ -80,18 +81,35 @@ func (f Forms) Parse(text string) (Address, error) {
 
 // hostPort returns host with a port: that of the scheme, if it may have none.
 func (f Forms) hostPort(text, scheme, host string) (string, error) {
-	name, port, err := net.SplitHostPort(host)
-	if def := map[string]string{"http": "80", "https": "443"}[scheme]; err != nil && f.Paths && def != "" {
-		host = net.JoinHostPort(strings.Trim(host, "[]"), def)
-		name, port, err = net.SplitHostPort(host)
+	if def := map[string]string{"http": "80", "https": "443"}[scheme]; f.Paths && def != "" && (!strings.Contains(host, ":") || strings.HasSuffix(host, "]")) {
+		host += ":" + def
 	}
-	if err != nil || name == "" || strings.ContainsAny(host, "/?# \t\r\n") {
+	name, port, err := net.SplitHostPort(host)
+	valid := isHostName(name)
+	if strings.HasPrefix(host, "[") { // for IPv6 alone, with %25 before the zone in URLs
+		ip, _ := netip.ParseAddr(strings.Replace(name, "%25", "%", 1))
+		name, valid = ip.String(), ip.Is6() && (ip.Zone() == "" || isHostName(ip.Zone()))
+	}
+	if err != nil || !valid {
 		return "", fmt.Errorf("%q is not an address; write %v", text, f)
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
 		return "", fmt.Errorf("%q has no valid port; allowed are 1 to 65535", text)
 	}
-	return host, nil
+	return net.JoinHostPort(name, strconv.FormatUint(n, 10)), nil
+}
+
+// isHostName reports whether name has only what a name in the DNS or of IPv4 may have.
+func isHostName(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-._", r)
+	})
+}
+
+// same reports whether a and b are one server.
+func (a Address) same(b Address) bool {
+	return a.Network == b.Network && a.Path == b.Path && (a.Target == b.Target || a.Network != "unix" && strings.EqualFold(a.Target, b.Target))
 }
 
 // Transport is what the schemes of addresses say about TLS.
@@ -118,10 +136,10 @@ func (a Address) Transport() Transport {
 // Servers parses the addresses of one cluster, in the field of a configuration,
 // and returns what secures the connections to them, nil if they are plain.
 func (f Forms) Servers(texts []string, field string, use config.TLS) ([]Address, *config.Renewing, error) {
-	all, err := f.ParseAll(texts, func(i int) string { return fmt.Sprintf("%s[%d]", field, i) })
-	if err != nil && len(texts) == 0 {
-		err = fmt.Errorf("%s: %w", field, err)
+	if len(texts) == 0 {
+		return nil, nil, fmt.Errorf("%s: at least one is needed; write %v", field, f)
 	}
+	all, err := f.ParseAll(texts, func(i int) string { return fmt.Sprintf("%s[%d]", field, i) })
 	if err != nil {
 		return nil, nil, err
 	}
@@ -143,9 +161,6 @@ func (f Forms) Servers(texts []string, field string, use config.TLS) ([]Address,
 // ParseAll parses addresses of one cluster, which must agree on the transport.
 // Its errors begin with what name returns for the index of the wrong one.
 func (f Forms) ParseAll(texts []string, name func(i int) string) ([]Address, error) {
-	if len(texts) == 0 {
-		return nil, errors.New("at least one is needed; write " + f.String())
-	}
 	all := make([]Address, len(texts))
 	for i, text := range texts {
 		a, err := f.Parse(text)
@@ -154,7 +169,7 @@ func (f Forms) ParseAll(texts []string, name func(i int) string) ([]Address, err
 			return nil, fmt.Errorf("%s: %w", name(i), err)
 		case i > 0 && a.Transport() != all[0].Transport():
 			return nil, fmt.Errorf("%s: %q differs from %q in using TLS; all must begin with https://, or none", name(i), text, texts[0])
-		case slices.Contains(texts[:i], text):
+		case slices.ContainsFunc(all[:i], a.same):
 			return nil, fmt.Errorf("%s: %q is listed twice", name(i), text)
 		}
 		all[i] = a
