@@ -92,12 +92,11 @@ soak: servers race-build
 	.ci/fuzz $(FUZZTIME)
 
 # mutants makes one small mistake after another in the code of these packages and runs the package's tests on each: those
-# that survive are printed. It takes an hour and more for a large package.
-MUTATED ?= ./codec ./kv/factory
+# that survive are printed. MUTATING chooses tests and files: -run '^TestConfig' -files '^config.go$$'.
+MUTATED ?= ./kv/driver/kit ./codec ./kv/factory
+MUTATING ?=
 mutants: servers
-	for package in $(MUTATED); do \
-		GOWORK=off go tool -modfile=tools/mutation/go.mod gremlins unleash --invert-logical --invert-loopctrl \
-			--workers $(TESTP) --timeout-coefficient 20 --output-statuses l $$package || exit 1; done
+	go run ./tools/mutation -p $(TESTP) $(MUTATING) $(MUTATED)
 
 # bench measures polykv beside other libraries and writes docs/benchmarks.md: about 25 minutes, or 6 with BENCH=-quick.
 # What links the other libraries isn't compiled by anything else, so it is checked here.

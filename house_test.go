@@ -12,11 +12,12 @@ import (
 
 // The longest file and function that a reader shall meet, in lines, and how long
 // all of them together may be, without tests. Whoever needs more room makes some
-// first, or says here why not.
+// first, or says here why not: 515 of the lines are tools/mutation, in place of a
+// program of others that took hours.
 const (
 	longestFile     = 450
 	longestFunction = 80
-	allFiles        = 77_030
+	allFiles        = 77_545
 )
 
 // TestSizes keeps the house small.
