@@ -76,3 +76,20 @@ func TestEpoch(t *testing.T) {
 func answers(h *kit.History, member, term uint64) func() {
 	return func() { _, _ = h.Observe(h.Mark(), kit.Answer{Member: member, Term: term}) }
 }
+
+// More members than a cluster has are forgotten, and new when they answer again.
+func TestMembersAreForgotten(t *testing.T) {
+	h := kit.NewHistory()
+	for member := range uint64(64) {
+		answers(h, member, 1)()
+	}
+	before := h.Epoch()
+	if answers(h, 0, 1)(); h.Epoch() != before {
+		t.Error("the first of 64 is not known any more")
+	}
+	answers(h, 64, 1)()
+	before = h.Epoch()
+	if answers(h, 0, 1)(); h.Epoch() != before+1 {
+		t.Error("65 are known")
+	}
+}

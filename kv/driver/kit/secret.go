@@ -88,10 +88,7 @@ func Use[T any](s *Secret, refused func(error) bool, f func(secret string) (T, e
 func (s *Secret) look(anyway bool) {
 	s.looked = time.Now()
 	info, err := os.Stat(s.file)
-	if err == nil {
-		if !anyway && s.read != nil && os.SameFile(info, s.read) && info.ModTime().Equal(s.read.ModTime()) && info.Size() == s.read.Size() {
-			return
-		}
+	if err == nil && (anyway || s.read == nil || !os.SameFile(info, s.read) || !info.ModTime().Equal(s.read.ModTime()) || info.Size() != s.read.Size()) {
 		var value string
 		if value, err = ReadSecret(s.file); err == nil {
 			s.value, s.read = value, info

@@ -74,3 +74,28 @@ func TestSharedClose(t *testing.T) {
 		t.Errorf("Get after Close: %v", err)
 	}
 }
+
+func TestSharedWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := kit.NewShared(func(context.Context) (int, error) { return 1, nil }, func(int) bool { return true })
+		over, end := context.WithCancel(t.Context())
+		end()
+		if n, err := s.Get(over); n != 0 || !errors.Is(err, context.Canceled) {
+			t.Errorf("Get of a ctx that is over: %d, %v", n, err)
+		}
+		if n, err := kit.Call(t.Context(), s, func() (int, error) { return 2, errRefused }); n != 2 || !errors.Is(err, errRefused) {
+			t.Errorf("Call: %d, %v", n, err)
+		}
+		release, closed := make(chan struct{}), make(chan struct{})
+		s.Go(func() { <-release })
+		go func() { s.Close(); close(closed) }()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Error("Close didn't wait for a goroutine")
+		default:
+		}
+		close(release)
+		<-closed
+	})
+}

@@ -3,6 +3,7 @@ package kit_test
 import (
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,5 +41,18 @@ func TestUntilSilent(t *testing.T) {
 				time.Sleep(time.Minute) // a timer that is left would fire
 			})
 		})
+	}
+}
+
+// ended is a body that closes with an error.
+type ended struct{ io.Reader }
+
+func (ended) Close() error { return io.ErrUnexpectedEOF }
+
+func TestUntilSilentEnds(t *testing.T) {
+	cancelled := 0
+	body := kit.UntilSilent(ended{strings.NewReader("")}, time.Minute, func() { cancelled++ })
+	if err := body.Close(); !errors.Is(err, io.ErrUnexpectedEOF) || cancelled != 1 {
+		t.Errorf("%v, cancelled %d times", err, cancelled)
 	}
 }
