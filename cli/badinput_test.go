@@ -4,7 +4,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/polykv/polykv/cli"
+	"github.com/polykv/polykv/kv/factory"
 )
 
 // TestBadInput: one clear line each, exit code 2, nothing on stdout, and never
@@ -102,4 +106,24 @@ func TestTooLargeValues(t *testing.T) {
 		t.Errorf("written: %q, %v", keys, err)
 	}
 	run(t, strings.Repeat("x", 512<<10), append(flags, "put", "k", "-")...).want(t, 0, "", "note")
+}
+
+// full is a file of a disk that has no room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// TestLostAnswers: what can't be printed was not done, whatever prints it.
+func TestLostAnswers(t *testing.T) {
+	flags := strings.Join(newTwoStores(t).flags, " ")
+	for _, command := range []string{
+		"help", "help config", "help flags", "get --help", "version", "--version", "completion bash",
+		"migrate status " + flags, "migrate plan " + flags,
+	} {
+		var stderr output
+		code := cli.Run(t.Context(), factory.Builtin(), strings.Fields(command), strings.NewReader(""), full{}, &stderr)
+		if code != 3 || !strings.Contains(stderr.String(), syscall.ENOSPC.Error()) || strings.Count(stderr.String(), "\n") != 1 {
+			t.Errorf("%s ended with %d and %q", command, code, stderr.String())
+		}
+	}
 }

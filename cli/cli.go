@@ -19,11 +19,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -95,10 +97,42 @@ func (a *app) run(ctx context.Context, args []string) int {
 		args = []string{} // cobra would take nil for os.Args
 	}
 	root.SetArgs(args)
+	answer := &answer{Writer: a.stdout}
+	a.stdout = answer
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	return a.report(ctx, root.ExecuteContext(ctx))
+	return a.report(ctx, cmp.Or(root.ExecuteContext(ctx), answer.failed()))
+}
+
+// answer is stdout, which remembers that something could not be written: a command
+// whose answer got lost has not done what it was asked for.
+type answer struct {
+	io.Writer
+	err atomic.Pointer[error]
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	n, err := a.Writer.Write(p)
+	if err != nil {
+		a.err.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+func (a *answer) failed() error {
+	if err := a.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// given returns the writer that the command line was given for w.
+func given(w io.Writer) io.Writer {
+	if a, ok := w.(*answer); ok {
+		return a.Writer
+	}
+	return w
 }
 
 // app is one run of the command line.

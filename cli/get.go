@@ -93,7 +93,7 @@ func writeValue(w io.Writer, terminal bool, value []byte) error {
 	return err
 }
 
-func isTerminal(w any) bool {
-	file, ok := w.(*os.File)
+func isTerminal(w io.Writer) bool {
+	file, ok := given(w).(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
 }

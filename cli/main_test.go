@@ -26,7 +26,12 @@ var (
 	secured = servertest.SharedEtcd(testserver.Options{NoFsync: true, Auth: true, ClientAuth: true})
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(servertest.Main(m, plain, secured)) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(servertest.Main(m, plain, secured), goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(programDir)
+		os.Exit(code)
+	}))
+}
 
 // result is how a command ended.
 type result struct {

@@ -14,6 +14,9 @@ import (
 	"time"
 )
 
+// programDir holds what program builds; "" if it has not.
+var programDir string
+
 // program builds the command once, with the race detector if the tests have
 // it, and returns its file.
 var program = sync.OnceValues(func() (string, error) {
@@ -22,6 +25,7 @@ var program = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	programDir = dir
 	file := filepath.Join(dir, "polykv")
 	race := "-race=false"
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
@@ -47,11 +51,6 @@ func command(t *testing.T, args ...string) (cmd *exec.Cmd, stdout, stderr *outpu
 }
 
 func TestProgram(t *testing.T) {
-	t.Cleanup(func() {
-		if file, err := program(); err == nil {
-			_ = os.RemoveAll(filepath.Dir(file))
-		}
-	})
 	t.Run("version", testVersion)
 	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		t.Run("watch until "+signal.String(), func(t *testing.T) { testWatchEndsBy(t, signal) })

@@ -20,7 +20,7 @@ const readerEvery = 200 * time.Millisecond
 func (a *app) whileRead(ctx context.Context) (reading context.Context, end func()) {
 	reading, cancel := context.WithCancelCause(ctx)
 	var looking sync.WaitGroup
-	if file, ok := a.stdout.(*os.File); ok {
+	if file, ok := given(a.stdout).(*os.File); ok {
 		looking.Go(func() { cancel(untilUnread(reading, file)) })
 	}
 	return reading, func() {

@@ -74,7 +74,7 @@ func (a *app) standFast() (end func()) {
 		a.ignorePipes()
 	}
 	stdout, stderr := a.stdout, a.stderr
-	out, log := newSteadfast(stdout), newSteadfast(stderr)
+	out, log := newSteadfast(given(stdout)), newSteadfast(stderr)
 	a.stdout, a.stderr = out, log
 	return func() {
 		a.stdout, a.stderr = stdout, stderr
