@@ -19,12 +19,14 @@ import (
 )
 
 // TestEntriesOfAGigabyte reads 974 MiB in 20,000 values, which neither the client
-// nor the agent puts together in its memory.
+// nor the agent puts together in its memory. The agent is set up as
+// docs/operations.md has it for prefixes of that size.
 func TestEntriesOfAGigabyte(t *testing.T) {
 	if !drivertest.Soak() {
 		t.Skip("takes minutes: a soak test")
 	}
 	const keys, size = 20_000, 974 << 20 / 20_000
+	t.Setenv("GOGC", "50") // for the agent, which inherits it
 	c := servertest.Consul(t, testserver.Options{})
 	cfg := consul.DefaultConfig()
 	cfg.Address = c.Endpoints()[0]
@@ -63,9 +65,8 @@ func TestEntriesOfAGigabyte(t *testing.T) {
 		}
 	})
 	t.Logf("written in %v, read in %v; agent from %d to %d MiB, client %d MiB", wrote, time.Since(began)-wrote, before>>20, most>>20, own>>20)
-	// Go's collector lets the agent's heap grow to twice what it holds.
-	if most-before > 2<<30 || own > 128<<20 {
-		t.Errorf("the agent took %d MiB more, the client has %d MiB", (most-before)>>20, own>>20)
+	if most > keys*size+1<<30 || own > 128<<20 {
+		t.Errorf("the agent took %d MiB, the client %d MiB", most>>20, own>>20)
 	}
 }
 
@@ -91,14 +92,15 @@ func peaks(t *testing.T, pid int, f func()) (agent, own int64) {
 	return
 }
 
-// resident returns how many bytes a process has in memory, 0 where /proc isn't.
+// resident returns how many bytes of its own a process has in memory, 0 where
+// /proc isn't. The agent's log, a file that it maps, is the system's to drop.
 func resident(t *testing.T, pid int) int64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
 	}
-	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	_, rest, _ := strings.Cut(string(text), "RssAnon:")
 	fields := strings.Fields(rest)
 	if len(fields) == 0 {
 		return 0
