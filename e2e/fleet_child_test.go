@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/internal/migratetest"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/factory"
 	"github.com/polykv/polykv/kv/multi/migrate"
@@ -190,9 +190,9 @@ func (c *fleetChild) command() error {
 	case "copy":
 		_, err = m.Copy(ctx, migrate.CopyOptions{DeleteExtra: true})
 	case "cutover":
-		result, err = whenReady(ctx, m.Cutover)
+		result, err = migratetest.WhenReady(ctx, m.Cutover)
 	case "rollback":
-		result, err = whenReady(ctx, m.Rollback)
+		result, err = migratetest.WhenReady(ctx, m.Rollback)
 	case "finish":
 		result, err = m.Finish(ctx, "")
 	default:
@@ -203,23 +203,6 @@ func (c *fleetChild) command() error {
 	}
 	newFleetVoice().tell(fleetLine{What: fleetResult, Result: &result})
 	return nil
-}
-
-// whenReady runs a command again while a member that has just begun, or a busy
-// one, keeps it from beginning.
-func whenReady(ctx context.Context, command func(context.Context) (migrate.Result, error)) (migrate.Result, error) {
-	for {
-		result, err := command(ctx)
-		var no *migrate.NotReadyError
-		if !errors.As(err, &no) {
-			return result, err
-		}
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			return result, err
-		}
-	}
 }
 
 // fleetKeys are what the members of a fleet work on.

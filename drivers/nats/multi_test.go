@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/polykv/polykv/internal/drivertest"
+	"github.com/polykv/polykv/internal/migratetest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
@@ -110,7 +111,7 @@ func migrates(t *testing.T, p pair) {
 		t.Fatalf("copy: %+v, %v", copied, err)
 	}
 	for _, command := range []func(context.Context) (migrate.Result, error){m.Cutover, m.Rollback, m.Cutover} {
-		r, err := command(t.Context())
+		r, err := migratetest.WhenReady(t.Context(), command)
 		if err != nil {
 			t.Fatalf("%v (%+v)", err, r)
 		}

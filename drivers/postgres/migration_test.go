@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/internal/migratetest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
@@ -69,7 +70,7 @@ func TestMigrationFromEtcd(t *testing.T) {
 		t.Fatalf("copy: %+v, %v", copied, err)
 	}
 	for _, command := range []func(context.Context) (migrate.Result, error){m.Cutover, m.Rollback, m.Cutover} {
-		r := must(command(t.Context()))
+		r := must(migratetest.WhenReady(t.Context(), command))
 		c.further(20)
 		t.Logf("%s: writes waited for %v", r.Command, r.Pause)
 	}

@@ -13,11 +13,10 @@ import (
 const (
 	// A cutover goes through the keys again before it seals while a round finds
 	// more than this to do, so that little is left to do while writes wait.
-	fewKeys      = 100
-	maxPrepare   = 5
-	maxComplete  = 5
-	maxReported  = 100
-	finishChecks = 6 // readings of a key before Finish calls it different
+	fewKeys     = 100
+	maxPrepare  = 5
+	maxComplete = 5
+	maxReported = 100
 )
 
 // checkEmpty makes sure that the target holds no keys, or may hold some.
@@ -97,7 +96,7 @@ func (r *run) compare(ctx context.Context, s step) error {
 	primary, standby := r.to(s), r.from(s)
 	found := &DifferencesError{Primary: primary.Name(), Standby: standby.Name()}
 	totals, err := side.Compare(ctx, primary, standby, side.CompareOptions{
-		Equal: r.opts.Equal, Attempts: finishChecks, Progress: r.progress(Comparing), Found: found.add,
+		Equal: r.opts.Equal, Attempts: side.Patient, Progress: r.progress(Comparing), Found: found.add,
 	})
 	r.result.Compared = &totals
 	if err != nil || found.Count == 0 || r.opts.AllowDifferences {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/polykv/polykv/internal/migratetest"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi"
 	"github.com/polykv/polykv/kv/multi/migrate"
@@ -138,7 +139,7 @@ func TestConsulToEtcdAndBack(t *testing.T) {
 		t.Fatalf("copy: %+v, %v", copied, err)
 	}
 	for _, command := range []func(context.Context) (migrate.Result, error){m.Cutover, m.Rollback, m.Cutover} {
-		result := must(t)(command(ctx))
+		result := must(t)(migratetest.WhenReady(ctx, command))
 		f.written()
 		if result.Fenced.Keys < keys {
 			t.Errorf("%s verified %d keys", result.Command, result.Fenced.Keys)

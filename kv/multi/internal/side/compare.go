@@ -148,6 +148,10 @@ func Compare(ctx context.Context, a, b *Side, o CompareOptions) (Totals, error) 
 	return c.totals, err
 }
 
+// Patient is how many attempts tell a busy key, whose mirror is a second behind,
+// from one that differs.
+const Patient = 8
+
 const (
 	defaultAttempts = 3
 	firstPause      = 10 * time.Millisecond // between two attempts, then twice as long each time
@@ -184,16 +188,15 @@ func (c *comparison) confirm(ctx context.Context) error {
 		if n == 0 {
 			first = left
 		}
+		all := len(left)
+		left = slices.DeleteFunc(left, func(p pair) bool { return c.moved(first, p) })
+		c.totals.Moving += all - len(left)
 		keys = keys[:0]
 		for _, p := range left {
 			keys = append(keys, p.key)
 		}
 	}
 	for _, p := range left {
-		if c.moved(first, p) {
-			c.totals.Moving++
-			continue
-		}
 		c.totals.Different++
 		if c.opts.Found != nil {
 			if err := c.opts.Found(difference(p)); err != nil {

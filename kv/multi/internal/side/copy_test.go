@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
@@ -70,6 +74,36 @@ func TestCompareReadsAgainWhatDiffers(t *testing.T) {
 	totals, err := Compare(t.Context(), from.Side, to.Side, CompareOptions{})
 	if err != nil || totals.Keys != 2 || totals.Different != 1 {
 		t.Errorf("totals %+v, %v", totals, err)
+	}
+}
+
+// A key that is written all the time, and mirrored now and then, is moving as soon as
+// it has been seen to: nobody waits for more.
+func TestCompareWaitsForABusyMirror(t *testing.T) {
+	for _, every := range []time.Duration{100 * time.Millisecond, time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			from, to := newStore(t, "a"), newStore(t, "b")
+			var last atomic.Int64
+			ctx, cancel := context.WithCancel(t.Context())
+			var both sync.WaitGroup
+			repeat := func(pause time.Duration, f func()) {
+				both.Go(func() {
+					for ; ctx.Err() == nil; time.Sleep(pause) {
+						f()
+					}
+				})
+			}
+			repeat(7*time.Millisecond, func() { from.put(t, "k", fmt.Sprint(last.Add(1))) })
+			repeat(every, func() { to.put(t, "k", fmt.Sprint(last.Load())) })
+			time.Sleep(every + 9*time.Millisecond) // a write after a mirror
+			began := time.Now()
+			totals, err := Compare(ctx, from.Side, to.Side, CompareOptions{Attempts: Patient})
+			if took := time.Since(began); err != nil || totals.Different != 0 || totals.Moving != 1 || took > 2*every {
+				t.Errorf("mirrored every %v: %+v after %v, %v", every, totals, took, err)
+			}
+			cancel()
+			both.Wait()
+		})
 	}
 }
 

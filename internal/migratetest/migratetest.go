@@ -1,0 +1,28 @@
+// Package migratetest helps tests that move clients which are at work.
+package migratetest
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/polykv/polykv/kv/multi/migrate"
+)
+
+// WhenReady runs a cutover or a roll-back again, as an operator would, while a
+// client that has just begun, or a mirror that is late, keeps it from beginning.
+func WhenReady(ctx context.Context, command func(context.Context) (migrate.Result, error)) (migrate.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	for {
+		result, err := command(ctx)
+		if !errors.As(err, new(*migrate.NotReadyError)) {
+			return result, err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return result, err
+		}
+	}
+}
