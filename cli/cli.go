@@ -19,7 +19,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -102,29 +101,26 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	return a.report(ctx, cmp.Or(root.ExecuteContext(ctx), answer.failed()))
+	err := root.ExecuteContext(ctx)
+	if lost := answer.lost.Load(); err == nil && lost != nil {
+		err = *lost
+	}
+	return a.report(ctx, err)
 }
 
 // answer is stdout, which remembers that something could not be written: a command
 // whose answer got lost has not done what it was asked for.
 type answer struct {
 	io.Writer
-	err atomic.Pointer[error]
+	lost atomic.Pointer[error]
 }
 
 func (a *answer) Write(p []byte) (int, error) {
 	n, err := a.Writer.Write(p)
 	if err != nil {
-		a.err.CompareAndSwap(nil, &err)
+		a.lost.Store(&err)
 	}
 	return n, err
-}
-
-func (a *answer) failed() error {
-	if err := a.err.Load(); err != nil {
-		return *err
-	}
-	return nil
 }
 
 // given returns the writer that the command line was given for w.

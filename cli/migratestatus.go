@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/multi/migrate"
 	"github.com/polykv/polykv/kv/multi/migrate/fleetpage"
 )
@@ -72,13 +73,11 @@ func (a *app) showStatus(ctx context.Context, s *twoStores, m *migrate.Migration
 		if f.every == 0 {
 			return judge(status, f.check)
 		}
-		select {
-		case <-ctx.Done():
-			return followed(ctx, ctx.Err())
-		case <-time.After(f.every):
-			if !s.json {
-				fmt.Fprintln(a.stdout)
-			}
+		if err := wait.For(ctx, f.every); err != nil {
+			return followed(ctx, err)
+		}
+		if !s.json {
+			fmt.Fprintln(a.stdout)
 		}
 	}
 }

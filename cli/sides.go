@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/factory"
 	"github.com/polykv/polykv/kv/memberlist"
@@ -159,9 +160,7 @@ func (s *twoStores) reach(ctx context.Context, side *side, client kv.Client) err
 		if !told {
 			fmt.Fprintf(s.app.stderr, "waiting for up to %v: %v\n", busyPatience, err)
 		}
-		select {
-		case <-time.After(busyEvery):
-		case <-ctx.Done():
+		if wait.For(ctx, busyEvery) != nil {
 			return err
 		}
 	}

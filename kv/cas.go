@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -99,7 +100,7 @@ func unfinished(err error) bool {
 // run takes a call through as many tries as its callback asks for. err is how
 // its first one ended, errUnfinished if there was none.
 func (e *engine) run(c *casCall, err error) error {
-	var pause *pauses
+	var pause *wait.Backoff
 	for {
 		if err == errUnfinished { //nolint:errorlint // never wrapped
 			c.begun = e.tick()
@@ -116,7 +117,7 @@ func (e *engine) run(c *casCall, err error) error {
 		if pause == nil {
 			pause = e.pauses()
 		}
-		if !pause.sleep(c.ctx, e.ctx) {
+		if !pause.Sleep(c.ctx, e.ctx, nil) {
 			return e.ended(c.ctx, asked.error)
 		}
 		// The next try begins now: a refusal of a remembered value doesn't

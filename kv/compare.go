@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -32,7 +33,7 @@ type doubt struct{ stored, told Version }
 func (u *upstream) compare() {
 	for {
 		longest := max(u.e.opts.CompareWatches, time.Duration(u.following().keys())*comparePerKey)
-		if sleep(u.ctx, longest+rand.N(longest)) != nil { //nolint:gosec // no secret
+		if wait.For(u.ctx, longest+rand.N(longest)) != nil { //nolint:gosec // no secret
 			return
 		}
 		w := u.following()
@@ -83,7 +84,7 @@ func (u *upstream) unheard(f follower) (key string, missed bool) {
 		return "", false // the next time, then
 	}
 	doubts := f.table.differing(stored)
-	if len(doubts) == 0 || sleep(u.ctx, compareGrace) != nil {
+	if len(doubts) == 0 || wait.For(u.ctx, compareGrace) != nil {
 		return "", false
 	}
 	reads := 0

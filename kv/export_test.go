@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/polykv/polykv/internal/wait"
 )
 
 // QueueLen tells tests how many calls wait for their turn on key.
@@ -59,11 +61,10 @@ func TurnsLen(c Client, key string) int {
 
 // Pauses returns the first n pauses of one failing call.
 func Pauses(first, longest time.Duration, n int) []time.Duration {
-	p := newPauses(first, longest)
+	p := wait.NewBackoff(first, longest)
 	pauses := make([]time.Duration, n)
 	for i := range pauses {
-		pauses[i] = p.next
-		p.next = p.backoff.NextBackOff()
+		pauses[i] = p.Take()
 	}
 	return pauses
 }

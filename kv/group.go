@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -37,9 +38,9 @@ type group struct {
 	trip    time.Duration // how long the last round waited for the store
 	awaited int           // how many callers the next round may find, see gather
 
-	lost      int     // conflicts in a row
-	conflicts *pauses // between them
-	failures  *pauses // between failures in a row
+	lost      int           // conflicts in a row
+	conflicts *wait.Backoff // between them
+	failures  *wait.Backoff // between failures in a row
 }
 
 func (g *group) run() {
@@ -229,7 +230,7 @@ func (g *group) conflicted(members []*casCall) {
 		return
 	}
 	if g.conflicts == nil {
-		g.conflicts = newPauses(max(g.e.opts.MinBackoff/10, time.Microsecond), max(g.e.opts.MaxBackoff/200, time.Microsecond))
+		g.conflicts = wait.NewBackoff(max(g.e.opts.MinBackoff/10, time.Microsecond), max(g.e.opts.MaxBackoff/200, time.Microsecond))
 	}
 	g.pause(g.conflicts)
 	g.e.forget(g.id.key) // what the conflict showed is old by now and would lose again
@@ -285,6 +286,6 @@ func (g *group) failed(members []*casCall, err error) {
 
 // pause waits before the next round, unless everybody leaves: who comes
 // afterwards shall not wait for a failure of others.
-func (g *group) pause(p *pauses) {
-	p.sleepUnless(g.e.ctx, g.e.ctx, g.emptied)
+func (g *group) pause(p *wait.Backoff) {
+	p.Sleep(g.e.ctx, g.e.ctx, g.emptied)
 }

@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -98,7 +97,7 @@ func (e *engine) read(ctx context.Context, op string, of Range, do func(ctx cont
 // retry calls once until it succeeds, ctx ends, the client closes, the error
 // is final, or RetryTimeout has passed (A1). once gets the limit of its time.
 func (e *engine) retry(ctx context.Context, once func(limit time.Duration) error) error {
-	var pause *pauses // made late: most requests succeed at once
+	var pause *wait.Backoff // made late: most requests succeed at once
 	var deadline time.Time
 	limit := e.opts.AttemptTimeout
 	for {
@@ -113,10 +112,10 @@ func (e *engine) retry(ctx context.Context, once func(limit time.Duration) error
 			pause = e.pauses()
 			deadline = time.Now().Add(e.opts.RetryTimeout)
 		}
-		if !pause.fits(deadline) {
+		if !pause.Fits(deadline) {
 			return because(ErrUnavailable, err)
 		}
-		if !pause.sleep(ctx, e.ctx) {
+		if !pause.Sleep(ctx, e.ctx, nil) {
 			return e.ended(ctx, err)
 		}
 		limit = min(limit, max(time.Until(deadline), e.opts.MinBackoff))
@@ -143,55 +142,4 @@ func (e *engine) final(ctx context.Context, err error) (bool, error) {
 	return false, err
 }
 
-// pauses are the jittered, growing waits between attempts.
-type pauses struct {
-	backoff *backoff.ExponentialBackOff
-	next    time.Duration
-}
-
-func (e *engine) pauses() *pauses { return newPauses(e.opts.MinBackoff, e.opts.MaxBackoff) }
-
-func newPauses(first, longest time.Duration) *pauses {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval = first, longest
-	b.Multiplier, b.RandomizationFactor = 2, 0.5
-	b.Reset()
-	return &pauses{backoff: b, next: b.NextBackOff()}
-}
-
-// fits reports whether the next pause ends before deadline.
-func (p *pauses) fits(deadline time.Time) bool {
-	return time.Now().Add(p.next).Before(deadline)
-}
-
-// sleep waits for the next pause, or returns false as soon as one of the
-// contexts is done.
-func (p *pauses) sleep(a, b context.Context) bool { return p.sleepUnless(a, b, nil) }
-
-// sleepUnless is sleep that a value from ch ends early, with true.
-func (p *pauses) sleepUnless(a, b context.Context, ch <-chan struct{}) bool {
-	timer := time.NewTimer(p.next)
-	defer timer.Stop()
-	p.next = p.backoff.NextBackOff()
-	select {
-	case <-timer.C:
-		return true
-	case <-ch:
-		return true
-	case <-a.Done():
-		return false
-	case <-b.Done():
-		return false
-	}
-}
-
-// sleep waits for d, or until ctx is done, whose error it returns.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return ctx.Err()
-}
+func (e *engine) pauses() *wait.Backoff { return wait.NewBackoff(e.opts.MinBackoff, e.opts.MaxBackoff) }

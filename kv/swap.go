@@ -220,10 +220,10 @@ func (e *engine) resolve(ctx context.Context, s *driver.Swap, callers int, cause
 				return driver.Result{Outcome: verdict, Entry: now, Known: true}, nil
 			}
 		}
-		if !pause.fits(deadline) {
+		if !pause.Fits(deadline) {
 			return giveUp(nil)
 		}
-		pause.sleep(ctx, e.ctx)
+		pause.Sleep(ctx, e.ctx, nil)
 	}
 }
 

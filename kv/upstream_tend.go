@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -43,7 +44,7 @@ func (u *upstream) locate() {
 		case errors.Is(err, driver.ErrNotSupported):
 			u.e.hub.private.Store(true)
 		case err != nil:
-			pause.sleep(u.ctx, u.ctx)
+			pause.Sleep(u.ctx, u.ctx, nil)
 		default:
 			pause = u.e.pauses()
 			u.located(batch, goal)
@@ -117,6 +118,6 @@ func (u *upstream) spread(bytes int) func(ctx context.Context) error {
 	}
 	longest := min(time.Duration(float64(bytes)/(1<<20)*float64(spreadPerMiB)), spreadMost)
 	return func(ctx context.Context) error {
-		return sleep(ctx, rand.N(longest)) //nolint:gosec // no secret
+		return wait.For(ctx, rand.N(longest)) //nolint:gosec // no secret
 	}
 }

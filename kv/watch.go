@@ -183,7 +183,7 @@ func (e *engine) sessions(ctx context.Context, to sink) {
 		ended(err)
 		end(nil)
 		e.opts.Logger.Debug("polykv: a watch session ended and starts again",
-			"backend", e.opts.Backend, "key", req.Range.Key, "prefix", req.Range.IsPrefix, "after", pause.next, "error", err)
-		pause.sleep(ctx, ctx)
+			"backend", e.opts.Backend, "key", req.Range.Key, "prefix", req.Range.IsPrefix, "after", pause.Next, "error", err)
+		pause.Sleep(ctx, ctx, nil)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 )
 
@@ -101,14 +102,7 @@ func (v *View) cas(ctx context.Context, key string, f func(any) (any, bool, erro
 // untilNextSecond waits until a time in seconds is another one.
 func untilNextSecond(ctx context.Context) error {
 	now := time.Now()
-	timer := time.NewTimer(now.Truncate(time.Second).Add(time.Second).Sub(now))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return wait.For(ctx, now.Truncate(time.Second).Add(time.Second).Sub(now))
 }
 
 // WatchKey implements Client.

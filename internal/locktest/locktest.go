@@ -17,6 +17,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/coordination"
 	"github.com/polykv/polykv/kv/driver"
@@ -140,12 +141,12 @@ func (p *process) turn(ctx context.Context, id int, random *rand.Rand) {
 	}
 	for range random.IntN(6) {
 		p.h.act(ctx, id, c, held.Term())
-		Pause(ctx, time.Duration(random.Int64N(int64(p.o.TTL/16))))
+		_ = wait.For(ctx, time.Duration(random.Int64N(int64(p.o.TTL/16))))
 	}
 	if random.IntN(4) == 0 || p.o.Unfenced {
 		p.harmed((*kvtest.Store).Hang, func() {
 			for ctx.Err() == nil && !p.h.over(held.Term()) {
-				Pause(ctx, p.o.TTL/20)
+				_ = wait.For(ctx, p.o.TTL/20)
 			}
 		})
 		p.h.act(ctx, id, c, held.Term())
@@ -167,17 +168,9 @@ func (p *process) harmed(how func(*kvtest.Store), do func()) {
 // suffer harms the line at random until ctx is done.
 func (p *process) suffer(ctx context.Context, random *rand.Rand) {
 	for p.line != nil && ctx.Err() == nil {
-		Pause(ctx, time.Duration(random.Int64N(int64(4*p.o.TTL))))
+		_ = wait.For(ctx, time.Duration(random.Int64N(int64(4*p.o.TTL))))
 		how := []func(*kvtest.Store){(*kvtest.Store).Cut, (*kvtest.Store).Hang}[random.IntN(2)]
-		p.harmed(how, func() { Pause(ctx, time.Duration(random.Int64N(int64(2*p.o.TTL)))) })
-	}
-}
-
-// Pause waits for d, or until ctx is done.
-func Pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
+		p.harmed(how, func() { _ = wait.For(ctx, time.Duration(random.Int64N(int64(2*p.o.TTL)))) })
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/multi/migrate"
 )
 
@@ -16,12 +17,7 @@ func WhenReady(ctx context.Context, command func(context.Context) (migrate.Resul
 	defer cancel()
 	for {
 		result, err := command(ctx)
-		if !errors.As(err, new(*migrate.NotReadyError)) {
-			return result, err
-		}
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
+		if !errors.As(err, new(*migrate.NotReadyError)) || wait.For(ctx, time.Second) != nil {
 			return result, err
 		}
 	}

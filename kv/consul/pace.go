@@ -1,9 +1,6 @@
 package consul
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
 const (
 	// Under constant change a watch pauses for costFactor times what the last
@@ -41,20 +38,4 @@ func (p *pace) answered(news bool, took, cost time.Duration) {
 		p.idle = min(max(2*p.idle, firstIdle), lastIdle)
 	}
 	p.next = time.Now().Add(max(pause, p.idle))
-}
-
-// wait returns when the next query may begin, or the error of ctx.
-func (p *pace) wait(ctx context.Context) error {
-	pause := time.Until(p.next)
-	if pause <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

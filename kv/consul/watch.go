@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/driver/kit"
 )
@@ -61,7 +62,7 @@ func (w *session) run(ctx context.Context) error {
 		w.snapshot(first)
 	}
 	for {
-		if err := w.pace.wait(ctx); err != nil {
+		if err := wait.For(ctx, time.Until(w.pace.next)); err != nil {
 			return err
 		}
 		began := time.Now()

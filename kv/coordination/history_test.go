@@ -10,6 +10,7 @@ import (
 	"github.com/polykv/polykv/internal/locktest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/consul"
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/etcd"
@@ -100,7 +101,7 @@ func TestLockHistoriesWithKilledLeaders(t *testing.T) {
 			o := enough
 			o.Disrupt = func(ctx context.Context) {
 				for ctx.Err() == nil {
-					locktest.Pause(ctx, time.Duration(rand.Int64N(int64(4*historyTTL))))
+					_ = wait.For(ctx, time.Duration(rand.Int64N(int64(4*historyTTL))))
 					leader, err := c.Leader(ctx)
 					if err != nil {
 						continue // ctx is done
@@ -109,7 +110,7 @@ func TestLockHistoriesWithKilledLeaders(t *testing.T) {
 						t.Error(err)
 					}
 					killed++
-					locktest.Pause(ctx, time.Duration(rand.Int64N(int64(2*historyTTL))))
+					_ = wait.For(ctx, time.Duration(rand.Int64N(int64(2*historyTTL))))
 					if err := c.Restart(leader); err != nil {
 						t.Error(err)
 					}

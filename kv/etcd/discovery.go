@@ -15,6 +15,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/driver/kit"
 )
 
@@ -81,10 +82,7 @@ func (d *discovery) run(ctx context.Context) {
 		if d.sync > 0 {
 			pause = min(pause, d.sync)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
+		_ = wait.For(ctx, pause)
 	}
 }
 

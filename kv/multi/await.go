@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
@@ -55,7 +56,7 @@ func (rs *records) reading(ctx context.Context, w *waiting) (*route, error) {
 
 // await waits until there is a route that is not known to be wrong.
 func (rs *records) await(ctx context.Context, w *waiting, pick func() *route) (*route, error) {
-	var poll *side.Pauses
+	var poll *wait.Backoff
 	var hopeless [2]kv.Version
 	var doubt bool
 	for {
@@ -84,11 +85,11 @@ func (rs *records) await(ctx context.Context, w *waiting, pick func() *route) (*
 			w.ticket = rs.demand()
 		}
 		if poll == nil {
-			poll = side.NewPauses(20*time.Millisecond, 500*time.Millisecond)
+			poll = wait.NewBackoff(20*time.Millisecond, 500*time.Millisecond)
 			rs.wait(1)
 			defer rs.wait(-1)
 		}
-		if err := rs.waitChange(ctx, changed, poll.NextBackOff(), w); err != nil {
+		if err := rs.waitChange(ctx, changed, poll.Take(), w); err != nil {
 			return nil, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
@@ -49,7 +50,7 @@ type direction struct {
 	tasks   map[string]*task
 	backlog *list.List // of *task: those that wait for a retry, oldest first
 	retryAt time.Time  // of the backlog; zero: none is due
-	pause   *side.Pauses
+	pause   *wait.Backoff
 	emptied chan struct{} // closed and replaced when the last task is done
 
 	mirrored, failed, late uint64
@@ -84,7 +85,7 @@ func newMirror(c *core) *mirror {
 	for to := range m.directions {
 		m.directions[to] = &direction{
 			to: to, tasks: make(map[string]*task), backlog: list.New(), emptied: make(chan struct{}),
-			pause: side.NewPauses(c.cfg.MirrorMinBackoff, c.cfg.MirrorMaxBackoff),
+			pause: wait.NewBackoff(c.cfg.MirrorMinBackoff, c.cfg.MirrorMaxBackoff),
 		}
 	}
 	return m

@@ -12,7 +12,7 @@ import (
 
 // schedule sets the time of the next retry in a direction; m.mu is held.
 func (m *mirror) schedule(d *direction) {
-	d.retryAt = time.Now().Add(d.pause.NextBackOff())
+	d.retryAt = time.Now().Add(d.pause.Take())
 	select {
 	case m.wake <- struct{}{}:
 	default:

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
@@ -209,7 +210,7 @@ func (o *owner) resign() {
 
 // follow mirrors what changes in the primary, whichever it is.
 func (o *owner) follow(ctx context.Context) {
-	pause := side.NewPauses(10*time.Millisecond, time.Second)
+	pause := wait.NewBackoff(10*time.Millisecond, time.Second)
 	for ctx.Err() == nil {
 		r, err := o.core.selector.reading(ctx, &waiting{})
 		if err == nil {
@@ -217,7 +218,7 @@ func (o *owner) follow(ctx context.Context) {
 		}
 		if err != nil && ctx.Err() == nil && (r == nil || r.ctx.Err() == nil) {
 			o.core.log.Warn("polykv: the primary can't be followed", "error", err)
-			pause.Sleep(ctx, ctx)
+			pause.Sleep(ctx, ctx, nil)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
@@ -76,7 +77,7 @@ func startRecords(c *core) *records {
 
 // read reads the record of a store whenever there is a reason to.
 func (rs *records) read(i int) {
-	pause := side.NewPauses(20*time.Millisecond, rs.core.cfg.RefreshInterval)
+	pause := wait.NewBackoff(20*time.Millisecond, rs.core.cfg.RefreshInterval)
 	for rs.core.ctx.Err() == nil {
 		rs.mu.Lock()
 		ticket := rs.ticket
@@ -90,7 +91,7 @@ func (rs *records) read(i int) {
 		rs.saw(i, record, version, err, ticket)
 		next := rs.core.cfg.RefreshInterval/2 + rand.N(rs.core.cfg.RefreshInterval)
 		if err != nil {
-			next = pause.NextBackOff()
+			next = pause.Take()
 		} else {
 			pause.Reset()
 		}

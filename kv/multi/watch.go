@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
@@ -57,7 +58,7 @@ func (v *view) watch(ctx context.Context, r kv.Range, f func(kv.Event) bool) err
 		}
 	}
 	w := &watch{view: v, rng: r, f: f, delivered: &delivered{keys: make(map[string]*deliveredKey)}, rewrites: kv.RewritesWanted(ctx)}
-	pause := side.NewPauses(10*time.Millisecond, time.Second)
+	pause := wait.NewBackoff(10*time.Millisecond, time.Second)
 	for {
 		if v.core.ctx.Err() != nil {
 			return kv.ErrClosed
@@ -82,7 +83,7 @@ func (v *view) watch(ctx context.Context, r kv.Range, f func(kv.Event) bool) err
 			return nil
 		}
 		w.waited = waiting{}
-		pause.Sleep(ctx, v.core.ctx)
+		pause.Sleep(ctx, v.core.ctx, nil)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
@@ -154,7 +155,7 @@ func (m *Migration) role(name, do string) (role, error) {
 // record moved, or could not learn what became of its own change, has ended: the
 // next one reads and decides again.
 func (r *run) do(ctx context.Context) error {
-	pause := side.NewPauses(5*time.Millisecond, time.Second)
+	pause := wait.NewBackoff(5*time.Millisecond, time.Second)
 	var last error
 	for range maxPasses {
 		done, err := r.pass(ctx)
@@ -165,7 +166,7 @@ func (r *run) do(ctx context.Context) error {
 			continue
 		}
 		last = err
-		if !pause.Sleep(ctx, ctx) {
+		if !pause.Sleep(ctx, ctx, nil) {
 			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 	}

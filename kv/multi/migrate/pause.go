@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
@@ -197,13 +198,13 @@ func (r *run) undo(ctx context.Context, cause error) error {
 
 // unsealSoon is unseal that waits for the store to answer, until ctx ends.
 func (r *run) unsealSoon(ctx context.Context, who role) (unsealed bool, err error) {
-	pause := side.NewPauses(5*time.Millisecond, time.Second)
+	pause := wait.NewBackoff(5*time.Millisecond, time.Second)
 	for {
 		unsealed, err = r.unseal(ctx, who)
 		if err == nil || ctx.Err() != nil || !overtaken(err) && !side.IsAny(err, kv.ErrUnavailable, context.DeadlineExceeded) {
 			return unsealed, err
 		}
-		if !pause.Sleep(ctx, ctx) {
+		if !pause.Sleep(ctx, ctx, nil) {
 			return false, err
 		}
 	}

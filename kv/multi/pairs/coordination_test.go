@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/polykv/polykv/internal/locktest"
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/coordination"
 	"github.com/polykv/polykv/kv/multi"
@@ -61,7 +62,7 @@ func TestLocksAndPresenceThroughCutovers(t *testing.T) {
 	moves := 0
 	move := func(ctx context.Context) {
 		for i := 0; ctx.Err() == nil; i++ {
-			locktest.Pause(ctx, time.Duration(rand.Int64N(int64(ttl))))
+			_ = wait.For(ctx, time.Duration(rand.Int64N(int64(ttl))))
 			command := []func(context.Context) (migrate.Result, error){m.Cutover, m.Rollback}[i%2]
 			if _, err := command(context.WithoutCancel(ctx)); err != nil {
 				t.Errorf("the primary could not be changed: %v", err)

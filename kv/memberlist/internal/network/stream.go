@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/polykv/polykv/internal/wait"
 )
 
 // helloTimeout is how long a connection may take to introduce itself.
@@ -107,10 +109,7 @@ func (n *Network) accept(l net.Listener) {
 		}
 		if err != nil { // such as too many open files
 			n.rejects.add(CauseConnections, "", err.Error())
-			select {
-			case <-time.After(10 * time.Millisecond):
-			case <-n.ctx.Done():
-			}
+			_ = wait.For(n.ctx, 10*time.Millisecond)
 			continue
 		}
 		conn := n.tracked(raw)

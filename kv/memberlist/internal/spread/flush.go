@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"syscall"
+
+	"github.com/polykv/polykv/internal/wait"
 )
 
 // errNobody: no member took over what this node had.
@@ -53,7 +55,7 @@ func (s *Spread) Flush(ctx context.Context) error {
 		if ended == len(peers) {
 			return nil // their processes have ended, though nobody has noticed yet: there is nobody to wait for
 		}
-		if err := sleep(ctx, jitter(pullRetry)); err != nil {
+		if err := wait.For(ctx, jitter(pullRetry)); err != nil {
 			return fmt.Errorf("%w: %w; the last: %w", errNobody, err, last)
 		}
 	}

@@ -1,7 +1,6 @@
 package spread
 
 import (
-	"context"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -125,17 +124,5 @@ func (s *Spread) malformed(what string, err error) {
 func (s *Spread) complain(msg string, args ...any) {
 	if s.limiter.Allow(msg, time.Now()) {
 		s.cfg.Logger.Warn(msg, args...)
-	}
-}
-
-// sleep waits for d, or for ctx to end.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

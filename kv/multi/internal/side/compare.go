@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 )
 
@@ -176,7 +177,7 @@ func (c *comparison) confirm(ctx context.Context) error {
 			return nil
 		}
 		if n > 0 {
-			if err := sleep(ctx, pause); err != nil {
+			if err := wait.For(ctx, pause); err != nil {
 				return err
 			}
 			pause *= 2

@@ -7,8 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 )
 
@@ -78,14 +77,14 @@ func (t Task) CopyChange(ctx context.Context, key string, change *Change) (wrote
 // end.
 func (t Task) copy(ctx context.Context, key string, change *Change) (exists, wrote bool, err error) {
 	var unknown error // of a swap that may still land
-	pause := NewPauses(5*time.Millisecond, 500*time.Millisecond)
+	pause := wait.NewBackoff(5*time.Millisecond, 500*time.Millisecond)
 	for range maxRounds {
 		swapped, wanted, err := t.swap(ctx, key, unknown != nil, change)
 		change = nil
 		wrote = wrote || swapped
 		if errors.Is(err, kv.ErrIndeterminate) && unknown == nil && ctx.Err() == nil {
 			unknown = err
-			if !pause.Sleep(ctx, ctx) {
+			if !pause.Sleep(ctx, ctx, nil) {
 				return wanted.exists, wrote, ctx.Err()
 			}
 			continue
@@ -153,42 +152,4 @@ func (t Task) wanted(ctx context.Context, key string, now seen, change *Change) 
 	}
 	value, exists, err := t.From.Get(ctx, key, nil)
 	return seen{value, exists}, err
-}
-
-// Pauses are jittered, growing waits, of one goroutine.
-type Pauses struct{ *backoff.ExponentialBackOff }
-
-// NewPauses returns pauses of about first, and then more up to longest.
-func NewPauses(first, longest time.Duration) *Pauses {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval = first, longest
-	b.Multiplier, b.RandomizationFactor = 2, 0.5
-	b.Reset()
-	return &Pauses{b}
-}
-
-// Sleep waits for the next pause. It returns false as soon as one of the
-// contexts is done.
-func (p *Pauses) Sleep(a, b context.Context) bool {
-	timer := time.NewTimer(p.NextBackOff())
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-a.Done():
-	case <-b.Done():
-	}
-	return false
-}
-
-// sleep waits for d, or returns ctx's error as soon as that is done.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
