@@ -19,7 +19,7 @@ import (
 // The fleet makes 100 writes a second then, since a machine that is busy with them
 // may not compare that much within the longest pause.
 func TestFleetOfSize(t *testing.T) {
-	o := fleetOptions{members: 6, old: 2_000, oldSize: 10 << 10, multi: fleetPatient}
+	o := fleetOptions{members: 6, old: 2_000, oldSize: 10 << 10, multi: fleetPatient, pace: 3 * fleetPace}
 	pause := []string{"--max-pause=4m"} // a busy machine may compare them slowly
 	if os.Getenv("POLYKV_SOAK") != "" {
 		o.old, o.multi, o.pace, pause = 20_000, "", 10*fleetPace, nil
