@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -31,7 +34,7 @@ func TestValidate(t *testing.T) {
 		}
 		return path
 	}
-	good, empty, two := file("good", secret+"\n"), file("empty", " \n"), file("two", secret+"\nmore\n")
+	good, empty, two, odd := file("good", secret+"\n"), file("empty", " \n"), file("two", secret+"\nmore\n"), file("odd", "of two")
 	address := func(a string) func(*Config) { return func(c *Config) { c.Address = a } }
 	for name, test := range map[string]struct {
 		change func(*Config)
@@ -62,6 +65,16 @@ func TestValidate(t *testing.T) {
 		"unused TLS file":  {func(c *Config) { c.TLS.CAFile = "ca.pem" }, []string{"tls.ca_file:"}},
 		"missing TLS file": {func(c *Config) { c.TLS.Enabled, c.TLS.CAFile = true, "/nowhere/ca.pem" }, []string{"tls.ca_file:", "/nowhere/ca.pem"}},
 		"consistency":      {func(c *Config) { c.Consistency = "strong" }, []string{"consistency:", `"strong"`, "consistent, default or stale"}},
+		"control token":    {func(c *Config) { c.Token = config.NewSecret(secret + "\x7f") }, []string{"token:", "one token"}},
+		"token of two":     {func(c *Config) { c.Token = config.NewSecret("a b") }, []string{"token:", "one token"}},
+		"token and space":  {func(c *Config) { c.Token = config.NewSecret(" ~" + secret + "!\n") }, nil},
+		"odd token file":   {func(c *Config) { c.TokenFile = odd }, []string{"token_file: read " + odd + ":", "one token"}},
+		"shortest wait":    {func(c *Config) { c.WaitTime = time.Second }, nil},
+		"longest wait":     {func(c *Config) { c.WaitTime = time.Minute }, nil},
+		"proxy to one":     {func(c *Config) { c.Proxy = config.NewSecret("http://p:1") }, nil},
+		"odd proxy":        {func(c *Config) { c.Proxy = config.NewSecret("http://p:1:" + secret) }, []string{"proxy:", "http://host:port"}},
+		"proxy of nobody":  {func(c *Config) { c.Proxy = config.NewSecret("http:///" + secret) }, []string{"proxy:", "http://host:port"}},
+		"proxy to socket":  {func(c *Config) { c.Address, c.Proxy = "unix:///a", config.NewSecret("http://p:1") }, []string{"proxy:", "single"}},
 		"short wait":       {func(c *Config) { c.WaitTime = time.Millisecond }, []string{"wait_time:", "1s to 60s"}},
 		"long wait":        {func(c *Config) { c.WaitTime = time.Hour }, []string{"wait_time:", "1s to 60s"}},
 		"dial timeout":     {func(c *Config) { c.DialTimeout = 0 }, []string{"dial_timeout:", "more than 0"}},
@@ -172,6 +185,91 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("CONSUL_HTTP_ADDR", "nonsense")
 	if _, err := Open(DefaultConfig(), nil); err == nil || !strings.Contains(err.Error(), "CONSUL_*") || !strings.Contains(err.Error(), "nonsense") {
 		t.Error(err)
+	}
+}
+
+func TestEndpoint(t *testing.T) {
+	for _, test := range []struct {
+		address, host, hostname string
+		enabled, secure         bool
+	}{
+		{"a:1", "a:1", "a", false, false},
+		{"a:1", "a:1", "a", true, true},
+		{"http://a", "a:80", "a", false, false},
+		{"https://[::1]:1", "[::1]:1", "::1", false, true},
+		{"unix:///a", "localhost", "localhost", false, false},
+		{"dnssrv+a.test", "localhost", "localhost", true, true},
+		{"a:1,b:1", "a:1", "a", false, false},
+	} {
+		cfg := DefaultConfig()
+		cfg.Address, cfg.TLS.Enabled = test.address, test.enabled
+		e, err := cfg.endpoint()
+		if err != nil || e.host != test.host || e.hostname() != test.hostname || e.secure != test.secure || e.scheme != map[bool]string{false: "http", true: "https"}[test.secure] || e.proxied() {
+			t.Errorf("%s, TLS %v: %+v, %v", test.address, test.enabled, e, err)
+		}
+	}
+	for proxy, want := range map[string]bool{"http://p:1": true, "environment": false} {
+		cfg := DefaultConfig()
+		cfg.Proxy = config.NewSecret(proxy)
+		if e, err := cfg.endpoint(); err != nil || e.proxied() != want {
+			t.Errorf("%s: proxied to %s: %v, %v", proxy, e.host, e.proxied(), err)
+		}
+	}
+	failing := endpoint{proxy: func(*http.Request) (*url.URL, error) { return &url.URL{}, io.EOF }}
+	if failing.proxied() {
+		t.Error("a proxy that can't be found is passed")
+	}
+	cfg := DefaultConfig()
+	cfg.WaitTime = 32 * time.Second
+	if got := cfg.answerTime(); got != 39*time.Second {
+		t.Errorf("an answer may take %v", got)
+	}
+}
+
+// Each of Consul's variables about TLS fills one field, if it is empty.
+func TestEnvironmentOfTLS(t *testing.T) {
+	dir := t.TempDir()
+	for _, test := range []struct {
+		address  string
+		set, env config.TLS
+		vars     []string // name=value
+		want     string   // the error; "": none
+	}{
+		{"a:1", config.TLS{}, config.TLS{}, []string{"CONSUL_CACERT=ca", "CONSUL_HTTP_SSL_VERIFY=false"}, ""},
+		{"a:1", config.TLS{}, config.TLS{Enabled: true}, []string{"CONSUL_HTTP_SSL=true"}, ""},
+		{"a:1", config.TLS{}, config.TLS{}, []string{"CONSUL_HTTP_SSL=0"}, ""},
+		{"http://a:1", config.TLS{}, config.TLS{}, []string{"CONSUL_HTTP_SSL=true"}, ""},
+		{"unix:///a", config.TLS{}, config.TLS{}, []string{"CONSUL_HTTP_SSL=true"}, ""},
+		{"https://a:1", config.TLS{}, config.TLS{Enabled: true, CAFile: "ca", ServerName: "name", CertFile: "cert", KeyFile: "key"},
+			[]string{"CONSUL_CACERT=ca", "CONSUL_TLS_SERVER_NAME=name", "CONSUL_CLIENT_CERT=cert", "CONSUL_CLIENT_KEY=key"}, ""},
+		{"a:1", config.TLS{Enabled: true, CAFile: "mine", ServerName: "mine", CertFile: "mine"}, config.TLS{Enabled: true, CAFile: "mine", ServerName: "mine", CertFile: "mine"},
+			[]string{"CONSUL_CACERT=ca", "CONSUL_TLS_SERVER_NAME=name", "CONSUL_CLIENT_CERT=cert", "CONSUL_CLIENT_KEY=key", "CONSUL_CAPATH=/nowhere"}, ""},
+		{"https://a:1", config.TLS{KeyFile: "mine"}, config.TLS{Enabled: true, KeyFile: "mine"}, []string{"CONSUL_CLIENT_CERT=cert"}, ""},
+		{"https://a:1", config.TLS{}, config.TLS{Enabled: true, InsecureSkipVerify: true}, []string{"CONSUL_HTTP_SSL_VERIFY=false"}, ""},
+		{"https://a:1", config.TLS{}, config.TLS{Enabled: true}, []string{"CONSUL_HTTP_SSL_VERIFY=true", "CONSUL_CAPATH=" + dir}, ""},
+		{"a:1", config.TLS{}, config.TLS{}, []string{"CONSUL_HTTP_SSL=perhaps"}, `CONSUL_HTTP_SSL: "perhaps" is not allowed`},
+		{"https://a:1", config.TLS{}, config.TLS{}, []string{"CONSUL_HTTP_SSL_VERIFY=perhaps"}, `CONSUL_HTTP_SSL_VERIFY: "perhaps" is not allowed`},
+		{"https://a:1", config.TLS{}, config.TLS{}, []string{"CONSUL_CAPATH=/nowhere"}, "CONSUL_CAPATH: "},
+	} {
+		t.Run("", func(t *testing.T) {
+			for _, v := range test.vars {
+				name, value, _ := strings.Cut(v, "=")
+				t.Setenv(name, value)
+			}
+			cfg := DefaultConfig()
+			cfg.Address, cfg.TLS = test.address, test.set
+			got, env, err := cfg.withEnvironment()
+			if test.want != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), test.want) {
+					t.Errorf("%q: %v, want %s", test.vars, err, test.want)
+				}
+				return
+			}
+			roots := strings.HasSuffix(test.vars[len(test.vars)-1], dir)
+			if err != nil || got.Address != test.address || got.TLS != test.env || (env.roots != nil) != roots {
+				t.Errorf("%s, %q: %+v, %v, %v; want %+v", test.address, test.vars, got.TLS, env, err, test.env)
+			}
+		})
 	}
 }
 

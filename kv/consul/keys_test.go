@@ -160,7 +160,7 @@ func TestScanOfWhatGoes(t *testing.T) {
 func TestPathPrefix(t *testing.T) {
 	for prefix, want := range map[string]string{
 		"": "", "a": "a", "a/": "a/", "a/b": "a/b", "a//": "a/", "a//b": "a/", "/": "", "/a": "", ".": "", "..": "",
-		"a/.": "a/", "a/..": "a/", "a/./b": "a/", "a/../b": "a/", "a/..b": "a/..b", "a/b\u00a0c": "a/b", "\n": "", "ü\xc3": "ü\xc3",
+		"a/.": "a/", "a/..": "a/", "a/./b": "a/", "a/../b": "a/", "a/..b": "a/..b", "a/b\u00a0c": "a/b", "a\x00/..": "a", "a/b//c": "a/b/", "\n": "", "ü\xc3": "ü\xc3",
 	} {
 		if got := pathPrefix(prefix); got != want {
 			t.Errorf("%q: %q, want %q", prefix, got, want)
