@@ -2,10 +2,13 @@ package nats
 
 import (
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/pflag"
 
 	"github.com/polykv/polykv/kv/config"
 )
@@ -35,6 +38,16 @@ func TestBadConfig(t *testing.T) {
 			t.Errorf("want an error about %q, got %v", field, err)
 		}
 	}
+	for _, change := range []func(*Config){
+		func(c *Config) { c.MarkerTTL, c.Replicas, c.MaxPayload = time.Second, 1, 4<<10 },
+		func(c *Config) { c.MarkerTTL, c.Replicas, c.MaxPayload = 0, 5, 64<<20 },
+		func(c *Config) { c.Domain = "a-Z_9" },
+	} {
+		cfg := *NewConfig()
+		if change(&cfg); cfg.Validate() != nil {
+			t.Errorf("%+v: %v", cfg, cfg.Validate())
+		}
+	}
 	cfg := *NewConfig()
 	cfg.CredentialsFile = filepath.Join(t.TempDir(), "later") // read for each connection
 	closeStore(t, open(t, cfg))
@@ -52,5 +65,22 @@ func TestServersOfIPv6(t *testing.T) {
 	got, err := s.(*store).servers(t.Context())
 	if want := []string{"nats://[::1]:1", "nats://[fe80::1%25eth0]:2", "nats://[fe80::2%25eth0]:3"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("%q, %v; want %q", got, err, want)
+	}
+}
+
+// Every field has a flag that sets it.
+func TestFlags(t *testing.T) {
+	c, fs := NewConfig(), pflag.NewFlagSet("", pflag.ContinueOnError)
+	c.RegisterFlags(fs, "n.")
+	err := fs.Parse([]string{
+		"--n.servers=a:1", "--n.bucket=b", "--n.domain=d", "--n.create=false", "--n.replicas=3", "--n.marker-ttl=2s", "--n.username=u", "--n.password=p",
+		"--n.password-file=f", "--n.credentials-file=c", "--n.tls.enabled", "--n.dial-timeout=3s", "--n.ping-interval=4s", "--n.max-payload=5000",
+	})
+	want := Config{
+		Servers: []string{"a:1"}, Bucket: "b", Domain: "d", Replicas: 3, MarkerTTL: 2 * time.Second, Username: "u", Password: config.NewSecret("p"),
+		PasswordFile: "f", CredentialsFile: "c", TLS: config.TLS{Enabled: true}, DialTimeout: 3 * time.Second, PingInterval: 4 * time.Second, MaxPayload: 5000,
+	}
+	if err != nil || !reflect.DeepEqual(*c, want) || c.Password.Reveal() != "p" {
+		t.Errorf("%+v, %v; want %+v", c, err, want)
 	}
 }

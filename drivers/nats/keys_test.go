@@ -18,6 +18,8 @@ func TestSubjects(t *testing.T) {
 		"":          "=",
 		"a.b *>":    "a=2Eb=20=2A=3E",
 		"50%=\x00é": "50=25=3D=00=C3=A9",
+		"azAZ09-_":  "azAZ09-_",
+		"`{@[/:;":   "=60=7B=40=5B.=3A=3B",
 	} {
 		subject := bucket.of(key)
 		if subject != string(bucket)+want {
