@@ -22,6 +22,7 @@ func TestBadConfig(t *testing.T) {
 		"bucket: ":                     func(c *Config) { c.Bucket = "a.b" },
 		"domain: ":                     func(c *Config) { c.Domain = "a.b" },
 		"replicas: ":                   func(c *Config) { c.Replicas = 6 },
+		"replicas: 0":                  func(c *Config) { c.Replicas = 0 },
 		"marker_ttl: ":                 func(c *Config) { c.MarkerTTL = time.Millisecond },
 		"dial_timeout: ":               func(c *Config) { c.DialTimeout = 0 },
 		"ping_interval: ":              func(c *Config) { c.PingInterval = 0 },
@@ -33,7 +34,10 @@ func TestBadConfig(t *testing.T) {
 	} {
 		cfg := *NewConfig()
 		change(&cfg)
-		_, err := Open(cfg, nil)
+		if _, err := Open(cfg, nil); err == nil || cfg.Validate() == nil || err.Error() != cfg.Validate().Error() {
+			t.Errorf("Open says %v, Validate %v", err, cfg.Validate())
+		}
+		err := cfg.Validate()
 		if err == nil || !strings.HasPrefix(err.Error(), field) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("want an error about %q, got %v", field, err)
 		}
@@ -49,6 +53,13 @@ func TestBadConfig(t *testing.T) {
 		}
 	}
 	cfg := *NewConfig()
+	if !cfg.Create || open(t, cfg).tls != nil {
+		t.Error("the defaults make no bucket, or use TLS")
+	}
+	if cfg.TLS.Enabled = true; open(t, cfg).tls == nil {
+		t.Error("TLS is enabled and not used")
+	}
+	cfg = *NewConfig()
 	cfg.CredentialsFile = filepath.Join(t.TempDir(), "later") // read for each connection
 	closeStore(t, open(t, cfg))
 }

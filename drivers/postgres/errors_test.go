@@ -135,7 +135,11 @@ func TestBoundsOfConfig(t *testing.T) {
 			t.Errorf("%s: %v", name, c.Validate())
 		}
 	}
-	if c := NewConfig(); !c.Create || c.Validate() != nil {
-		t.Errorf("the defaults: %+v, %v", c, c.Validate())
+	c := NewConfig()
+	if !c.Create || open(t, *c).tls != nil {
+		t.Error("the defaults make no table, or use TLS")
+	}
+	if c.TLS.Enabled = true; open(t, *c).tls == nil {
+		t.Error("TLS is enabled and not used")
 	}
 }
