@@ -58,19 +58,21 @@ func isName(a kit.Address) bool {
 func (d *discovery) run(ctx context.Context) {
 	var members []string
 	var asked time.Time
+	var failed error // to learn the members
 	for first := true; ctx.Err() == nil; first = false {
 		found := d.lookUp(ctx)
 		if d.sync > 0 && !first && time.Since(asked) >= d.sync {
 			asked = time.Now()
-			all, err := d.members(ctx)
-			if err == nil {
+			var all []*pb.Member
+			if all, failed = d.members(ctx); failed == nil {
 				members = d.urls(all)
 			} else {
-				d.logger.Debug("etcd: the members can't be learned", "error", err)
-				members = append(members, found...) // one of which may still be there
+				d.logger.Debug("etcd: the members can't be learned", "error", failed)
 			}
 		}
-		if len(members) > 0 {
+		if failed != nil {
+			found = append(found, members...) // one of which may still be there
+		} else if len(members) > 0 {
 			found = members
 		}
 		d.take(found)
@@ -149,8 +151,7 @@ func (d *discovery) urls(members []*pb.Member) []string {
 
 // take makes endpoints those that are used, if they are others than before.
 func (d *discovery) take(endpoints []string) {
-	slices.Sort(endpoints)
-	endpoints = slices.Compact(endpoints)
+	endpoints = slices.Compact(slices.Sorted(slices.Values(endpoints)))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(endpoints) == 0 || slices.Equal(endpoints, d.used) {

@@ -5,19 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 // A client that began with one member lives on when that is gone.
@@ -186,4 +191,64 @@ func passOn(t *testing.T, l net.Listener, target string, count *atomic.Int64) {
 		}
 	})
 	t.Cleanup(func() { _ = l.Close(); all.Wait() })
+}
+
+// While the members can't be learned, those that were known are used beside the
+// configured endpoints, and nothing else.
+func TestMembersThatCannotBeLearned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var answers []any // URLs, or an error
+		asked, used := 0, [][]string{}
+		d := &discovery{
+			configured: []kit.Address{{Network: "tcp", Target: "10.0.0.1:1"}, {Network: "unix", Target: "/run/etcd"}, {Network: "tcp", Target: "10.0.0.1:1"}},
+			sync:       time.Minute, logger: slog.New(slog.DiscardHandler), names: map[string]string{}, done: make(chan struct{}),
+			use: func(endpoints ...string) { used = append(used, endpoints) },
+			members: func(context.Context) ([]*pb.Member, error) {
+				answer := answers[min(asked, len(answers)-1)]
+				asked++
+				if err, ok := answer.(error); ok {
+					return nil, err
+				}
+				return []*pb.Member{{ClientURLs: answer.([]string)}, {ClientURLs: []string{"http://10.0.0.9:1"}, IsLearner: true}}, nil
+			},
+		}
+		answers = []any{
+			errors.New("nobody is there"),
+			[]string{"http://10.0.0.2:1", "https://10.0.0.2:2", "http://10.0.0.1:1", "unix:///a"},
+			errors.New("nobody is there"), errors.New("still nobody"), errors.New("still nobody"),
+			[]string{"http://10.0.0.2:1"},
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); d.run(ctx) }()
+		<-d.done
+		time.Sleep(5*time.Minute + time.Second)
+		cancel()
+		<-done
+		want := [][]string{
+			{"10.0.0.1:1", "unix:///run/etcd"}, // as configured
+			{"10.0.0.1:1", "10.0.0.2:1"},       // the members
+			{"10.0.0.1:1", "10.0.0.2:1", "unix:///run/etcd"},
+			{"10.0.0.2:1"},
+		}
+		if !slices.EqualFunc(used, want, slices.Equal) || asked != 6 {
+			t.Errorf("asked %d times; used %q, want %q", asked, used, want)
+		}
+	})
+}
+
+func TestWhatIsAName(t *testing.T) {
+	for text, want := range map[string]bool{
+		"a.test:1": true, "dnssrv+a.test": true, "localhost:1": false, "10.0.0.1:1": false, "[::1]:1": false, "[fe80::1%eth0]:1": false, "unix:///a.test": false,
+	} {
+		a, err := endpointForms.Parse(text)
+		if err != nil || isName(a) != want {
+			t.Errorf("%s: %v, %v", text, !want, err)
+		}
+		for interval, needed := range map[time.Duration]bool{0: want, time.Second: true} {
+			if d := (&discovery{configured: []kit.Address{a}, sync: interval}); d.needed() != needed {
+				t.Errorf("%s, asking every %v: needed: %v", text, interval, !needed)
+			}
+		}
+	}
 }
