@@ -2,10 +2,14 @@ package etcd
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -25,14 +29,19 @@ type answering struct {
 	ranges []*pb.RangeRequest
 	answer func(*pb.RangeRequest) (*pb.RangeResponse, error)
 	txn    func(sent *peer.Peer) (*pb.TxnResponse, error)
+	txns   []*pb.TxnRequest
 }
 
 func (a *answering) Range(_ context.Context, req *pb.RangeRequest, _ ...grpc.CallOption) (*pb.RangeResponse, error) {
-	a.ranges = append(a.ranges, &pb.RangeRequest{CountOnly: req.CountOnly, KeysOnly: req.KeysOnly, Limit: req.Limit, MinModRevision: req.MinModRevision, Revision: req.Revision, Serializable: req.Serializable})
+	a.ranges = append(a.ranges, &pb.RangeRequest{
+		Key: req.Key, RangeEnd: req.RangeEnd, CountOnly: req.CountOnly, KeysOnly: req.KeysOnly, Limit: req.Limit, MinModRevision: req.MinModRevision,
+		Revision: req.Revision, Serializable: req.Serializable, SortTarget: req.SortTarget, SortOrder: req.SortOrder,
+	})
 	return a.answer(req)
 }
 
-func (a *answering) Txn(_ context.Context, _ *pb.TxnRequest, opts ...grpc.CallOption) (*pb.TxnResponse, error) {
+func (a *answering) Txn(_ context.Context, req *pb.TxnRequest, opts ...grpc.CallOption) (*pb.TxnResponse, error) {
+	a.txns = append(a.txns, req)
 	for _, o := range opts {
 		if to, ok := o.(grpc.PeerCallOption); ok {
 			return a.txn(to.PeerAddr)
@@ -230,7 +239,7 @@ func TestLocate(t *testing.T) {
 			switch {
 			case r.CountOnly:
 				got = append(got, counts)
-			case r.KeysOnly && r.Limit == 1:
+			case r.KeysOnly && r.Limit == 1 && r.SortTarget == pb.RangeRequest_MOD && r.SortOrder == pb.RangeRequest_DESCEND && string(r.Key)+string(r.RangeEnd) == "kl":
 				got = append(got, newestKey(r.MinModRevision-1))
 			}
 		}
@@ -276,19 +285,26 @@ func TestPages(t *testing.T) {
 	if err != nil || !first.More || len(first.Entries) != 2 || first.Entries[1].Version != 2 || len(first.Entries[1].Value) != 1<<20-1 || asked.Limit != firstPage || asked.Revision != 0 || asked.Serializable {
 		t.Fatalf("first page: %v, %v, asked for %v", first, err, asked)
 	}
-	page(12, false, "c")
+	page(12, false, "c", "d")
 	next, asked, err := scan(driver.ScanRequest{After: "b", Snapshot: first.Snapshot})
 	if err != nil || next.More || asked.Limit != 8 || asked.Revision != 10 || next.Snapshot.(*snapshot).rev != 10 {
 		t.Errorf("next page: %v, %v, asked for %v", next, err, asked)
 	}
-	if _, asked, _ = scan(driver.ScanRequest{Limit: 3}); asked.Limit != 3 {
-		t.Errorf("a limit of 3 became %d", asked.Limit)
+	for _, limit := range []int{1, 3} {
+		if _, asked, _ = scan(driver.ScanRequest{Limit: limit}); asked.Limit != int64(limit) {
+			t.Errorf("a limit of %d became %d", limit, asked.Limit)
+		}
 	}
+	page(12, false, "c")
+	if one, _, err := scan(driver.ScanRequest{}); err != nil || one.Snapshot.(*snapshot).limit != 8 {
+		t.Errorf("a page of one key: %+v, %v", one.Snapshot, err)
+	}
+	page(12, false, "c", "d")
 	names, asked, err := scan(driver.ScanRequest{KeysOnly: true})
-	if err != nil || asked.Limit != int64(s.cfg.ScanPageSize) || !asked.KeysOnly || len(names.Entries) != 1 || names.Entries[0].Key != "c" || names.Entries[0].Version != 1 || names.Entries[0].Value != nil || names.Snapshot.(*snapshot).limit != firstPage {
+	if err != nil || asked.Limit != int64(s.cfg.ScanPageSize) || !asked.KeysOnly || len(names.Entries) != 2 || names.Entries[1].Key != "d" || names.Entries[0].Key != "c" || names.Entries[0].Version != 1 || names.Entries[0].Value != nil || names.Snapshot.(*snapshot).limit != firstPage {
 		t.Errorf("keys only: %+v, %v, asked for %v", names, err, asked)
 	}
-	if bare, _, err := scan(driver.ScanRequest{KeysOnly: true, Bare: true}); err != nil || !slices.Equal(bare.Keys, []string{"c"}) || bare.Entries != nil {
+	if bare, _, err := scan(driver.ScanRequest{KeysOnly: true, Bare: true}); err != nil || !slices.Equal(bare.Keys, []string{"c", "d"}) || bare.Entries != nil {
 		t.Errorf("bare: %+v, %v", bare, err)
 	}
 	page(12, false)
@@ -310,5 +326,191 @@ func TestPages(t *testing.T) {
 		if _, _, err := scan(driver.ScanRequest{}); err == nil || errors.Is(err, driver.ErrSnapshotLost) != lost {
 			t.Errorf("%v: %v", sent, err)
 		}
+	}
+}
+
+func TestSwapRequest(t *testing.T) {
+	c := Config{Root: "/r/"}
+	for _, w := range []driver.Swap{
+		{Key: "k", Value: []byte("v")},
+		{Key: "k", Prev: driver.Entry{Version: 5}, Remove: true},
+		{Key: "k", Prev: driver.Entry{Version: 5}, Value: []byte("v"), Guards: []driver.Guard{{Key: "g", Version: 3}, {Key: "h", Version: 4}}},
+	} {
+		req := c.swapRequest(w)
+		at := map[string]int64{"/r/k": int64(w.Prev.Version)}
+		for _, g := range w.Guards {
+			at["/r/"+g.Key] = int64(g.Version)
+		}
+		for _, cmp := range req.Compare {
+			if cmp.Target != pb.Compare_MOD || cmp.Result != pb.Compare_EQUAL || cmp.GetModRevision() != at[string(cmp.Key)] {
+				t.Errorf("%+v: compares %v", w, cmp)
+			}
+			delete(at, string(cmp.Key))
+		}
+		if len(at) > 0 || len(req.Success) != 1 || len(req.Failure) != 1+len(w.Guards) {
+			t.Fatalf("%+v: doesn't compare %v, %d operations, and %d if it fails", w, at, len(req.Success), len(req.Failure))
+		}
+		put, del := req.Success[0].GetRequestPut(), req.Success[0].GetRequestDeleteRange()
+		if w.Remove && string(del.GetKey()) != "/r/k" || !w.Remove && (string(put.GetKey()) != "/r/k" || string(put.GetValue()) != "v") {
+			t.Errorf("%+v: does %v", w, req.Success)
+		}
+		for i, op := range req.Failure {
+			want := "/r/k"
+			if i > 0 {
+				want = "/r/" + w.Guards[i-1].Key
+			}
+			if get := op.GetRequestRange(); string(get.GetKey()) != want || get.GetKeysOnly() != (i > 0) {
+				t.Errorf("%+v: when it fails, reads %v, want %s", w, get, want)
+			}
+		}
+	}
+}
+
+func TestSwapResult(t *testing.T) {
+	at := func(key string, rev int64) *pb.ResponseOp {
+		resp := &pb.RangeResponse{}
+		if rev > 0 {
+			resp.Kvs = []*mvccpb.KeyValue{{Key: []byte(key), ModRevision: rev, CreateRevision: 2, Version: 3, Value: []byte("now")}}
+		}
+		return &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: resp}}
+	}
+	guards := []driver.Guard{{Key: "g", Version: 3}, {Key: "h", Version: 4}}
+	prev := driver.Entry{Key: "k", Version: 5, Generation: 1, Meta: &meta{created: 3, writes: 2}}
+	for name, test := range map[string]struct {
+		w         driver.Swap
+		succeeded bool
+		found     []*pb.ResponseOp
+		outcome   driver.Outcome
+		version   driver.Version
+		value     string
+		meta      *meta
+	}{
+		"created":            {driver.Swap{Key: "k", Value: []byte("v")}, true, nil, driver.Applied, 12, "v", &meta{created: 12, writes: 1}},
+		"changed":            {driver.Swap{Key: "k", Prev: prev, Value: []byte("v")}, true, nil, driver.Applied, 12, "v", &meta{created: 3, writes: 3}},
+		"changed unknown":    {driver.Swap{Key: "k", Prev: driver.Entry{Version: 5}, Value: []byte("v")}, true, nil, driver.Applied, 12, "v", nil},
+		"removed":            {driver.Swap{Key: "k", Prev: prev, Remove: true}, true, nil, driver.Applied, 0, "", nil},
+		"another is there":   {driver.Swap{Key: "k", Prev: prev}, false, []*pb.ResponseOp{at("k", 7)}, driver.Conflict, 7, "now", &meta{created: 2, writes: 3}},
+		"nothing is there":   {driver.Swap{Key: "k", Prev: prev}, false, []*pb.ResponseOp{at("k", 0)}, driver.Conflict, 0, "", nil},
+		"first guard broken": {driver.Swap{Key: "k", Prev: prev, Guards: guards}, false, []*pb.ResponseOp{at("k", 5), at("g", 9), at("h", 4)}, driver.GuardBroken, 0, "", nil},
+		"last guard broken":  {driver.Swap{Key: "k", Prev: prev, Guards: guards}, false, []*pb.ResponseOp{at("k", 7), at("g", 3), at("h", 0)}, driver.GuardBroken, 0, "", nil},
+		"guards hold":        {driver.Swap{Key: "k", Prev: prev, Guards: guards}, false, []*pb.ResponseOp{at("k", 7), at("g", 3), at("h", 4)}, driver.Conflict, 7, "now", &meta{created: 2, writes: 3}},
+	} {
+		a := &answering{txn: func(*peer.Peer) (*pb.TxnResponse, error) {
+			return &pb.TxnResponse{Header: header(12), Succeeded: test.succeeded, Responses: test.found}, nil
+		}}
+		s := answered(t, a)
+		test.w.ID = 1
+		res, err := s.Swap(t.Context(), test.w)
+		m, _ := res.Entry.Meta.(*meta)
+		known := test.outcome != driver.GuardBroken
+		if err != nil || res.Outcome != test.outcome || res.Known != known || known && res.Entry.Key != "k" || res.Entry.Version != test.version || string(res.Entry.Value) != test.value || (m == nil) != (test.meta == nil) || m != nil && *m != *test.meta {
+			t.Errorf("%s: %+v, meta %+v, %v", name, res, m, err)
+		}
+	}
+}
+
+// An answer that a restored cluster overtook says what happened, and nothing more.
+func TestSwapAmidARestore(t *testing.T) {
+	a := &answering{}
+	s := answered(t, a)
+	a.answer = func(*pb.RangeRequest) (*pb.RangeResponse, error) { return &pb.RangeResponse{Header: header(10)}, nil }
+	a.txn = func(*peer.Peer) (*pb.TxnResponse, error) {
+		a.answer = func(*pb.RangeRequest) (*pb.RangeResponse, error) { return &pb.RangeResponse{Header: header(5)}, nil }
+		_, _ = s.Get(t.Context(), driver.GetRequest{Key: "other"})
+		return &pb.TxnResponse{Header: header(12), Succeeded: true}, nil
+	}
+	_, _ = s.Get(t.Context(), driver.GetRequest{Key: "other"})
+	res, err := s.Swap(t.Context(), driver.Swap{Key: "k", Value: []byte("v"), ID: 1})
+	if err != nil || res.Outcome != driver.Applied || res.Known || res.Entry.Key != "" {
+		t.Errorf("%+v, %v", res, err)
+	}
+}
+
+func TestResolveByCounters(t *testing.T) {
+	s := &store{}
+	prev := driver.Entry{Key: "k", Version: 5, Generation: 1, Meta: &meta{created: 3, writes: 2}}
+	now := func(version driver.Version, created, writes int64, value string) driver.Entry {
+		return driver.Entry{Key: "k", Value: []byte(value), Version: version, Generation: 1, Meta: &meta{created: created, writes: writes}}
+	}
+	other := now(9, 3, 3, "theirs")
+	other.Generation = 2
+	unknown := now(9, 3, 3, "theirs")
+	unknown.Meta = nil
+	for name, test := range map[string]struct {
+		now         driver.Entry
+		write, gone driver.Outcome
+	}{
+		"one other write":        {now(9, 3, 3, "theirs"), driver.NotApplied, driver.NotApplied},
+		"one of equal bytes":     {now(9, 3, 3, "v"), driver.Unknown, driver.NotApplied},
+		"two writes":             {now(9, 3, 4, "theirs"), driver.Unknown, driver.NotApplied},
+		"created at Prev itself": {now(9, 5, 3, "theirs"), driver.NotApplied, driver.NotApplied},
+		"created anew":           {now(9, 6, 3, "theirs"), driver.Unknown, driver.Unknown},
+		"at Prev":                {now(5, 3, 3, "theirs"), driver.Unknown, driver.Unknown},
+		"another history":        {other, driver.Unknown, driver.Unknown},
+		"nothing known of it":    {unknown, driver.Unknown, driver.Unknown},
+		"absent":                 {driver.Entry{Key: "k", Generation: 1}, driver.Unknown, driver.Unknown},
+	} {
+		for remove, want := range map[bool]driver.Outcome{false: test.write, true: test.gone} {
+			if got := s.Resolve(driver.Swap{Key: "k", Prev: prev, Value: []byte("v"), Remove: remove}, test.now); got != want {
+				t.Errorf("%s, a removal: %v: %v, want %v", name, remove, got, want)
+			}
+		}
+	}
+	if got := s.Resolve(driver.Swap{Key: "k", Prev: driver.Entry{Key: "k", Generation: 1}, Value: []byte("v")}, now(9, 9, 1, "theirs")); got != driver.Unknown {
+		t.Errorf("a creation: %v", got)
+	}
+}
+
+// A value of the limit makes a proposal of the limit, however long the rest of it is.
+func TestLimitsFollowFromTheRequest(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.MaxRequestBytes = 100_000
+	limits := cfg.limits()
+	w := driver.Swap{Key: strings.Repeat("k", limits.Key), Value: make([]byte, limits.Value)}
+	w.Prev.Version = math.MaxInt64
+	if got := cfg.proposalSize(w); got > cfg.MaxRequestBytes || got < cfg.MaxRequestBytes-8 || limits.Guards != maxGuards {
+		t.Errorf("the largest value makes %d bytes of %d", got, cfg.MaxRequestBytes)
+	}
+	w.Value, w.Guards = make([]byte, limits.GuardedValue), slices.Repeat([]driver.Guard{{Key: w.Key, Version: math.MaxInt64}}, limits.Guards)
+	if got := cfg.proposalSize(w); got > cfg.MaxRequestBytes || got < cfg.MaxRequestBytes-8 {
+		t.Errorf("the largest guarded value makes %d bytes of %d", got, cfg.MaxRequestBytes)
+	}
+}
+
+func TestIntervalsEnd(t *testing.T) {
+	s := &store{cfg: Config{Root: "/r/"}}
+	for _, test := range []struct{ prefix, after, from, end string }{
+		{"", "", "/r/", "/r0"}, {"a", "", "/r/a", "/r/b"}, {"a", "a1", "/r/a1\x00", "/r/b"},
+	} {
+		if from, end := s.interval(test.prefix, test.after); string(from) != test.from || string(end) != test.end {
+			t.Errorf("%q after %q: %q to %q", test.prefix, test.after, from, end)
+		}
+	}
+	for prefix, want := range map[string]string{"": "\x00", "\xff": "\x00", "a\xff": "b"} {
+		for _, after := range []string{"", prefix + "x"} {
+			if _, end := interval(prefix, after); string(end) != want {
+				t.Errorf("%q after %q ends with %q, want %q", prefix, after, end, want)
+			}
+		}
+	}
+}
+
+// Refused by every endpoint, a call needn't be tried again; a closed store says so.
+func TestWrapOfRefusedAndClosed(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.TLS.Enabled = true
+	s := open(t, cfg)
+	refused := &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}
+	gone := status.Error(codes.Unavailable, "transport: authentication handshake failed: "+refused.Error())
+	if err := s.wrap(t.Context(), gone); driver.IsPermanent(err) {
+		t.Errorf("though nobody refused: %v", err)
+	}
+	s.refused.note(s.endpoints()[0], refused)
+	if err := s.wrap(t.Context(), gone); !driver.IsPermanent(err) || !errors.Is(err, refused) {
+		t.Errorf("refused: %v", err)
+	}
+	s.close()
+	if err := s.wrap(t.Context(), gone); err != driver.ErrClosed {
+		t.Errorf("closed: %v", err)
 	}
 }

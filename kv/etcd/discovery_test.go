@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -250,5 +252,78 @@ func TestWhatIsAName(t *testing.T) {
 				t.Errorf("%s, asking every %v: needed: %v", text, interval, !needed)
 			}
 		}
+	}
+}
+
+// All addresses of names are endpoints, with the name for their certificates.
+func TestNamesAreLookedUp(t *testing.T) {
+	names(t, func(q dns.Question) []string {
+		switch {
+		case q.Qtype == dns.TypeSRV && q.Name == "_etcd._tcp.test.":
+			return []string{"_etcd._tcp.test. 60 IN SRV 0 1 7 two.test.", "_etcd._tcp.test. 60 IN SRV 1 1 8 one.test."}
+		case q.Qtype == dns.TypeA && q.Name == "two.test.":
+			return []string{"two.test. 60 IN A 10.0.0.1", "two.test. 60 IN A 10.0.0.2"}
+		case q.Qtype == dns.TypeA && q.Name == "one.test.":
+			return []string{"one.test. 60 IN A 10.0.0.3"}
+		}
+		return nil
+	})
+	var log bytes.Buffer
+	d := &discovery{names: map[string]string{}, logger: slog.New(slog.NewTextHandler(&log, nil))}
+	for text, want := range map[string][]string{
+		"dnssrv+_etcd._tcp.test": {"10.0.0.1:7", "10.0.0.2:7", "one.test:8"},
+		"two.test:9":             {"10.0.0.1:9", "10.0.0.2:9"},
+		"one.test:9":             {"one.test:9"},
+		"unknown.test:9":         {"unknown.test:9"},
+		"dnssrv+unknown.test":    nil,
+	} {
+		a, err := endpointForms.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.configured = []kit.Address{a}
+		got := d.lookUp(t.Context())
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+	for endpoint, want := range map[string]string{"10.0.0.2:9": "two.test", "10.0.0.1:7": "two.test", "one.test:8": "one.test:8"} {
+		if got := d.host(endpoint); got != want {
+			t.Errorf("the certificate at %s must be for %s, want %s", endpoint, got, want)
+		}
+	}
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "name=unknown.test") {
+		t.Errorf("told: %s", text)
+	}
+}
+
+func TestURLsOfMembers(t *testing.T) {
+	members := []*pb.Member{{ClientURLs: []string{"http://a:1", "https://a:2", "odd"}}, {ClientURLs: []string{"unixs:///a", "https://b:2"}}, {ClientURLs: []string{"https://c:2"}, IsLearner: true}}
+	for secure, want := range map[bool][]string{false: {"a:1"}, true: {"a:2", "b:2"}} {
+		if got := (&discovery{secure: secure}).urls(members); !slices.Equal(got, want) {
+			t.Errorf("secure: %v: %q, want %q", secure, got, want)
+		}
+	}
+}
+
+// Only who has service records alone waits for them to be looked up.
+func TestWhoWaitsForNames(t *testing.T) {
+	over, end := context.WithCancel(t.Context())
+	end()
+	for text, want := range map[string]bool{"dnssrv+a.test": true, "a.test:1": false, "": false} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &discovery{done: make(chan struct{})}
+			if a, err := endpointForms.Parse(text); err == nil {
+				d.configured = []kit.Address{a}
+			}
+			d.wait(over) // which no ctx that is over does
+			returned := false
+			go func() { d.wait(context.Background()); returned = true }()
+			synctest.Wait()
+			if returned == want {
+				t.Errorf("%q: waits: %v", text, !returned)
+			}
+			close(d.done)
+		})
 	}
 }
