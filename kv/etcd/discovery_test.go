@@ -327,3 +327,27 @@ func TestWhoWaitsForNames(t *testing.T) {
 		})
 	}
 }
+
+// Names are looked up every 30 s, and members asked for no later than they shall be.
+func TestHowOftenIsLooked(t *testing.T) {
+	for sync, want := range map[time.Duration][2]int{0: {5, 0}, 10 * time.Second: {11, 10}, time.Hour: {5, 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			asked, used, ip := 0, [][]string{}, 0
+			d := &discovery{
+				configured: []kit.Address{{Network: "tcp", Target: "10.0.0.1:1"}}, sync: sync,
+				logger: slog.New(slog.DiscardHandler), names: map[string]string{}, done: make(chan struct{}),
+				members: func(context.Context) ([]*pb.Member, error) { asked++; return nil, nil },
+			}
+			d.use = func(endpoints ...string) { // so the next look finds another one
+				used, ip = append(used, endpoints), ip+1
+				d.configured[0].Target = fmt.Sprintf("10.0.0.%d:1", ip+1)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 91*time.Second)
+			defer cancel()
+			d.run(ctx)
+			if len(used) != want[0] || asked != want[1] || used[0][0] != "10.0.0.1:1" {
+				t.Errorf("every %v: looked %d times, %q, asked %d times; want %v", sync, len(used), used, asked, want)
+			}
+		})
+	}
+}
