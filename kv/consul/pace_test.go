@@ -1,7 +1,6 @@
 package consul
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,26 +42,6 @@ func TestPace(t *testing.T) {
 			if got := p.next.Sub(now); got != test.want {
 				t.Errorf("%s: %v, want %v", test.what, got, test.want)
 			}
-			if err := p.wait(t.Context()); err != nil || time.Since(now) != test.want {
-				t.Errorf("%s: waited %v, %v, want %v", test.what, time.Since(now), err, test.want)
-			}
-		}
-	})
-}
-
-func TestPaceEndsWithItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, pause := range []time.Duration{0, -time.Second, time.Hour} {
-			p := pace{next: time.Now().Add(pause)}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			if pause <= 0 {
-				cancel()
-			}
-			start := time.Now()
-			if err := p.wait(ctx); err != ctx.Err() || err == nil || time.Since(start) > time.Second {
-				t.Errorf("a pause of %v: %v after %v", pause, err, time.Since(start))
-			}
-			cancel()
 		}
 	})
 }
