@@ -14,8 +14,11 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/inmemory"
 	"github.com/polykv/polykv/kv/memberlist"
 	"github.com/polykv/polykv/kv/metrics"
+	"github.com/polykv/polykv/kv/multi"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -53,18 +56,46 @@ var exported = sync.OnceValues(func() (map[string][]string, error) {
 		all[name] = append(all[name], "node")
 		for i := 0; i < len(labels); i += 2 {
 			all[name] = append(all[name], labels[i])
+			valuesOf[labels[i]] = append(valuesOf[labels[i]], labels[i+1])
 		}
 	})
+	reg := prometheus.NewRegistry()
+	if m, err = metrics.New(reg, metrics.Options{}); err != nil {
+		return nil, err
+	}
+	c := m.Wrap(kv.New(inmemory.NewStore().Open(), codec.String{}, nil), "memory")
+	defer c.Close()
+	_, _ = c.Get(context.Background(), "k")
+	_ = write(context.Background(), c, "k")
+	families, err := reg.Gather()
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range families {
+		for _, s := range f.GetMetric() {
+			for _, l := range s.GetLabel() {
+				valuesOf[l.GetName()] = append(valuesOf[l.GetName()], l.GetValue())
+			}
+		}
+	}
 	return all, nil
 })
+
+// valuesOf are values of labels that exist, which exported adds to. Labels that it
+// doesn't name have any.
+var valuesOf = map[string][]string{
+	"phase": {string(multi.PhaseUnknown), string(multi.PhaseCutover), string(multi.PhaseFinished), string(multi.PhaseFenced)},
+	"reason": {kv.Reason(kv.ErrUnavailable), kv.Reason(kv.ErrPermission), kv.Reason(kv.ErrConflict), kv.Reason(kv.ErrIndeterminate),
+		kv.Reason(kv.ErrFenced), kv.Reason(context.Canceled)},
+}
 
 var promQL = parser.NewParser(parser.Options{})
 
 // variables are Grafana's, which are not PromQL, with a value that they may have.
 var variables = strings.NewReplacer("$__rate_interval", "5m", "$__interval", "1m", "$__range", "1h", "$job", "web")
 
-// checkExpression wants an expression to parse, and every metric and label of it
-// to exist.
+// checkExpression wants an expression to parse, and every metric of it to exist, with
+// the labels and their values that it asks for.
 func checkExpression(t *testing.T, where, text string) {
 	t.Helper()
 	all, err := exported()
@@ -90,6 +121,11 @@ func checkExpression(t *testing.T, where, text string) {
 		for _, m := range s.LabelMatchers {
 			if m.Name != "__name__" && m.Name != "job" && m.Name != "instance" && !slices.Contains(labels, m.Name) {
 				t.Errorf("%s asks %s for the label %s, which it has not", where, s.Name, m.Name)
+			}
+			for _, value := range strings.Split(m.Value, "|") {
+				if exist := valuesOf[m.Name]; exist != nil && !slices.Contains(exist, value) {
+					t.Errorf("%s asks %s for the %s %q, which there is not: %q", where, s.Name, m.Name, value, exist)
+				}
 			}
 		}
 		return nil

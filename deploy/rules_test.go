@@ -102,13 +102,13 @@ func TestAlertsFire(t *testing.T) {
 		early  time.Duration // it doesn't fire yet
 		late   time.Duration // it does
 	}{
-		"PolykvStoreUnavailable":       {`  polykv_operation_errors_total{job="web",instance="a",backend="etcd",operation="CAS",reason="unavailable"} 0+1x40`, 90 * time.Second, 4 * time.Minute},
-		"PolykvPermissionDenied":       {`  polykv_operation_errors_total{job="web",instance="a",backend="etcd",operation="Get",reason="permission"} 0+1x40`, 90 * time.Second, 4 * time.Minute},
-		"PolykvWritesOfUnknownOutcome": {`  polykv_operation_errors_total{job="web",instance="a",backend="etcd",operation="CAS",reason="indeterminate"} 0x4 1x40`, time.Minute, 2 * time.Minute},
-		"PolykvWritersContend":         {`  polykv_operation_errors_total{job="web",instance="a",backend="etcd",operation="CAS",reason="conflict"} 0+1x60`, 4 * time.Minute, 8 * time.Minute},
-		"PolykvSlowCalls": {`  polykv_operation_duration_seconds_bucket{job="web",instance="a",backend="etcd",operation="CAS",le="1"} 0+90x80
-  polykv_operation_duration_seconds_bucket{job="web",instance="a",backend="etcd",operation="CAS",le="4"} 0+100x80
-  polykv_operation_duration_seconds_bucket{job="web",instance="a",backend="etcd",operation="CAS",le="+Inf"} 0+100x80`, 9 * time.Minute, 15 * time.Minute},
+		"PolykvStoreUnavailable":       {`  polykv_operation_errors_total{job="web",instance="a",backend="etcd",operation="cas",reason="unavailable"} 0+1x40`, 90 * time.Second, 4 * time.Minute},
+		"PolykvPermissionDenied":       {`  polykv_operation_errors_total{job="web",instance="a",backend="etcd",operation="get",reason="permission"} 0+1x40`, 90 * time.Second, 4 * time.Minute},
+		"PolykvWritesOfUnknownOutcome": {`  polykv_operation_errors_total{job="web",instance="a",backend="etcd",operation="cas",reason="indeterminate"} 0x4 1x40`, time.Minute, 2 * time.Minute},
+		"PolykvWritersContend":         {`  polykv_operation_errors_total{job="web",instance="a",backend="etcd",operation="cas",reason="conflict"} 0+1x60`, 4 * time.Minute, 8 * time.Minute},
+		"PolykvSlowCalls": {`  polykv_operation_duration_seconds_bucket{job="web",instance="a",backend="etcd",operation="cas",le="1"} 0+90x80
+  polykv_operation_duration_seconds_bucket{job="web",instance="a",backend="etcd",operation="cas",le="4"} 0+100x80
+  polykv_operation_duration_seconds_bucket{job="web",instance="a",backend="etcd",operation="cas",le="+Inf"} 0+100x80`, 9 * time.Minute, 15 * time.Minute},
 		"PolykvWatchesLoseTheStore": {`  polykv_watch_resyncs_total{job="web",instance="a",backend="etcd",reason="other"} 0+10x100`, 9 * time.Minute, 15 * time.Minute},
 		"PolykvGossipNodeUnhealthy": {`  polykv_gossip_healthy{job="web",instance="a",node="a"} 1x4 0x40`, 90 * time.Second, 3 * time.Minute},
 		"PolykvGossipIsolated":      {`  polykv_gossip_isolated_seconds{job="web",instance="a",node="a"} 0x4 0+15x40`, time.Minute, 4 * time.Minute},
@@ -142,5 +142,28 @@ func TestAlertsFire(t *testing.T) {
 	}
 	if n := len(rules(t)); n != 17 {
 		t.Errorf("there are %d alerts; each needs a case", n)
+	}
+}
+
+// What the last comparison found in a store is no news once nothing is mirrored into
+// it any more.
+func TestStrayKeysOfTheFormerTarget(t *testing.T) {
+	for name, series := range map[string]string{
+		"it became primary": `  polykv_mirror_stray_keys{job="web",instance="a",backend="etcd"} 3x80
+  polykv_migration_primary{job="web",instance="a",backend="consul"} 1x10 stale
+  polykv_migration_primary{job="web",instance="a",backend="etcd"} _x11 1x69`,
+		"it is out of use": `  polykv_mirror_stray_keys{job="web",instance="a",backend="consul"} 3x80
+  polykv_migration_primary{job="web",instance="a",backend="etcd"} 1x80
+  polykv_migration_phase{job="web",instance="a",phase="mirroring"} 1x10 stale
+  polykv_migration_phase{job="web",instance="a",phase="finished"} _x11 1x69`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if f := firing(t, series, 2*time.Minute); !f["PolykvStrayKeys"] || len(f) != 1 {
+				t.Errorf("while it is mirrored into these fire: %v", f)
+			}
+			if f := firing(t, series, 4*time.Minute); len(f) > 0 {
+				t.Errorf("afterwards these fire: %v", f)
+			}
+		})
 	}
 }
