@@ -78,6 +78,8 @@ func (o *operation) took(d time.Duration) {
 		found := o.durations.WithLabelValues(o.name)
 		duration = &found
 		o.duration.Store(duration)
+		// A single one of these matters, and an increase is seen only of a counter that was there before.
+		o.errors.WithLabelValues("indeterminate")
 	}
 	(*duration).Observe(d.Seconds())
 }
