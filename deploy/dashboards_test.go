@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,7 +22,8 @@ const theDatasource = "${datasource}"
 
 // The dashboards have the form that Grafana imports, as its own library has it,
 // without a field that it doesn't know; each panel has an id and a place of its
-// own and no data source by name; and they show metrics that exist.
+// own, no data source by name, and says what it shows in which unit; and they show
+// metrics that exist.
 func TestDashboards(t *testing.T) {
 	plugins.RegisterDefaultPlugins()
 	files, err := filepath.Glob("grafana/*.json")
@@ -109,7 +111,8 @@ func checkPanels(t *testing.T, file string, text []byte) {
 	if len(d.Panels) < 10 {
 		t.Errorf("%s has %d panels", file, len(d.Panels))
 	}
-	ids, places := map[uint32]bool{}, map[[2]uint32]bool{}
+	ids := map[uint32]bool{}
+	var places []dashboard.GridPos
 	for i, raw := range d.Panels {
 		var p dashboard.Panel
 		if err := refused(p.UnmarshalJSONStrict(raw)); err != nil || p.Title == nil || p.Id == nil || p.GridPos == nil || len(p.Targets) == 0 {
@@ -117,11 +120,16 @@ func checkPanels(t *testing.T, file string, text []byte) {
 			continue
 		}
 		where := file + ": " + *p.Title
-		at := [2]uint32{p.GridPos.X, p.GridPos.Y}
-		if ids[*p.Id] || places[at] || p.GridPos.X+p.GridPos.W > 24 {
-			t.Errorf("%s: its id %d or its place %+v is another's too", where, *p.Id, *p.GridPos)
+		at := *p.GridPos
+		if ids[*p.Id] || at.X+at.W > 24 || slices.ContainsFunc(places, func(o dashboard.GridPos) bool {
+			return at.X < o.X+o.W && o.X < at.X+at.W && at.Y < o.Y+o.H && o.Y < at.Y+at.H
+		}) {
+			t.Errorf("%s: its id %d or its place %+v is another's too", where, *p.Id, at)
 		}
-		ids[*p.Id], places[at] = true, true
+		ids[*p.Id], places = true, append(places, at)
+		if p.Description == nil || *p.Description == "" || p.FieldConfig == nil || p.FieldConfig.Defaults.Unit == nil {
+			t.Errorf("%s doesn't say what it shows, or in which unit", where)
+		}
 		if p.Datasource == nil || p.Datasource.Uid == nil || *p.Datasource.Uid != theDatasource {
 			t.Errorf("%s has a data source of its own", where)
 		}
@@ -144,5 +152,11 @@ func checkTargets(t *testing.T, where string, panel []byte) {
 		}
 		refs[*q.RefId] = true
 		checkExpression(t, where, q.Expr)
+		// A legend of every node of a hundred can't be read.
+		if q.LegendFormat != nil && perProcess.MatchString(*q.LegendFormat) && !strings.HasSuffix(q.Expr, " > 0") {
+			t.Errorf("%s has a line for each process, and not only for those in trouble", where)
+		}
 	}
 }
+
+var perProcess = regexp.MustCompile(`\{\{(node|instance)\}\}`)
