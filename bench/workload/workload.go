@@ -13,12 +13,11 @@ import (
 	"strings"
 )
 
-// Client is what the contestants have in common: the interface of Cortex's and
+// Client is what the contestants have in common, of the interface of Cortex's and
 // dskit's clients.
 type Client interface {
 	List(ctx context.Context, prefix string) ([]string, error)
 	Get(ctx context.Context, key string) (any, error)
-	Delete(ctx context.Context, key string) error
 	CAS(ctx context.Context, key string, f func(in any) (out any, retry bool, err error)) error
 	WatchKey(ctx context.Context, key string, f func(any) bool)
 	WatchPrefix(ctx context.Context, prefix string, f func(key string, value any) bool)

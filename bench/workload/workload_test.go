@@ -103,13 +103,6 @@ func (s *mapStore) Get(_ context.Context, key string) (any, error) {
 	return nil, nil
 }
 
-func (s *mapStore) Delete(_ context.Context, key string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.values, key)
-	return nil
-}
-
 var errUnlucky = errors.New("unlucky")
 
 func (s *mapStore) CAS(_ context.Context, key string, f func(any) (any, bool, error)) error {

@@ -21,7 +21,7 @@ func Bare(t workload.Target) (workload.Store, error) {
 	if t.Backend != "consul" {
 		return nil, fmt.Errorf("there is no bare client of backend %q", t.Backend)
 	}
-	return &raw{open: func() (rawClient, error) {
+	return &rawStore{open: func() (rawClient, error) {
 		conn, err := net.Dial("tcp", t.Endpoints[0])
 		if err != nil {
 			return nil, err

@@ -45,12 +45,11 @@ func (c *candidate) Resign(ctx context.Context) error { return c.held.Unlock(ctx
 func (c *candidate) Abandon() error { return errors.Join(c.client.Close(), c.election.Close()) }
 
 // Candidate implements workload.Elector.
-func (s *raw) Candidate(ctx context.Context, name string, ttl time.Duration) (workload.Candidate, error) {
-	c, err := s.Client()
-	if err != nil {
+func (s *rawStore) Candidate(ctx context.Context, name string, ttl time.Duration) (workload.Candidate, error) {
+	if _, err := s.Client(); err != nil {
 		return nil, err
 	}
-	switch c := c.(type) {
+	switch c := s.clients[len(s.clients)-1].(type) {
 	case *rawEtcd:
 		session, err := concurrency.NewSession(c.Client, concurrency.WithTTL(int(ttl/time.Second)))
 		if err != nil {

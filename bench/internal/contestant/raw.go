@@ -1,6 +1,7 @@
 package contestant
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -10,36 +11,50 @@ import (
 
 // Raw opens a store through its vendor's client.
 func Raw(t workload.Target) (workload.Store, error) {
-	switch t.Backend {
-	case "etcd":
-		return &raw{open: func() (rawClient, error) { return openRawEtcd(t) }}, nil
-	case "consul":
-		return &raw{open: func() (rawClient, error) { return openRawConsul(t) }}, nil
+	of := map[string]func(workload.Target) (rawClient, error){
+		"etcd": openRawEtcd, "consul": openRawConsul,
+	}[t.Backend]
+	if of == nil {
+		return nil, fmt.Errorf("there is no raw client of backend %q", t.Backend)
 	}
-	return nil, fmt.Errorf("there is no raw client of backend %q", t.Backend)
+	return &rawStore{open: func() (rawClient, error) { return of(t) }}, nil
 }
 
+// rawClient is a vendor's client, with one request for each operation.
 type rawClient interface {
-	workload.Client
+	read(ctx context.Context, key string) (state, error)
+	// swap writes if the key is at a version, 0 if it is absent. If it isn't, what
+	// it is at comes along, or is read.
+	swap(ctx context.Context, key, value string, version uint64) (now state, ok bool, err error)
+	List(ctx context.Context, prefix string) ([]string, error)
+	// watch tells of writes of a key, or of all that begin with it, until f is false.
+	watch(ctx context.Context, key string, prefix bool, f func(key string, value any) bool)
 	Close() error
 }
 
-type raw struct {
+// state is what there is of a key.
+type state struct {
+	value   any // nil: absent
+	version uint64
+}
+
+type rawStore struct {
 	open    func() (rawClient, error)
 	clients []rawClient
 }
 
 // Client implements workload.Store.
-func (s *raw) Client() (workload.Client, error) {
+func (s *rawStore) Client() (workload.Client, error) {
 	c, err := s.open()
-	if err == nil {
-		s.clients = append(s.clients, c)
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	s.clients = append(s.clients, c)
+	return &raw{rawClient: c}, nil
 }
 
 // Close implements workload.Store.
-func (s *raw) Close() error {
+func (s *rawStore) Close() error {
 	var errs []error
 	for _, c := range s.clients {
 		errs = append(errs, c.Close())
@@ -47,51 +62,45 @@ func (s *raw) Close() error {
 	return errors.Join(errs...)
 }
 
-// known is what a raw client last saw of each key, so that its CAS is a single
-// request, as polykv's is.
-type known struct{ states sync.Map } // of state, by key
-
-type state struct {
-	value   any // nil: absent
-	version uint64
+// raw implements workload.Client. It knows what it last saw of each key, so that
+// its CAS is a single request, as polykv's is.
+type raw struct {
+	rawClient
+	known sync.Map // of state, by key
 }
 
-func (k *known) get(key string) (state, bool) {
-	s, ok := k.states.Load(key)
-	if !ok {
-		return state{}, false
-	}
-	return s.(state), true
+// Get implements workload.Client.
+func (c *raw) Get(ctx context.Context, key string) (any, error) {
+	s, err := c.read(ctx, key)
+	return s.value, err
 }
 
-func (k *known) set(key string, s state) { k.states.Store(key, s) }
-
-// swap calls f and try until try succeeds. read is for keys not seen before.
-func (k *known) swap(
-	key string, f func(any) (any, bool, error),
-	read func() (state, error),
-	try func(old state, value string) (now state, ok bool, err error),
-) error {
-	old, ok := k.get(key)
-	if !ok {
-		var err error
-		if old, err = read(); err != nil {
-			return err
-		}
+// CAS implements workload.Client.
+func (c *raw) CAS(ctx context.Context, key string, f func(any) (any, bool, error)) (err error) {
+	var old state
+	if seen, ok := c.known.Load(key); ok {
+		old = seen.(state)
+	} else if old, err = c.read(ctx, key); err != nil {
+		return err
 	}
-	for {
+	for done := false; !done; c.known.Store(key, old) {
 		out, _, err := f(old.value)
 		if err != nil || out == nil {
 			return err
 		}
-		now, ok, err := try(old, out.(string))
-		if err != nil {
+		if old, done, err = c.swap(ctx, key, out.(string), old.version); err != nil {
 			return err
 		}
-		k.set(key, now)
-		if ok {
-			return nil
-		}
-		old = now
 	}
+	return nil
+}
+
+// WatchKey implements workload.Client.
+func (c *raw) WatchKey(ctx context.Context, key string, f func(any) bool) {
+	c.watch(ctx, key, false, func(_ string, value any) bool { return f(value) })
+}
+
+// WatchPrefix implements workload.Client.
+func (c *raw) WatchPrefix(ctx context.Context, prefix string, f func(string, any) bool) {
+	c.watch(ctx, prefix, true, f)
 }

@@ -11,12 +11,10 @@ import (
 	"github.com/polykv/polykv/bench/workload"
 )
 
-// rawConsul is Consul's client, with one request per operation. Reads are
-// consistent, as polykv's are.
+// rawConsul is Consul's client. Reads are consistent, as polykv's are.
 type rawConsul struct {
 	client *api.Client
 	close  func()
-	known  known
 	leave  []func() // of elections
 }
 
@@ -48,12 +46,6 @@ func (c *rawConsul) List(ctx context.Context, prefix string) ([]string, error) {
 	return keys, err
 }
 
-// Get implements workload.Client.
-func (c *rawConsul) Get(ctx context.Context, key string) (any, error) {
-	s, err := c.read(ctx, key)
-	return s.value, err
-}
-
 func (c *rawConsul) read(ctx context.Context, key string) (state, error) {
 	pair, _, err := c.client.KV().Get(key, consistent(ctx))
 	if err != nil || pair == nil {
@@ -62,50 +54,36 @@ func (c *rawConsul) read(ctx context.Context, key string) (state, error) {
 	return state{string(pair.Value), pair.ModifyIndex}, nil
 }
 
-// Delete implements workload.Client.
-func (c *rawConsul) Delete(ctx context.Context, key string) error {
-	_, err := c.client.KV().Delete(key, (&api.WriteOptions{}).WithContext(ctx))
-	return err
-}
-
-// CAS implements workload.Client with one transaction for each attempt, and a
-// read after a conflict.
-func (c *rawConsul) CAS(ctx context.Context, key string, f func(any) (any, bool, error)) error {
-	read := func() (state, error) { return c.read(ctx, key) }
-	return c.known.swap(key, f, read, func(old state, value string) (state, bool, error) {
-		ops := api.TxnOps{{KV: &api.KVTxnOp{Verb: api.KVCAS, Key: key, Value: []byte(value), Index: old.version}}}
-		ok, resp, _, err := c.client.Txn().Txn(ops, (&api.QueryOptions{}).WithContext(ctx))
-		switch {
-		case err != nil:
-			return state{}, false, err
-		case !ok:
-			now, err := read()
-			return now, false, err
-		case len(resp.Results) != 1:
-			return state{}, false, fmt.Errorf("%d results of one operation", len(resp.Results))
-		}
-		return state{value, resp.Results[0].KV.ModifyIndex}, true, nil
-	})
-}
-
-// WatchKey implements workload.Client with blocking queries.
-func (c *rawConsul) WatchKey(ctx context.Context, key string, f func(any) bool) {
-	for index := uint64(0); ctx.Err() == nil; {
-		pair, about, err := c.client.KV().Get(key, (&api.QueryOptions{WaitIndex: index}).WithContext(ctx))
-		if err != nil {
-			return
-		}
-		if pair != nil && about.LastIndex != index && !f(string(pair.Value)) {
-			return
-		}
-		index = about.LastIndex
+// swap is a transaction, and a read after a conflict.
+func (c *rawConsul) swap(ctx context.Context, key, value string, version uint64) (state, bool, error) {
+	ops := api.TxnOps{{KV: &api.KVTxnOp{Verb: api.KVCAS, Key: key, Value: []byte(value), Index: version}}}
+	ok, resp, _, err := c.client.Txn().Txn(ops, (&api.QueryOptions{}).WithContext(ctx))
+	switch {
+	case err != nil:
+		return state{}, false, err
+	case !ok:
+		now, err := c.read(ctx, key)
+		return now, false, err
+	case len(resp.Results) != 1:
+		return state{}, false, fmt.Errorf("%d results of one operation", len(resp.Results))
 	}
+	return state{value, resp.Results[0].KV.ModifyIndex}, true, nil
 }
 
-// WatchPrefix implements workload.Client with blocking queries.
-func (c *rawConsul) WatchPrefix(ctx context.Context, prefix string, f func(string, any) bool) {
+// watch makes blocking queries.
+func (c *rawConsul) watch(ctx context.Context, key string, prefix bool, f func(string, any) bool) {
+	query := c.client.KV().List
+	if !prefix {
+		query = func(key string, o *api.QueryOptions) (api.KVPairs, *api.QueryMeta, error) {
+			pair, about, err := c.client.KV().Get(key, o)
+			if err != nil || pair == nil {
+				return nil, about, err
+			}
+			return api.KVPairs{pair}, about, nil
+		}
+	}
 	for index := uint64(0); ctx.Err() == nil; {
-		pairs, about, err := c.client.KV().List(prefix, (&api.QueryOptions{WaitIndex: index}).WithContext(ctx))
+		pairs, about, err := query(key, (&api.QueryOptions{WaitIndex: index}).WithContext(ctx))
 		if err != nil {
 			return
 		}
