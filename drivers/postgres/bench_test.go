@@ -19,7 +19,7 @@ import (
 func BenchmarkCAS(b *testing.B) {
 	n := start(b)
 	ctx := context.Background()
-	if err := n.admin(ctx, "CREATE TABLE raw (key bytea PRIMARY KEY, value bytea, version bigint)", "INSERT INTO raw VALUES ('k', 'value', 0)"); err != nil {
+	if err := n.SQL(ctx, "CREATE TABLE raw (key bytea PRIMARY KEY, value bytea, version bigint)", "INSERT INTO raw VALUES ('k', 'value', 0)"); err != nil {
 		b.Fatal(err)
 	}
 	s, err := Open(n.config(), nil)

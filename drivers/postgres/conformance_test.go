@@ -38,14 +38,14 @@ func harness(t testing.TB, n int) conformance.Harness {
 			return Open(cfg, log)
 		}
 		store := conformance.Driver(func(conformance.T) conformance.Opener {
-			return func() (driver.Store, error) { return openAt(s.addr(), nil) }
+			return func() (driver.Store, error) { return openAt(s.Addr(), nil) }
 		}).New(t)
 		store.OpenLine = func(c codec.Codec, o kv.Options) (kv.Client, conformance.Line, error) {
-			return drivertest.OpenLine(s.addr(), "postgres", openAt, c, o)
+			return drivertest.OpenLine(s.Addr(), "postgres", openAt, c, o)
 		}
 		store.Restart, store.Snapshot, store.Leases = s.restart, s.snapshot, true
 		store.Compact = func(ctx context.Context) error {
-			return s.admin(ctx, "UPDATE "+table+" SET write = version WHERE key = ''", "DELETE FROM "+table+" WHERE removed AND key <> ''")
+			return s.SQL(ctx, "UPDATE "+table+" SET write = version WHERE key = ''", "DELETE FROM "+table+" WHERE removed AND key <> ''")
 		}
 		return store
 	}}
@@ -58,10 +58,10 @@ func (s *server) snapshot(ctx context.Context) (restore func(context.Context) er
 		return nil, err
 	}
 	copyTo := func(ctx context.Context, to, from string) error {
-		s.kill()
-		return errors.Join(os.RemoveAll(to), os.CopyFS(to, os.DirFS(from)), os.Chmod(to, 0o700), s.own(to), s.up(ctx))
+		s.Kill()
+		return errors.Join(os.RemoveAll(to), os.CopyFS(to, os.DirFS(from)), os.Chmod(to, 0o700), s.Own(to), s.up(ctx))
 	}
 	return func(ctx context.Context) error {
-		return errors.Join(copyTo(ctx, s.data, saved), os.RemoveAll(saved))
-	}, copyTo(ctx, saved, s.data)
+		return errors.Join(copyTo(ctx, s.Data, saved), os.RemoveAll(saved))
+	}, copyTo(ctx, saved, s.Data)
 }

@@ -6,8 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -16,37 +15,24 @@ import (
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/internal/drivertest"
-	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/kv"
 )
 
 // replica starts a server that copies s, whose commits wait for it from then on.
 func (s *server) replica(t testing.TB) *server {
 	t.Helper()
-	folder, err := os.MkdirTemp("", "postgres")
+	r := makeServer(t)
+	host, port, err := net.SplitHostPort(s.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	ports, release, err := testserver.ReservePorts(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &server{bin: s.bin, as: s.as, data: filepath.Join(folder, "data"), port: ports[0]}
-	t.Cleanup(func() { r.kill(); release() })
-	if err := r.own(folder); err != nil {
-		t.Fatal(err)
-	}
-	out, err := s.command("pg_basebackup", "-h", "127.0.0.1", "-p", strconv.Itoa(s.port), "-U", "postgres", "-D", r.data, "-R", "-c", "fast", "--no-sync").CombinedOutput()
-	if err != nil {
-		t.Fatalf("pg_basebackup: %v\n%s", err, out)
-	}
-	err = errors.Join(r.up(t.Context()), s.admin(t.Context(), "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"))
+	err = errors.Join(r.Run("pg_basebackup", "-h", host, "-p", port, "-U", "postgres", "-D", r.Data, "-R", "-c", "fast", "--no-sync"),
+		r.up(t.Context()), s.SQL(t.Context(), "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	patiently(t, func() error {
-		return s.admin(t.Context(), "DO $$ BEGIN ASSERT (SELECT sync_state FROM pg_stat_replication) = 'sync'; END $$")
+		return s.SQL(t.Context(), "DO $$ BEGIN ASSERT (SELECT sync_state FROM pg_stat_replication) = 'sync'; END $$")
 	})
 	return r
 }
@@ -187,7 +173,7 @@ func TestFailover(t *testing.T) {
 	cfg := primary.config()
 	drivertest.Put(t, open(t, cfg), "begin", "1")
 	replica := primary.replica(t)
-	cfg.Servers = append(cfg.Servers, replica.addr())
+	cfg.Servers = append(cfg.Servers, replica.Addr())
 	c := newCounting(t)
 	leased, err := kv.Leased(c.client(cfg))
 	if err != nil {
@@ -207,8 +193,8 @@ func TestFailover(t *testing.T) {
 		c.start(c.client(cfg))
 	}
 	c.further(50)
-	primary.kill()
-	if err := replica.admin(t.Context(), "SELECT pg_promote()"); err != nil {
+	primary.Kill()
+	if err := replica.SQL(t.Context(), "SELECT pg_promote()"); err != nil {
 		t.Fatal(err)
 	}
 	c.further(50)

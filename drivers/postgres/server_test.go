@@ -21,7 +21,7 @@ import (
 // another.
 func TestCrashTakesNoVersionBack(t *testing.T) {
 	n := start(t)
-	if err := n.admin(t.Context(), "ALTER SYSTEM SET synchronous_commit = off", "ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()"); err != nil {
+	if err := n.SQL(t.Context(), "ALTER SYSTEM SET synchronous_commit = off", "ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()"); err != nil {
 		t.Fatal(err)
 	}
 	s := open(t, n.config())
@@ -29,7 +29,7 @@ func TestCrashTakesNoVersionBack(t *testing.T) {
 	for i := range 20 { // the first has the log written once more
 		last = drivertest.Put(t, s, fmt.Sprint("k", i), "v")
 	}
-	n.kill()
+	n.Kill()
 	if err := n.up(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestCrashTakesNoVersionBack(t *testing.T) {
 // where the server's default is to refuse what can't be in one order with others.
 func TestSettings(t *testing.T) {
 	n := start(t)
-	if err := n.admin(t.Context(), "ALTER ROLE postgres SET default_transaction_isolation = serializable"); err != nil {
+	if err := n.SQL(t.Context(), "ALTER ROLE postgres SET default_transaction_isolation = serializable"); err != nil {
 		t.Fatal(err)
 	}
 	first := open(t, n.config())
@@ -67,7 +67,7 @@ func TestSettings(t *testing.T) {
 func TestNamesOfATable(t *testing.T) {
 	n := start(t)
 	long := strings.Repeat("s", 51)
-	if err := n.admin(t.Context(), "CREATE SCHEMA "+long); err != nil {
+	if err := n.SQL(t.Context(), "CREATE SCHEMA "+long); err != nil {
 		t.Fatal(err)
 	}
 	for _, names := range [][2]string{{"polykv", "public.polykv"}, {long + "." + strings.Repeat("t", 51), long + "." + strings.Repeat("t", 51)}} {
@@ -127,8 +127,8 @@ func TestServersOfIPv6(t *testing.T) {
 func TestPasswordIsReplaced(t *testing.T) {
 	n := start(t)
 	hba := "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
-	err := errors.Join(os.WriteFile(filepath.Join(n.data, "pg_hba.conf"), []byte(hba), 0o600),
-		n.admin(t.Context(), "CREATE ROLE app SUPERUSER LOGIN PASSWORD 'token'", "SELECT pg_reload_conf()"))
+	err := errors.Join(os.WriteFile(filepath.Join(n.Data, "pg_hba.conf"), []byte(hba), 0o600),
+		n.SQL(t.Context(), "CREATE ROLE app SUPERUSER LOGIN PASSWORD 'token'", "SELECT pg_reload_conf()"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,15 +152,15 @@ func TestTLS(t *testing.T) {
 	}
 	for from, to := range map[string]string{pair.CertFile: "server.crt", pair.KeyFile: "server.key"} {
 		text, err := os.ReadFile(from)
-		if err = errors.Join(err, os.WriteFile(filepath.Join(n.data, to), text, 0o600)); err != nil {
+		if err = errors.Join(err, os.WriteFile(filepath.Join(n.Data, to), text, 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(n.own(n.data), n.admin(t.Context(), "ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()")); err != nil {
+	if err := errors.Join(n.Own(n.Data), n.SQL(t.Context(), "ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()")); err != nil {
 		t.Fatal(err)
 	}
 	cfg := n.config()
-	cfg.Servers = []string{drivertest.Unused(t), n.addr()} // each is asked for its certificate
+	cfg.Servers = []string{drivertest.Unused(t), n.Addr()} // each is asked for its certificate
 	cfg.TLS.Enabled = true
 	drivertest.Eventually(t, func() error { // once the server has read its configuration
 		if _, err := open(t, cfg).Get(t.Context(), driver.GetRequest{Key: "k"}); !driver.IsPermanent(err) {
@@ -173,7 +173,7 @@ func TestTLS(t *testing.T) {
 	drivertest.Put(t, s, "k", "v")
 	f := drivertest.Follow(t.Context(), t, s, driver.Range{Key: "k"}, nil)
 	f.Sees(t, map[string]string{"k": "v"})
-	if err := n.admin(t.Context(), "DO $$ BEGIN ASSERT (SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND application_name = 'polykv') > 1; END $$"); err != nil {
+	if err := n.SQL(t.Context(), "DO $$ BEGIN ASSERT (SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND application_name = 'polykv') > 1; END $$"); err != nil {
 		t.Error(err)
 	}
 }

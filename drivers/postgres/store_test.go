@@ -45,7 +45,7 @@ func TestBadConfig(t *testing.T) {
 }
 
 func TestAfter(t *testing.T) {
-	for prefix, want := range map[string]string{"a": "b", "a\xff": "b", "\xff": "", "": "", "ab": "ac"} {
+	for prefix, want := range map[string]string{"a": "b", "a\xff": "b", "": "\xff", "ab": "ac"} {
 		if got := string(after(prefix)); got != want {
 			t.Errorf("after %q: %q, want %q", prefix, got, want)
 		}
@@ -73,7 +73,7 @@ func TestLostAnswer(t *testing.T) {
 	direct := open(t, n.config())
 	for name, lose := range drivertest.WaysToLose() {
 		t.Run(name, func(t *testing.T) {
-			proxy, err := testserver.NewProxy(n.addr())
+			proxy, err := testserver.NewProxy(n.Addr())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -134,7 +134,7 @@ func TestEveryConnectionIsTerminated(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				if err := n.admin(context.Background(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"); err == nil {
+				if err := n.SQL(context.Background(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"); err == nil {
 					terminated++
 				}
 			}
@@ -188,7 +188,7 @@ func TestNothingIsSkipped(t *testing.T) {
 func TestPermissions(t *testing.T) {
 	n := start(t)
 	drivertest.Put(t, open(t, n.config()), "k", "v")
-	if err := n.admin(t.Context(), "CREATE USER reader", "GRANT SELECT ON polykv, polykv_leases TO reader", "CREATE USER nobody"); err != nil {
+	if err := n.SQL(t.Context(), "CREATE USER reader", "GRANT SELECT ON polykv, polykv_leases TO reader", "CREATE USER nobody"); err != nil {
 		t.Fatal(err)
 	}
 	cfg := n.config()
@@ -219,11 +219,11 @@ func TestRemovedRowsAreForgotten(t *testing.T) {
 	s := open(t, n.config())
 	drivertest.Put(t, s, "k", "v")
 	drivertest.Remove(t, s, "k")
-	if err := n.admin(t.Context(), fmt.Sprintf("UPDATE polykv SET version = %d WHERE key = ''", 2*keep)); err != nil {
+	if err := n.SQL(t.Context(), fmt.Sprintf("UPDATE polykv SET version = %d WHERE key = ''", 2*keep)); err != nil {
 		t.Fatal(err)
 	}
 	drivertest.Put(t, s, "other", "v")
-	if err := n.admin(t.Context(), "DO $$ BEGIN ASSERT (SELECT count(*) FROM polykv) = 2; END $$"); err != nil {
+	if err := n.SQL(t.Context(), "DO $$ BEGIN ASSERT (SELECT count(*) FROM polykv) = 2; END $$"); err != nil {
 		t.Error(err)
 	}
 	r := driver.Range{IsPrefix: true}
@@ -237,12 +237,12 @@ func TestRemovedRowsAreForgotten(t *testing.T) {
 	}
 }
 
-// A full disk is a refusal that was answered: nothing was written.
-func TestFullDisk(t *testing.T) {
+// fillDisk moves the table to a small disk and fills it by s.
+func (n *server) fillDisk(t *testing.T, s *store) {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("a small disk needs root")
 	}
-	n := start(t)
 	disk, err := os.MkdirTemp("", "disk")
 	if err != nil {
 		t.Fatal(err)
@@ -252,14 +252,12 @@ func TestFullDisk(t *testing.T) {
 		t.Skip("no file system can be mounted here: ", err)
 	}
 	t.Cleanup(func() {
-		n.kill()
+		n.Kill()
 		if err := syscall.Unmount(disk, 0); err != nil {
 			t.Error(err)
 		}
 	})
-	s := open(t, n.config())
-	drivertest.Put(t, s, "k", "v")
-	err = errors.Join(n.own(disk), n.admin(t.Context(), "CREATE TABLESPACE small LOCATION '"+disk+"'", "ALTER TABLE polykv SET TABLESPACE small"))
+	err = errors.Join(n.Own(disk), n.SQL(t.Context(), "CREATE TABLESPACE small LOCATION '"+disk+"'", "ALTER TABLE polykv SET TABLESPACE small"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,27 +265,73 @@ func TestFullDisk(t *testing.T) {
 	for i := range value { // so that it can't be compressed
 		value[i] = byte(i * i >> 3 * (i >> 9))
 	}
-	var refused error
-	for i := 0; refused == nil && i < 100; i++ {
-		w := driver.Swap{Key: fmt.Sprint("filler", i), Value: value, ID: 1}
-		var res driver.Result
-		res, refused = s.Swap(drivertest.WithTimeout(t, time.Minute), w)
+	for i, size := 0, len(value); size > 0; i++ { // with ever smaller ones, until nothing fits
+		w := driver.Swap{Key: fmt.Sprint("filler", i), Value: value[:size], ID: 1}
+		res, refused := s.Swap(drivertest.WithTimeout(t, time.Minute), w)
 		if refused == nil {
 			continue
 		}
 		if res.Outcome != driver.NotApplied || !errors.Is(refused, driver.ErrFull) {
-			t.Errorf("a write to a full disk: %v, %v", res.Outcome, refused)
+			t.Fatalf("a write to a full disk: %v, %v", res.Outcome, refused)
 		}
 		if e := drivertest.Get(t, s, w.Key); e.Exists() {
 			t.Error("it was written all the same")
 		}
+		size /= 4
 	}
-	if refused == nil {
-		t.Error("the disk never was full")
-	}
+}
+
+// A full disk is a refusal that was answered: nothing was written.
+func TestFullDisk(t *testing.T) {
+	n := start(t)
+	s := open(t, n.config())
+	drivertest.Put(t, s, "k", "v")
+	n.fillDisk(t, s)
 	if e := drivertest.Get(t, s, "k"); string(e.Value) != "v" {
 		t.Errorf("a read from a full disk: %+v", e)
 	}
+}
+
+// A lease that is over can't be ended while the disk is full. That is in the way of
+// nobody who doesn't ask for what is attached to it.
+func TestLeaseIsOverOnFullDisk(t *testing.T) {
+	n := start(t)
+	s := open(t, n.config())
+	drivertest.Put(t, s, "k", "v")
+	g, err := s.Grant(t.Context(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 { // so many that their markers find no room
+		drivertest.Swap(t, s, driver.Swap{Key: fmt.Sprint("attached", i), Value: []byte("v"), Lease: g.ID, ID: 1}, driver.Applied)
+	}
+	n.fillDisk(t, s)
+	f := drivertest.Follow(t.Context(), t, s, driver.Range{Key: "k", IsPrefix: true}, nil)
+	f.IsSynced(t)
+	if err := n.SQL(t.Context(), "UPDATE polykv_leases SET ends = clock_timestamp()"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Renew(t.Context(), g.ID); !errors.Is(err, driver.ErrLeaseLost) {
+		t.Errorf("Renew of a lease that is over: %v", err)
+	}
+	if err := n.SQL(t.Context(), "SELECT polykv_expire()"); err == nil || !strings.Contains(err.Error(), "No space left") {
+		t.Fatalf("the lease was ended, so the disk isn't full: %v", err)
+	}
+	if e := drivertest.Get(t, s, "k"); string(e.Value) != "v" {
+		t.Errorf("what is not attached: %+v", e)
+	}
+	if page, err := s.Scan(t.Context(), driver.ScanRequest{Prefix: "attached"}); err != nil || len(page.Entries) > 0 {
+		t.Errorf("a listing shows what was attached to a lease that is over: %+v, %v", page, err)
+	}
+	patiently(t, func() error { // until the listener has tried
+		return n.SQL(t.Context(), `DO $$ BEGIN ASSERT EXISTS (SELECT FROM pg_stat_activity
+			WHERE state = 'idle' AND query LIKE '%polykv_expire%' AND query_start > (SELECT max(ends) FROM polykv_leases)); END $$`)
+	})
+	if err := n.SQL(t.Context(), "ALTER TABLE polykv SET TABLESPACE pg_default"); err != nil {
+		t.Fatal(err)
+	}
+	drivertest.Put(t, s, "k2", "v")
+	f.Sees(t, map[string]string{"k": "v", "k2": "v"})
 }
 
 // Where nobody watches, whoever reads a lease that is over ends it, also one who may
@@ -304,12 +348,12 @@ func TestLeaseThatIsOver(t *testing.T) {
 		return g.ID
 	}
 	over := func() {
-		if err := n.admin(t.Context(), "UPDATE polykv_leases SET ends = clock_timestamp()"); err != nil {
+		if err := n.SQL(t.Context(), "UPDATE polykv_leases SET ends = clock_timestamp()"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	id := attach("got")
-	if err := n.admin(t.Context(), "CREATE USER reader", "GRANT SELECT ON polykv, polykv_leases TO reader"); err != nil {
+	if err := n.SQL(t.Context(), "CREATE USER reader", "GRANT SELECT ON polykv, polykv_leases TO reader"); err != nil {
 		t.Fatal(err)
 	}
 	over()

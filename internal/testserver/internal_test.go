@@ -122,7 +122,7 @@ func TestThreadsEnd(t *testing.T) {
 	for i := range children {
 		started.Go(func() {
 			var err error
-			if all[i], err = startProcess("sleep", []string{"600"}, t.TempDir(), filepath.Join(t.TempDir(), "log")); err != nil {
+			if all[i], err = startProcess("sleep", []string{"600"}, t.TempDir(), filepath.Join(t.TempDir(), "log"), childAttributes()); err != nil {
 				t.Error(err)
 			}
 		})

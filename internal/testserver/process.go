@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -17,7 +18,7 @@ type process struct {
 }
 
 // startProcess runs the program with both of its outputs appended to the log file.
-func startProcess(program string, args []string, dir, logFile string) (*process, error) {
+func startProcess(program string, args []string, dir, logFile string, as *syscall.SysProcAttr) (*process, error) {
 	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -27,7 +28,7 @@ func startProcess(program string, args []string, dir, logFile string) (*process,
 	p.cmd.Dir = dir
 	p.cmd.Env = environment()
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.SysProcAttr = childAttributes()
+	p.cmd.SysProcAttr = as
 	started := make(chan error)
 	go p.run(started)
 	if err := <-started; err != nil {

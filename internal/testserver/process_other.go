@@ -16,3 +16,4 @@ func guardChild(int) (release func())       { return func() {} }
 func terminate(p *os.Process) error         { return errNotSupported }
 func pause(p *os.Process) error             { return errNotSupported }
 func resume(p *os.Process) error            { return errNotSupported }
+func runAs(*syscall.SysProcAttr, int, int)  {}

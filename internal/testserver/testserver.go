@@ -207,7 +207,7 @@ func (c *Cluster) startNode(n *node) error {
 	if err != nil {
 		return err
 	}
-	n.process, err = startProcess(c.program, append(args, c.options.Args...), n.dir, n.logFile)
+	n.process, err = startProcess(c.program, append(args, c.options.Args...), n.dir, n.logFile, childAttributes())
 	n.paused, n.down = false, false
 	return err
 }
