@@ -75,12 +75,12 @@ func (s *store) met(ctx context.Context, conn *pgx.Conn) error {
 	var timeline string
 	var o origin
 	identify := func() error {
-		return conn.QueryRow(ctx, s.names.in("SELECT encode(value, 'hex'), version, left(pg_walfile_name(pg_current_wal_lsn()), 8), (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint FROM {t} WHERE key = ''")).
+		return conn.QueryRow(ctx, s.names.Replace("SELECT encode(value, 'hex'), version, left(pg_walfile_name(pg_current_wal_lsn()), 8), (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint FROM {t} WHERE key = ''")).
 			Scan(&o.table, &index, &timeline, &o.started)
 	}
 	err := identify()
 	if state(err) == undefinedTable && s.cfg.Create {
-		if err = s.names.create(ctx, conn); err == nil {
+		if _, err = conn.Exec(ctx, s.names.Replace(schema)); err == nil {
 			err = identify()
 		}
 	}

@@ -24,9 +24,10 @@
 // # Leases
 //
 // A lease is a row of a second table, with the time of its end, and a row of the
-// first names the lease that it is attached to. A function ends the leases whose time
-// is up, with what is attached, as any write; readers, writers and listeners call it
-// when they meet one.
+// first names the lease that it is attached to. What is attached to a lease that is over
+// is gone for readers and writers, by the server's clock. A function removes it, as a
+// write that watches are told of: listeners call it when a lease is over, and who grants
+// one does.
 //
 // # What a table can't give
 //

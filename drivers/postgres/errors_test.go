@@ -69,7 +69,7 @@ func TestPositionCovers(t *testing.T) {
 	o := origin{cluster: 1, started: 2, table: "t"}
 	p := &position{origin: o, gen: 3, now: 5}
 	for other, want := range map[position]bool{
-		{o, 3, 5}: true, {o, 3, 4}: true, {o, 3, 6}: false, {o, 2, 5}: false, {origin{1, 3, "t"}, 3, 5}: false,
+		{o, 3, 5, 0}: true, {o, 3, 4, 0}: true, {o, 3, 6, 0}: false, {o, 2, 5, 0}: false, {origin{1, 3, "t"}, 3, 5, 0}: false,
 	} {
 		if p.Covers(&other) != want {
 			t.Errorf("%+v covers %+v: %v", p, other, !want)
@@ -86,7 +86,7 @@ func TestNames(t *testing.T) {
 		"s.a": `"s"."a" "s"."a_leases" "s"."a_swap" "s"."a_expire" 10000`,
 	} {
 		n := namesOf(table)
-		if got := n.in("{t} {l} {f} {e} {k}"); got != want || n.in("{t}") != n.table {
+		if got := n.Replace("{t} {l} {f} {e} {k}"); got != want {
 			t.Errorf("%s: %s, want %s", table, got, want)
 		}
 	}

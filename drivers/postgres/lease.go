@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -27,11 +28,11 @@ const (
 func (s *store) MinLease() time.Duration { return minLease }
 
 // Grant implements driver.Leaser. Listeners are told, since one may wait for a
-// later end.
+// later end; where there are none, it removes what is over.
 func (s *store) Grant(ctx context.Context, ttl time.Duration) (driver.Grant, error) {
 	ttl = max(ttl, minLease)
 	id := rand.Int64N(1<<63-1) + 1
-	_, err := s.exec(ctx, "WITH l AS (INSERT INTO {l} VALUES ($1, $2, clock_timestamp() + $2) RETURNING id) SELECT pg_notify(encode(value, 'hex'), '') FROM {t}, l WHERE key = ''", id, ttl+spare)
+	_, err := s.exec(ctx, "WITH l AS (INSERT INTO {l} VALUES ($1, $2, clock_timestamp() + $2) RETURNING id) SELECT pg_notify(encode(value, 'hex'), ''), {e}() FROM {t}, l WHERE key = ''", id, ttl+spare)
 	return driver.Grant{ID: driver.LeaseID(strconv.FormatInt(id, 10)), TTL: ttl, Bound: ttl + spare + overdue}, err
 }
 
@@ -66,45 +67,25 @@ func leaseOf(id driver.LeaseID) int64 {
 	return n
 }
 
-// exec runs one statement and returns how many rows it is about.
+// exec runs a statement and returns how many rows it is about.
 func (s *store) exec(ctx context.Context, sql string, args ...any) (rows int64, err error) {
 	conn, err := s.acquire(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Release()
-	tag, err := conn.Exec(ctx, s.names.in(sql), args...)
+	tag, err := conn.Exec(ctx, s.names.Replace(sql), args...)
 	return tag.RowsAffected(), s.wrap(ctx, err)
-}
-
-// settled runs a read, and again once the leases are ended that it met overdue.
-// So no read shows what was attached to one, whoever else is there.
-func (s *store) settled(ctx context.Context, conn *pgx.Conn, read func() (overdue bool, err error)) error {
-	for {
-		late, err := read()
-		if err == nil && late {
-			_, err = conn.Exec(ctx, s.names.in("SELECT {e}()"))
-		}
-		if err != nil || !late {
-			return err
-		}
-	}
 }
 
 // tend ends the leases whose time is up and returns for how long there is nothing
 // to do.
-func (s *store) tend(ctx context.Context, conn *pgx.Conn) (pause time.Duration, err error) {
+func (s *store) tend(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, answer)
 	defer cancel()
-	pause = quiet
-	err = s.settled(ctx, conn, func() (bool, error) {
-		var next *float64 // in seconds; nil: there are no leases
-		err := conn.QueryRow(ctx, s.names.in("SELECT extract(epoch FROM min(ends) - clock_timestamp())::float8 FROM {l}")).Scan(&next)
-		if err != nil || next == nil {
-			return false, err
-		}
-		pause = min(quiet, time.Duration(*next*float64(time.Second))+time.Millisecond)
-		return *next <= 0, nil
-	})
-	return pause, err
+	next := math.Inf(1)
+	if err := conn.QueryRow(ctx, s.names.Replace("SELECT coalesce({e}(), 'infinity')")).Scan(&next); err != nil {
+		return 0, err
+	}
+	return time.Duration(min(next, quiet.Seconds())*float64(time.Second)) + time.Millisecond, nil
 }

@@ -16,6 +16,8 @@ type position struct {
 	origin
 	gen uint64 // of the history
 	now uint64 // version of the last write
+
+	forgotten uint64 // up to this version, rows of removed keys may be gone
 }
 
 // Covers implements driver.Position.
@@ -34,25 +36,12 @@ func (s *store) Locate(ctx context.Context, r driver.Range, from driver.Position
 	if !ok {
 		since = &position{now: math.MaxInt64}
 	}
-	q := newer(r, since.now)
-	q.keysOnly, q.order, q.limit = true, "e.version DESC", 1
-	found, c, err := s.read(ctx, q)
+	v, err := s.read(ctx, query{rng: r, newer: true, since: since.now, last: true, keysOnly: true, limit: new(1)})
 	if err != nil {
 		return nil, err
 	}
-	at := c.position
-	switch {
-	case !since.same(&at) || c.forgotten > since.now:
-	case len(found) > 0:
-		at.now = found[0].version
-	default:
-		at.now = since.now
+	if since.same(&v.at) && v.at.forgotten <= since.now {
+		v.at.now = max(v.last, since.now)
 	}
-	return &at, nil
-}
-
-// newer selects what was written in a range after a version.
-func newer(r driver.Range, version uint64) query {
-	q := query{where: "e.version > $1", args: []any{int64(version)}, order: "e.version"} //nolint:gosec // as it came
-	return q.within(r)
+	return &v.at, nil
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -18,7 +18,7 @@ import (
 // store is one client's handle on a table.
 type store struct {
 	cfg       Config
-	names     names
+	names     *strings.Replacer
 	tls       *config.Renewing // nil: none
 	password  *kit.Secret
 	history   *kit.History
@@ -69,31 +69,22 @@ func (s *store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 
 // Get implements driver.Store.
 func (s *store) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
-	found, c, err := s.read(ctx, query{where: "NOT e.removed", order: "e.key", guards: req.Guards}.within(driver.Range{Key: req.Key}))
-	if err != nil || len(found) == 0 {
-		return driver.Entry{Key: req.Key, Generation: c.gen}, err
+	v, err := s.read(ctx, query{rng: driver.Range{Key: req.Key}, guards: req.Guards})
+	if err != nil || len(v.found) == 0 {
+		return driver.Entry{Key: req.Key, Generation: v.at.gen}, err
 	}
-	return found[0].entry(c.gen), nil
+	return v.found[0], nil
 }
 
-// row is what there is of a key; its version is 0 if there is nothing.
-type row struct {
-	key     []byte
-	value   []byte
-	version uint64
-	write   int64
-	removed bool
-}
-
-func (r row) entry(generation uint64) driver.Entry {
-	e := driver.Entry{Key: string(r.key), Generation: generation}
-	if r.version > 0 && !r.removed {
-		e.Version, e.Value, e.Meta = driver.Version(r.version), r.value, r.write
-		if e.Value == nil {
-			e.Value = []byte{}
-		}
+// entry returns a state of a key, which is absent at version 0.
+func entry(key string, value []byte, version uint64, write int64, generation uint64) driver.Entry {
+	if version == 0 {
+		return driver.Entry{Key: key, Generation: generation}
 	}
-	return e
+	if value == nil {
+		value = []byte{}
+	}
+	return driver.Entry{Key: key, Value: value, Version: driver.Version(version), Meta: write, Generation: generation}
 }
 
 // arrays returns the guards as two columns.
@@ -108,17 +99,12 @@ func arrays(guards []driver.Guard) (keys [][]byte, versions []int64) {
 // Scan implements driver.Store. Pages are a moment each: a snapshot would keep a
 // transaction open.
 func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
-	q := query{keysOnly: req.KeysOnly, where: "NOT e.removed AND e.key > $1", args: []any{[]byte(req.After)}, order: "e.key", limit: req.Limit}
-	found, c, err := s.read(ctx, q.within(driver.Range{Key: req.Prefix, IsPrefix: true}))
-	page := driver.Page{Generation: c.gen, More: req.Limit > 0 && len(found) == req.Limit}
-	for _, r := range found {
-		e := r.entry(c.gen)
-		if req.KeysOnly {
-			e.Value = nil
-		}
-		page.Entries = append(page.Entries, e)
+	q := query{rng: driver.Range{Key: req.Prefix, IsPrefix: true}, after: req.After, keysOnly: req.KeysOnly}
+	if req.Limit > 0 {
+		q.limit = &req.Limit
 	}
-	return page, err
+	v, err := s.read(ctx, q)
+	return driver.Page{Entries: v.found, Generation: v.at.gen, More: q.limit != nil && len(v.found) == req.Limit}, err
 }
 
 // Swap implements driver.Store: one statement, which is a transaction.
@@ -133,25 +119,28 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 		return driver.Result{Outcome: driver.Conflict}, nil // versions of another history
 	}
 	keys, versions := arrays(w.Guards)
-	var o int
-	r := row{key: []byte(w.Key)}
-	id := int64(w.ID) //nolint:gosec // the bits of it
-	sql := s.names.in("SELECT outcome, coalesce(v, 0), now, coalesce(nowwrite, 0) FROM {f}($1, $2, coalesce($3, ''::bytea), $4, $5, $6, $7, $8)")
-	err = conn.QueryRow(ctx, sql, r.key, int64(w.Prev.Version), w.Value, w.Remove, id, keys, versions, leaseOf(w.Lease)).Scan(&o, &r.version, &r.value, &r.write) //nolint:gosec // as it came
+	var o driver.Outcome
+	var now uint64
+	var value []byte
+	id, by := int64(w.ID), int64(0) //nolint:gosec // the bits of it
+	sql := s.names.Replace("SELECT outcome, coalesce(v, 0), now, coalesce(nowwrite, 0) FROM {f}($1, $2, coalesce($3, ''::bytea), $4, $5, $6, $7, $8)")
+	err = conn.QueryRow(ctx, sql, []byte(w.Key), int64(w.Prev.Version), w.Value, w.Remove, id, keys, versions, leaseOf(w.Lease)).Scan(&o, &now, &value, &by) //nolint:gosec // as it came
 	if err != nil {
 		return driver.Result{Outcome: outcome(err)}, s.wrap(ctx, err)
 	}
-	if driver.Outcome(o) == driver.NotApplied {
-		return driver.Result{Outcome: driver.NotApplied}, driver.ErrLeaseLost
-	}
 	answer := kit.Answer{Cluster: originOf(conn.Conn().PgConn()).cluster}
-	if driver.Outcome(o) == driver.Applied {
-		answer.Index, answer.Evidence = r.version, kit.Written
-		r.value, r.write, r.removed = w.Value, id, w.Remove
+	switch o {
+	case driver.NotApplied:
+		return driver.Result{Outcome: o}, driver.ErrLeaseLost
+	case driver.Applied:
+		answer.Index, answer.Evidence = now, kit.Written
+		value, by = w.Value, id
+		if w.Remove {
+			now = 0
+		}
 	}
 	gen, err := s.history.Observe(m, answer)
-	known := err == nil && driver.Outcome(o) != driver.GuardBroken
-	return driver.Result{Outcome: driver.Outcome(o), Entry: r.entry(gen), Known: known}, nil
+	return driver.Result{Outcome: o, Entry: entry(w.Key, value, now, by, gen), Known: err == nil && o != driver.GuardBroken}, nil
 }
 
 // Resolve implements driver.Resolver. A row has the id of the write that made it,
@@ -182,38 +171,21 @@ func (s *store) Close() error {
 	return nil
 }
 
-// query selects rows, in an order.
+// query selects rows of a range: those of keys that exist, in their order, or those
+// written after a version, in the order of writes.
 type query struct {
+	rng      driver.Range
+	after    string // keys after this one
+	newer    bool
+	since    uint64 // the version, if newer is set
+	last     bool   // from the last one on
 	keysOnly bool
-	where    string
-	args     []any
-	order    string
-	limit    int // 0: none
+	limit    *int // nil: none
 	guards   []driver.Guard
 }
 
-// arg adds an argument and returns its place.
-func (q *query) arg(v any) string {
-	q.args = append(q.args, v)
-	return "$" + strconv.Itoa(len(q.args))
-}
-
-// within adds the condition that the key is in a range.
-func (q query) within(r driver.Range) query {
-	first := q.arg([]byte(r.Key))
-	if !r.IsPrefix {
-		q.where += " AND e.key = " + first
-		return q
-	}
-	q.where += " AND e.key >= " + first
-	if end := after(r.Key); end != nil {
-		q.where += " AND e.key < " + q.arg(end)
-	}
-	return q
-}
-
-// after returns the first bytes after all that begin with prefix, nil if there are
-// none.
+// after returns the end of the keys that begin with prefix. No key begins with a byte
+// of 255, since no text in UTF-8 has one.
 func after(prefix string) []byte {
 	b := []byte(prefix)
 	for i := len(b) - 1; i >= 0; i-- {
@@ -221,72 +193,90 @@ func after(prefix string) []byte {
 			return b[:i+1]
 		}
 	}
-	return nil
+	return []byte{255}
 }
 
-// sql returns the statement: the counter, whether leases are overdue and guards
-// hold, and the rows, if there are any. One statement sees one moment.
-func (q *query) sql() string {
-	value, hold, limit := "e.value", "true", ""
+// sql returns the statement and its arguments: the counter, whether the guards hold,
+// and the rows, if there are any. One statement sees one moment. What is attached to
+// a lease that is over is gone, also while nobody has removed it yet. What isn't needed
+// is left out, or the server would plan each call anew.
+func (q *query) sql() (sql string, args []any) {
+	value, hold := "value", "true"
 	if q.keysOnly {
 		value = "NULL::bytea"
 	}
+	first, end, within := q.rng.Key, []byte{255}, "key = $1"
+	if q.rng.IsPrefix {
+		first, end, within = max(first, "\x00"), after(first), "key >= $1"
+	}
+	var cut any = []byte(q.after)
+	where, order, gone := "key > $4 AND NOT {gone}", "key", "false"
+	if q.newer {
+		where, order, gone, cut = "version > $4", "version", "{gone}", int64(q.since) //nolint:gosec // as it came
+	}
+	if q.last {
+		order += " DESC"
+	}
+	args = []any{[]byte(first), end, q.limit, cut}
 	if len(q.guards) > 0 {
 		keys, versions := arrays(q.guards)
-		hold = fmt.Sprintf(`NOT EXISTS (SELECT FROM unnest(%s::bytea[], %s::bigint[]) AS g(gkey, gversion)
-			WHERE NOT EXISTS (SELECT FROM {t} WHERE key = gkey AND version = gversion AND NOT removed))`, q.arg(keys), q.arg(versions))
+		args = append(args, keys, versions)
+		hold = `NOT EXISTS (SELECT FROM unnest($5::bytea[], $6::bigint[]) AS g(gkey, gversion)
+			WHERE NOT EXISTS (SELECT FROM {t} WHERE key = gkey AND version = gversion AND NOT {gone}))`
 	}
-	if q.limit > 0 {
-		limit = "LIMIT " + strconv.Itoa(q.limit)
-	}
-	return fmt.Sprintf(`SELECT c.version, c.write, EXISTS (SELECT FROM {l} WHERE ends <= clock_timestamp()), %s,
-		e.key, e.value, coalesce(e.version, 0), coalesce(e.write, 0), coalesce(e.removed, true)
-		FROM {t} c LEFT JOIN LATERAL (SELECT e.key, %s AS value, e.version, e.write, e.removed FROM {t} e
-			WHERE e.key <> '' AND %s ORDER BY %s %s) e ON true
-		WHERE c.key = '' ORDER BY %s`, hold, value, q.where, q.order, limit, q.order)
+	return fmt.Sprintf(`SELECT c.version, c.write, %s, coalesce(e.key, ''), e.value, coalesce(e.version, 0), coalesce(e.write, 0), coalesce(e.gone, true)
+		FROM {t} c LEFT JOIN LATERAL (SELECT key, %s AS value, version, write, %s AS gone FROM {t}
+			WHERE %s AND key < $2 AND %s ORDER BY %s LIMIT $3) e ON true
+		WHERE c.key = '' ORDER BY e.%s`, hold, value, gone, within, where, order, order), args
 }
 
-// read reads what q selects, at one moment. It is driver.ErrFenced if a guard
-// doesn't hold.
-func (s *store) read(ctx context.Context, q query) (found []row, c counter, err error) {
+// view is what a query has found, at one moment.
+type view struct {
+	at    position
+	last  uint64 // version of the last row; 0: there is none
+	found []driver.Entry
+}
+
+// read reads what q selects. It is driver.ErrFenced if a guard doesn't hold.
+func (s *store) read(ctx context.Context, q query) (v view, err error) {
 	conn, err := s.acquire(ctx)
 	if err != nil {
-		return nil, c, err
+		return v, err
 	}
 	defer conn.Release()
 	m := s.history.Mark()
-	sql, hold := s.names.in(q.sql()), true
-	err = s.settled(ctx, conn.Conn(), func() (late bool, _ error) {
-		found = nil
-		rows, err := conn.Query(ctx, sql, q.args...)
-		if err != nil {
-			return false, err
+	sql, args := q.sql()
+	rows, err := conn.Query(ctx, s.names.Replace(sql), args...)
+	if err != nil {
+		return v, s.wrap(ctx, err)
+	}
+	var hold, gone bool
+	var key, value []byte
+	var write int64
+	v.at.origin = originOf(conn.Conn().PgConn())
+	_, err = pgx.ForEachRow(rows, []any{&v.at.now, &v.at.forgotten, &hold, &key, &value, &v.last, &write, &gone}, func() error {
+		switch {
+		case v.last == 0: // there is none
+		case gone:
+			v.found = append(v.found, driver.Entry{Key: string(key)})
+		case q.keysOnly:
+			v.found = append(v.found, driver.Entry{Key: string(key), Version: driver.Version(v.last), Meta: write})
+		default:
+			v.found = append(v.found, entry(string(key), value, v.last, write, 0))
 		}
-		var r row
-		_, err = pgx.ForEachRow(rows, []any{&c.now, &c.forgotten, &late, &hold, &r.key, &r.value, &r.version, &r.write, &r.removed}, func() error {
-			if r.version > 0 {
-				found = append(found, r)
-			}
-			r = row{}
-			return nil
-		})
-		return late, err
+		return nil
 	})
 	if err == nil {
-		c.origin = originOf(conn.Conn().PgConn())
-		c.gen, err = s.history.Observe(m, kit.Answer{Index: c.now, Evidence: kit.Current, Cluster: c.cluster})
+		v.at.gen, err = s.history.Observe(m, kit.Answer{Index: v.at.now, Evidence: kit.Current, Cluster: v.at.cluster})
+	}
+	for i := range v.found {
+		v.found[i].Generation = v.at.gen
 	}
 	if err == nil && !hold {
 		err = driver.ErrFenced
 	}
 	if err != nil {
-		return nil, c, s.wrap(ctx, err)
+		return view{}, s.wrap(ctx, err)
 	}
-	return found, c, nil
-}
-
-// counter is the row of the empty key.
-type counter struct {
-	position
-	forgotten uint64 // up to this version, rows of removed keys may be gone
+	return v, nil
 }

@@ -334,41 +334,49 @@ func TestLeaseIsOverOnFullDisk(t *testing.T) {
 	f.Sees(t, map[string]string{"k": "v", "k2": "v"})
 }
 
-// Where nobody watches, whoever reads a lease that is over ends it, also one who may
-// only read; and nobody renews it.
+// Where nobody watches, what was attached to a lease that is over is gone for readers
+// and writers all the same; nobody renews it, and the next grant removes it.
 func TestLeaseThatIsOver(t *testing.T) {
 	n := start(t)
 	s := open(t, n.config())
-	attach := func(key string) driver.LeaseID {
-		g, err := s.Grant(t.Context(), time.Hour)
-		if err != nil {
-			t.Fatal(err)
-		}
-		drivertest.Swap(t, s, driver.Swap{Key: key, Value: []byte("v"), Lease: g.ID, ID: 1}, driver.Applied)
-		return g.ID
-	}
-	over := func() {
-		if err := n.SQL(t.Context(), "UPDATE polykv_leases SET ends = clock_timestamp()"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	id := attach("got")
-	if err := n.SQL(t.Context(), "CREATE USER reader", "GRANT SELECT ON polykv, polykv_leases TO reader"); err != nil {
+	g, err := s.Grant(t.Context(), time.Hour)
+	if err != nil {
 		t.Fatal(err)
 	}
-	over()
-	if err := s.Renew(t.Context(), id); !errors.Is(err, driver.ErrLeaseLost) {
+	w := driver.Swap{Key: "attached", Value: []byte("v"), Lease: g.ID, ID: 1}
+	before := drivertest.Swap(t, s, w, driver.Applied).Entry
+	if err := n.SQL(t.Context(), "CREATE USER reader", "GRANT SELECT ON polykv, polykv_leases TO reader", "UPDATE polykv_leases SET ends = clock_timestamp()"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Renew(t.Context(), g.ID); !errors.Is(err, driver.ErrLeaseLost) {
 		t.Errorf("Renew of a lease that is over: %v", err)
 	}
 	cfg := n.config()
 	cfg.Username = "reader"
 	reader := open(t, cfg)
-	if e := drivertest.Get(t, reader, "got"); e.Exists() {
+	if e := drivertest.Get(t, reader, w.Key); e.Exists() {
 		t.Errorf("a read shows what was attached to a lease that is over: %+v", e)
 	}
-	attach("listed")
-	over()
 	if page, err := reader.Scan(t.Context(), driver.ScanRequest{}); err != nil || len(page.Entries) > 0 {
 		t.Errorf("a listing shows what was attached to a lease that is over: %+v, %v", page, err)
+	}
+	guards := []driver.Guard{{Key: w.Key, Version: before.Version}}
+	if _, err := reader.Get(t.Context(), driver.GetRequest{Key: "other", Guards: guards}); !errors.Is(err, driver.ErrFenced) {
+		t.Errorf("a read with a guard that is gone: %v", err)
+	}
+	drivertest.Swap(t, s, driver.Swap{Key: "other", Guards: guards, ID: 2}, driver.GuardBroken)
+	if r := drivertest.Swap(t, s, driver.Swap{Key: w.Key, Prev: before, ID: 3}, driver.Conflict); !r.Known || r.Entry.Exists() {
+		t.Errorf("a write over what is gone: %+v", r)
+	}
+	w.Lease = ""
+	drivertest.Swap(t, s, w, driver.Applied)
+	if _, err := s.Grant(t.Context(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if e := drivertest.Get(t, reader, w.Key); !e.Exists() {
+		t.Error("what was written since went with the lease")
+	}
+	if err := n.SQL(t.Context(), "DO $$ BEGIN ASSERT (SELECT count(*) FROM polykv_leases) = 1; END $$"); err != nil {
+		t.Error(err)
 	}
 }

@@ -2,16 +2,14 @@ package postgres
 
 import (
 	"context"
-	"encoding/base64"
+	"encoding/hex"
 	"errors"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/polykv/polykv/kv/driver"
-	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 const (
@@ -30,36 +28,23 @@ type listener struct {
 	origin origin          // of whose writes it hears
 	cancel context.CancelCauseFunc
 
-	mu    sync.Mutex
-	wakes map[*wake]struct{}
-}
-
-// wake is how a session hears of a write in its range.
-type wake struct {
-	rng driver.Range
-	ch  chan struct{} // of capacity 1
+	wakes sync.Map // channels of capacity 1, by which sessions hear of writes, to their ranges
 }
 
 // listen opens the connection and begins to listen.
 func (s *store) listen(ctx context.Context) (*listener, error) {
 	dial, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout+answer)
 	defer cancel()
-	cfg := s.pool.Config().ConnConfig
-	conn, err := kit.Use(s.password, isLogin, func(password string) (*pgx.Conn, error) {
-		cfg.Password = password
-		return pgx.ConnectConfig(dial, cfg)
-	})
+	pooled, err := s.acquire(dial)
 	if err != nil {
 		return nil, err
 	}
-	if err = s.met(dial, conn); err == nil {
-		_, err = conn.Exec(dial, "LISTEN "+pgx.Identifier{originOf(conn.PgConn()).table}.Sanitize())
-	}
-	if err != nil {
+	conn := pooled.Hijack()
+	if _, err = conn.Exec(dial, "LISTEN "+pgx.Identifier{originOf(conn.PgConn()).table}.Sanitize()); err != nil {
 		_ = conn.Close(dial)
-		return nil, err
+		return nil, s.wrap(dial, err)
 	}
-	l := &listener{origin: originOf(conn.PgConn()), wakes: map[*wake]struct{}{}}
+	l := &listener{origin: originOf(conn.PgConn())}
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	s.listeners.Go(func() {
 		l.cancel(s.hear(l, conn))
@@ -77,8 +62,11 @@ func (s *store) hear(l *listener, conn *pgx.Conn) error {
 	for due := time.Now(); ; {
 		if !time.Now().Before(due) {
 			pause, err := s.tend(l.ctx, conn)
-			if err != nil {
+			switch {
+			case err != nil && outcome(err) != driver.NotApplied:
 				return err
+			case err != nil: // such as of a full disk
+				pause = time.Second
 			}
 			due = time.Now().Add(pause)
 		}
@@ -93,7 +81,7 @@ func (s *store) hear(l *listener, conn *pgx.Conn) error {
 		case n.Payload == "":
 			due = time.Now()
 		default:
-			key, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(n.Payload, "\n", ""))
+			key, err := hex.DecodeString(n.Payload)
 			if err != nil {
 				return err
 			}
@@ -102,29 +90,17 @@ func (s *store) hear(l *listener, conn *pgx.Conn) error {
 	}
 }
 
+// tell wakes the sessions of a key.
 func (l *listener) tell(key string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for w := range l.wakes {
-		if w.rng.Contains(key) {
+	l.wakes.Range(func(wake, of any) bool {
+		if of.(driver.Range).Contains(key) {
 			select {
-			case w.ch <- struct{}{}:
+			case wake.(chan struct{}) <- struct{}{}:
 			default: // it is woken already
 			}
 		}
-	}
-}
-
-func (l *listener) subscribe(r driver.Range) (w *wake, end func()) {
-	w = &wake{r, make(chan struct{}, 1)}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.wakes[w] = struct{}{}
-	return w, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.wakes, w)
-	}
+		return true
+	})
 }
 
 // Watch implements driver.Store. A session listens before it reads; then it reads
@@ -132,21 +108,21 @@ func (l *listener) subscribe(r driver.Range) (w *wake, end func()) {
 func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
 	l, err := s.listeners.Get(ctx)
 	if err != nil {
-		return s.wrap(ctx, err)
+		return err
 	}
-	w, end := l.subscribe(req.Range)
-	defer end()
-	at, resumed := req.Position.(*position)
+	wake := make(chan struct{}, 1)
+	l.wakes.Store(wake, req.Range)
+	defer l.wakes.Delete(wake)
 	var events []driver.Event
-	if resumed {
+	at, resumes := req.Position.(*position)
+	if resumes {
 		if events, at, err = s.since(ctx, req.Range, at); err == nil {
 			emit(driver.Event{Type: driver.Resumed})
 		} else if !errors.Is(err, errBehind) {
 			return err
 		}
-		resumed = err == nil
 	}
-	if !resumed {
+	if !resumes || err != nil {
 		if req.BeforeSnapshot != nil {
 			if err := req.BeforeSnapshot(ctx); err != nil {
 				return err
@@ -166,7 +142,7 @@ func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(dr
 	emit(driver.Event{Type: driver.Synced, Position: at})
 	for {
 		select {
-		case <-w.ch:
+		case <-wake:
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-l.ctx.Done():
@@ -189,21 +165,21 @@ func (s *store) Watch(ctx context.Context, req driver.WatchRequest, emit func(dr
 func (s *store) since(ctx context.Context, r driver.Range, from *position) (events []driver.Event, at *position, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	q := query{where: "NOT e.removed", order: "e.key"}.within(r)
+	q := query{rng: r}
 	if from != nil {
-		q = newer(r, from.now)
+		q.newer, q.since = true, from.now
 	}
-	found, c, err := s.read(ctx, q)
-	if err == nil && from != nil && (c.forgotten > from.now || !from.same(&c.position)) {
+	v, err := s.read(ctx, q)
+	if err == nil && from != nil && (v.at.forgotten > from.now || !from.same(&v.at)) {
 		err = errBehind
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, r := range found {
-		events = append(events, r.entry(c.gen).Event())
+	for _, e := range v.found {
+		events = append(events, e.Event())
 	}
-	return events, &c.position, nil
+	return events, &v.at, nil
 }
 
 // readTimeout bounds what a session reads at once: all of its range, perhaps.
