@@ -2,16 +2,19 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"go.uber.org/goleak"
 
 	"github.com/polykv/polykv/cli"
 	"github.com/polykv/polykv/drivers/bolt"
+	"github.com/polykv/polykv/internal/testserver"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -114,4 +117,62 @@ func TestConfigFile(t *testing.T) {
 			t.Errorf("%q: stderr is %q, want %q", c.text, errs, c.want)
 		}
 	}
+}
+
+// A password that is refused is a failure, and said to be one of the credentials.
+func TestWrongPassword(t *testing.T) {
+	for backend, start := range map[string]func(*testing.T) (addr string){"nats": startNATS, "postgres": startPostgres} {
+		t.Run(backend, func(t *testing.T) {
+			args := []string{"--backend=" + backend, "--" + backend + ".servers=" + start(t), "--" + backend + ".username=app"}
+			run(t, 0, append(args, "--"+backend+".password=right", "put", "k", "v")...)
+			run(t, 1, append(args, "--"+backend+".password=right", "get", "absent")...)
+			for _, command := range [][]string{{"get", "k"}, {"put", "k", "v"}, {"delete", "k"}, {"list"}, {"watch", "k"}} {
+				out, errs := run(t, 3, append(append(args, "--"+backend+".password=wrong"), command...)...)
+				if out != "" || !strings.Contains(errs, "permission denied") || !strings.Contains(errs, "check the credentials in --"+backend+".*") || strings.Contains(errs, "wrong") {
+					t.Errorf("%v: stdout is %q, stderr %q", command, out, errs)
+				}
+			}
+		})
+	}
+}
+
+func startNATS(t *testing.T) string {
+	s, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+		Username: "app", Password: "right",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(time.Minute) {
+		t.Fatal("NATS does not start")
+	}
+	return s.Addr().String()
+}
+
+func startPostgres(t *testing.T) string {
+	s, err := testserver.NewPostgres()
+	if errors.Is(err, testserver.ErrNoPostgres) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(s.Init(), s.Up(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	hba := "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+	err = errors.Join(os.WriteFile(filepath.Join(s.Data, "pg_hba.conf"), []byte(hba), 0o600),
+		s.SQL(t.Context(), "CREATE ROLE app SUPERUSER LOGIN PASSWORD 'right'", "SELECT pg_reload_conf()"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Addr()
 }
