@@ -56,11 +56,9 @@ func (s *store) servers(ctx context.Context) (urls []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.DialTimeout)
 	defer cancel()
 	for _, a := range s.addresses {
-		targets := []string{a.Target}
-		if a.Network == "srv" {
-			if targets, err = kit.LookupSRV(ctx, a.Target); err != nil {
-				return nil, err
-			}
+		_, targets, err := a.Targets(ctx)
+		if err != nil {
+			return nil, err
 		}
 		for _, target := range targets {
 			urls = append(urls, (&url.URL{Scheme: "nats", Host: target}).String())

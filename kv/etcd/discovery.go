@@ -97,7 +97,7 @@ func (d *discovery) lookUp(ctx context.Context) []string {
 	for _, a := range d.configured {
 		switch {
 		case a.Network == "srv":
-			targets, err := kit.LookupSRV(ctx, a.Target)
+			_, targets, err := a.Targets(ctx)
 			if err != nil {
 				d.logger.Warn("etcd: the service record can't be looked up", "name", a.Target, "error", err)
 			}

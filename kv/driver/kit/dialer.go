@@ -46,49 +46,37 @@ func (d *Dialer) Dial(ctx context.Context, addresses []Address) (*Conn, error) {
 
 // DialOne connects to one address.
 func (d *Dialer) DialOne(ctx context.Context, a Address) (*Conn, error) {
+	network, targets, err := a.Targets(ctx)
 	dialer := net.Dialer{Timeout: d.Timeout}
-	if a.Network != "srv" {
-		conn, err := dialer.DialContext(ctx, a.Network, a.Target)
-		return d.wrap(conn, a.Target, err)
-	}
-	targets, err := LookupSRV(ctx, a.Target)
-	if err != nil {
-		return nil, err
-	}
 	for _, target := range targets {
 		var conn net.Conn
-		if conn, err = dialer.DialContext(ctx, "tcp", target); err == nil || ctx.Err() != nil {
-			return d.wrap(conn, target, err)
+		if conn, err = dialer.DialContext(ctx, network, target); err == nil {
+			if d.Connected != nil {
+				d.Connected()
+			}
+			return &Conn{Conn: conn, target: target, spoken: make(chan struct{})}, nil
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
 	return nil, err
 }
 
-// LookupSRV returns the targets of a service record as host:port, those of the
-// lowest priority first.
-func LookupSRV(ctx context.Context, name string) ([]string, error) {
-	_, records, err := net.DefaultResolver.LookupSRV(ctx, "", "", name)
-	if err != nil {
-		return nil, err
+// Targets returns what an address stands for, to be dialed: those of a service
+// record, which is looked up, with the lowest priority first; of others its own.
+func (a Address) Targets(ctx context.Context) (network string, targets []string, err error) {
+	if a.Network != "srv" {
+		return a.Network, []string{a.Target}, nil
 	}
-	targets := make([]string, len(records))
-	for i, r := range records {
-		targets[i] = net.JoinHostPort(strings.TrimSuffix(r.Target, "."), strconv.Itoa(int(r.Port)))
+	_, records, err := net.DefaultResolver.LookupSRV(ctx, "", "", a.Target)
+	for _, r := range records {
+		targets = append(targets, net.JoinHostPort(strings.TrimSuffix(r.Target, "."), strconv.Itoa(int(r.Port))))
 	}
-	if len(targets) == 0 {
-		return nil, &net.DNSError{Err: "no service records", Name: name, IsNotFound: true}
+	if err == nil && len(targets) == 0 {
+		err = &net.DNSError{Err: "no service records", Name: a.Target, IsNotFound: true}
 	}
-	return targets, nil
-}
-
-func (d *Dialer) wrap(conn net.Conn, target string, err error) (*Conn, error) {
-	if err != nil {
-		return nil, err
-	}
-	if d.Connected != nil {
-		d.Connected()
-	}
-	return &Conn{Conn: conn, target: target, spoken: make(chan struct{})}, nil
+	return "tcp", targets, err
 }
 
 // Conn is a connection that a Dialer made.

@@ -119,7 +119,7 @@ func TestServiceRecords(t *testing.T) {
 		"gone.test.": {"gone.test. 60 IN SRV 1 1 " + gonePort + " localhost."},
 		"none.test.": {"none.test. 60 IN TXT none"},
 	})
-	if got, err := LookupSRV(t.Context(), "both.test"); err != nil || !slices.Equal(got, []string{"localhost:" + gonePort, "localhost:" + port}) {
+	if _, got, err := (Address{Network: "srv", Target: "both.test"}).Targets(t.Context()); err != nil || !slices.Equal(got, []string{"localhost:" + gonePort, "localhost:" + port}) {
 		t.Errorf("%q, %v", got, err)
 	}
 	srv := func(name string) Address { return Address{Network: "srv", Target: name} }
@@ -188,7 +188,7 @@ func TestRefusalBeforeARequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ours, theirs := net.Pipe()
-				c, _ := (&Dialer{}).wrap(ours, "a:1", nil)
+				c := &Conn{Conn: ours, target: "a:1", spoken: make(chan struct{})}
 				done := make(chan error, 1)
 				go func() {
 					b := make([]byte, 9)
