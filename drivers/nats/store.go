@@ -149,7 +149,12 @@ func (s *store) swap(ctx context.Context, l *link, w driver.Swap) (driver.Result
 		return driver.Result{Outcome: driver.Conflict}, nil // versions of another history
 	}
 	msg := s.message(l, w)
-	sequence, err := s.publish(ctx, l, msg, w.Guards)
+	ack, err := ask(ctx, s, msg.Subject+`"`, func(ctx context.Context) (*jetstream.PubAck, error) {
+		if err := s.guard(l, msg, w.Guards); err != nil {
+			return nil, err
+		}
+		return l.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0)) // it would repeat it where nobody listened
+	})
 	switch o := outcome(err); {
 	case err == nil:
 	case o == driver.Conflict && len(w.Guards) == 0 && w.Prev.Exists():
@@ -159,11 +164,11 @@ func (s *store) swap(ctx context.Context, l *link, w driver.Swap) (driver.Result
 	default:
 		return driver.Result{Outcome: o}, wrap(ctx, err)
 	}
-	gen, err := s.history.Observe(m, kit.Answer{Index: sequence, Evidence: kit.Written})
+	gen, err := s.history.Observe(m, kit.Answer{Index: ack.Sequence, Evidence: kit.Written})
 	if err != nil {
 		return driver.Result{Outcome: driver.Applied}, nil
 	}
-	e := entry(w.Key, sequence, msg.Header, w.Value, gen)
+	e := entry(w.Key, ack.Sequence, msg.Header, w.Value, gen)
 	return driver.Result{Outcome: driver.Applied, Entry: e, Known: true}, nil
 }
 
@@ -206,21 +211,6 @@ func (s *store) message(l *link, w driver.Swap) *nats.Msg {
 		msg.Header.Set(headerOperation, "DEL")
 	}
 	return msg
-}
-
-// publish returns the sequence of a message that was stored. The library would
-// repeat it where nobody listened.
-func (s *store) publish(ctx context.Context, l *link, msg *nats.Msg, guards []driver.Guard) (uint64, error) {
-	ack, err := ask(ctx, s, msg.Subject+`"`, func(ctx context.Context) (*jetstream.PubAck, error) {
-		if err := s.guard(l, msg, guards); err != nil {
-			return nil, err
-		}
-		return l.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
-	})
-	if err != nil {
-		return 0, err
-	}
-	return ack.Sequence, nil
 }
 
 // Limits implements driver.Store.

@@ -44,21 +44,20 @@ type session struct {
 
 // begin begins a session. It asks the leader first how far a snapshot has to go:
 // the consumer may be at a replica that lags.
-func (s *store) begin(ctx context.Context, l *link, r driver.Range, keysOnly bool) (*session, error) {
-	ss := &session{store: s, link: l, rng: r, mark: s.history.Mark()}
+func (ss *session) begin(ctx context.Context, keysOnly bool) error {
 	if err := ss.aim(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
-	_, err := ask(ctx, s, s.api+"CONSUMER.CREATE."+s.stream+".", func(ctx context.Context) (none struct{}, err error) {
-		inbox := l.conn.NewInbox()
-		if ss.sub, err = l.conn.SubscribeSync(inbox); err != nil {
+	_, err := ask(ctx, ss.store, ss.api+"CONSUMER.CREATE."+ss.stream+".", func(ctx context.Context) (none struct{}, err error) {
+		inbox := ss.link.conn.NewInbox()
+		if ss.sub, err = ss.link.conn.SubscribeSync(inbox); err != nil {
 			return none, err
 		}
 		_ = ss.sub.SetPendingLimits(-1, -1) // it is the consumer's flow control that limits them
-		c, err := l.js.CreatePushConsumer(ctx, s.stream, jetstream.ConsumerConfig{
-			DeliverSubject: inbox, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubject: s.subjects.filter(r),
+		c, err := ss.link.js.CreatePushConsumer(ctx, ss.stream, jetstream.ConsumerConfig{
+			DeliverSubject: inbox, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubject: ss.subjects.filter(ss.rng),
 			AckPolicy: jetstream.AckNonePolicy, MaxDeliver: 1, MemoryStorage: true, Replicas: 1, HeadersOnly: keysOnly,
 			FlowControl: true, IdleHeartbeat: heartbeat, InactiveThreshold: silence,
 		})
@@ -69,7 +68,7 @@ func (s *store) begin(ctx context.Context, l *link, r driver.Range, keysOnly boo
 		ss.consumer, ss.pending = c.CachedInfo().Name, c.CachedInfo().NumPending
 		return none, nil
 	})
-	return ss, err
+	return err
 }
 
 // aim sets the target.
@@ -215,8 +214,8 @@ func (s *store) session(ctx context.Context, r driver.Range, keysOnly bool, befo
 	if err != nil {
 		return wrap(ctx, err)
 	}
-	ss, err := s.begin(ctx, l, r, keysOnly)
-	if err == nil {
+	ss := &session{store: s, link: l, rng: r, mark: s.history.Mark()}
+	if err = ss.begin(ctx, keysOnly); err == nil {
 		defer ss.end(ctx)
 		err = ss.run(ctx, emit)
 	}
