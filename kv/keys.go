@@ -26,7 +26,7 @@ func CheckKey(key string) error {
 	if err := checkForm(key); err != nil {
 		return err
 	}
-	if isReserved(key) {
+	if Reserved(key) {
 		return fmt.Errorf("%w: %q has the segment %q, which is polykv's own", ErrInvalidKey, key, ReservedSegment)
 	}
 	return nil
@@ -129,6 +129,8 @@ func printable(key string) bool {
 	return utf8.ValidString(key) && !strings.ContainsFunc(key, unicode.IsControl)
 }
 
-func isReserved(key string) bool {
+// Reserved reports whether a key is of polykv's own: one of its segments is
+// [ReservedSegment].
+func Reserved(key string) bool {
 	return strings.Contains(key, ReservedSegment) && slices.Contains(strings.Split(key, "/"), ReservedSegment)
 }

@@ -14,7 +14,7 @@ func FuzzIsPlain(f *testing.F) {
 		f.Add(key + "12345678")
 	}
 	f.Fuzz(func(t *testing.T, key string) {
-		valid := checkForm(key) == nil && !isReserved(key)
+		valid := checkForm(key) == nil && !Reserved(key)
 		if isPlain(key) && !valid {
 			t.Errorf("%q passes for plain and is not valid: %v", key, CheckKey(key))
 		}

@@ -137,5 +137,5 @@ func (c *client) visible(ctx context.Context, wanted, key string) bool {
 		c.engine.opts.Observer.Skipped(ctx, key)
 		return false
 	}
-	return !isReserved(key) || c.raw && isReserved(wanted)
+	return !Reserved(key) || c.raw && Reserved(wanted)
 }

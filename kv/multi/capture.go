@@ -25,7 +25,7 @@ type capture struct {
 
 // capturable reports whether what a write on r changes would be of use.
 func (v *view) capturable(r *route, key string) bool {
-	return !reserved(key) && v.core.owner == nil && v.core.mirror.takes(other(r.at))
+	return !kv.Reserved(key) && v.core.owner == nil && v.core.mirror.takes(other(r.at))
 }
 
 // capture returns how to make a CAS on r whose change is of use; nil if none is.

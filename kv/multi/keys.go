@@ -2,16 +2,10 @@ package multi
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/polykv/polykv/kv"
 )
-
-// reserved reports whether a key is polykv's own, which is never mirrored.
-func reserved(key string) bool {
-	return strings.Contains(key, kv.ReservedSegment) && slices.Contains(strings.Split(key, "/"), kv.ReservedSegment)
-}
 
 // check refuses, before any request, the keys that the stores' clients refuse.
 func (v *view) check(key string) error {
@@ -23,7 +17,7 @@ func (v *view) check(key string) error {
 
 // checkForm refuses keys that break rule K1, but not reserved ones.
 func checkForm(key string) error {
-	if !reserved(key) {
+	if !kv.Reserved(key) {
 		return kv.CheckKey(key)
 	}
 	// The segment is a valid one of that length.

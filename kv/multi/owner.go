@@ -240,7 +240,7 @@ func (o *owner) followOne(ctx context.Context, r *route) error {
 		case ev.Type == kv.Synced && !synced:
 			synced = true
 			o.core.sweeps.soon()
-		case !synced, ev.Type == kv.Synced, ev.Type == kv.Interrupted, reserved(ev.Key):
+		case !synced, ev.Type == kv.Synced, ev.Type == kv.Interrupted, kv.Reserved(ev.Key):
 		default:
 			o.core.mirror.add(session, other(r.at), ev.Key, nil)
 		}

@@ -153,7 +153,7 @@ func (w *watch) turnTo(at int) kv.Client {
 
 // deliver calls f with ev if it is news, and reports whether to go on.
 func (w *watch) deliver(ev kv.Event) bool {
-	if w.codec != nil && reserved(ev.Key) {
+	if w.codec != nil && kv.Reserved(ev.Key) {
 		return true // a raw view shows them to those who ask for them
 	}
 	ev.Version = w.version(ev.Version)

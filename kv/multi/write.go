@@ -91,7 +91,7 @@ func (v *view) attempt(ctx context.Context, key string, r *route, p *permit, do 
 	c := v.core
 	made, err := do(r, p)
 	switch {
-	case reserved(key), c.owner != nil && !c.owner.owns():
+	case kv.Reserved(key), c.owner != nil && !c.owner.owns():
 	case err == nil && made.wrote:
 		mirrored = c.mirror.add(ctx, other(r.at), key, made.change)
 	case errors.Is(err, kv.ErrIndeterminate):

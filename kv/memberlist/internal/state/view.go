@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
-	"strings"
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
@@ -145,7 +143,7 @@ func (v *View) rawObject(key string, base *Record, value any, limit int) (any, e
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(strings.Split(key, "/"), kv.ReservedSegment) {
+	if kv.Reserved(key) {
 		return v.plain(key, v.store.bytes, base, encoded, limit)
 	}
 	decoded, err := v.reg.decode(encoded)
