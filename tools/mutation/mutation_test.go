@@ -44,7 +44,7 @@ func Endless(n int) int {
 }
 
 // Apart is not tested.
-func Apart(s string, n int) (string, int) { return s + "x", n + 1 }
+func Apart(s string, n int) (string, int) { return s + "x", n >> 1 + 2 }
 `
 
 const codeTest = `package small
@@ -111,7 +111,7 @@ func TestMutants(t *testing.T) {
 		},
 		timedOut:   {"small.go:29 n-- -> n++", "small.go:29 without n--"},
 		survived:   {"small.go:14 0 -> 1", "small.go:31 a zero value for n in return n"},
-		notReached: {"small.go:35 1 -> 0", "small.go:35 n + 1 with the other of + and -"},
+		notReached: {"small.go:35 1 -> 0", "small.go:35 n >> 1 + 2 with the other of + and -"},
 	} {
 		got := fates[fate]
 		if slices.Sort(got); !slices.Equal(got, want) {

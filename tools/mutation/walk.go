@@ -85,7 +85,7 @@ func (w walker) constant(e ast.Expr) {
 	case text == "true" || text == "false":
 		w.negate(e)
 	case ok && t.Info()&types.IsInteger != 0 && numbers[text] != "":
-		w.add(e, t.Name()+"(mutantInt(#, ", ", "+numbers[text]+"))", text+" -> "+numbers[text])
+		w.add(e, strings.TrimPrefix(t.Name(), "untyped ")+"(mutantInt(#, ", ", "+numbers[text]+"))", text+" -> "+numbers[text])
 	}
 }
 
