@@ -138,7 +138,7 @@ func TestZones(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := s.(*store).endpoints(); !slices.Equal(got, want[1:]) {
+		if got := s.(*store).endpoints(); !slices.Equal(got, want[1:]) || !slices.Equal(s.(*store).discovery.configured, []kit.Address{a}) {
 			t.Errorf("%s: the client has %q, want %q", text, got, want[1])
 		}
 		if err := s.Close(); err != nil {
