@@ -190,3 +190,26 @@ func TestEitherHidesTheTextOfOthersErrors(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// One of several codecs, all of which mark what they write, is itself known by the marks.
+func TestEitherOfEither(t *testing.T) {
+	encrypted, zstd := mustEncrypt(t, codec.String{}, testKey(t, "k", 1)), mustCompress(t, codec.String{}, codec.Zstd, nil)
+	marked := mustEither(t, encrypted, zstd)
+	outer := mustEither(t, marked, codec.JSON[string]{})
+	for _, c := range []codec.Codec{encrypted, zstd, codec.JSON[string]{}} {
+		if got := mustDecode(t, outer, mustEncode(t, c, "v")); got != "v" {
+			t.Errorf("of %s: %v", c.CodecID(), got)
+		}
+	}
+	if _, err := outer.Decode([]byte("x")); err == nil || !strings.Contains(err.Error(), "no codec reads this: json/string: ") {
+		t.Errorf("what none has marked: %v", err)
+	}
+	cut := mustEncode(t, zstd, strings.Repeat("again ", 1000))
+	if _, err := outer.Decode(cut[:len(cut)-1]); err == nil || strings.Contains(err.Error(), "json/string: ") {
+		t.Errorf("what one has marked: %v", err)
+	}
+	loose := mustEither(t, mustEither(t, codec.JSON[string]{}, encrypted), zstd)
+	if _, err := loose.Decode([]byte("x")); err == nil || !strings.Contains(err.Error(), "json/string: ") {
+		t.Errorf("what may be of the first: %v", err)
+	}
+}

@@ -205,7 +205,13 @@ func TestKeyDoesNotShow(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		fmt.Fprintf(&printed, verb+verb+verb, key, &key, nested)
 	}
+	if text := fmt.Sprintf("%v %d", key, key); text != "k1 k1" {
+		t.Errorf("it is printed as %s, not its id", text)
+	}
 	slog.New(slog.NewJSONHandler(&printed, nil)).Info("m", "key", key)
+	if !strings.Contains(printed.String(), `"key":"k1"`) {
+		t.Errorf("it is not logged as its id: %s", printed.String())
+	}
 	slog.New(slog.NewTextHandler(&printed, nil)).Info("m", "key", nested)
 	asJSON, err := json.Marshal(key)
 	if err != nil || string(asJSON) != `"k1"` {
