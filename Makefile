@@ -33,10 +33,10 @@ browser:
 		echo; echo "NOTE: no Chromium was found, so the pages were NOT tested in a browser."; \
 		echo "      Install one (Debian: apt-get install chromium), or name it in POLYKV_CHROMIUM."; echo; } >&2
 
-# Nor does it show that the tests of drivers/postgres skipped.
+# Nor does it show that the tests on PostgreSQL skipped.
 postgres:
 	@.ci/postgres >/dev/null || { \
-		echo; echo "NOTE: no PostgreSQL was found, so drivers/postgres was NOT tested."; \
+		echo; echo "NOTE: no PostgreSQL was found, so what needs it (drivers/postgres, a test of cmd/polykv) was NOT tested."; \
 		echo "      Install one (Debian: apt-get install postgresql)."; echo; } >&2
 
 # Everything that test compiles, it compiles with the race detector, so that it does so once. The linter vets too.

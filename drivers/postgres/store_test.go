@@ -237,8 +237,8 @@ func TestRemovedRowsAreForgotten(t *testing.T) {
 	}
 }
 
-// fillDisk moves the table to a small disk and fills it by s.
-func (n *server) fillDisk(t *testing.T, s *store) {
+// fillDisk moves the table to a small disk and fills it by a handle.
+func (s *server) fillDisk(t *testing.T, h *store) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("a small disk needs root")
@@ -252,12 +252,12 @@ func (n *server) fillDisk(t *testing.T, s *store) {
 		t.Skip("no file system can be mounted here: ", err)
 	}
 	t.Cleanup(func() {
-		n.Kill()
+		s.Kill()
 		if err := syscall.Unmount(disk, 0); err != nil {
 			t.Error(err)
 		}
 	})
-	err = errors.Join(n.Own(disk), n.SQL(t.Context(), "CREATE TABLESPACE small LOCATION '"+disk+"'", "ALTER TABLE polykv SET TABLESPACE small"))
+	err = errors.Join(s.Own(disk), s.SQL(t.Context(), "CREATE TABLESPACE small LOCATION '"+disk+"'", "ALTER TABLE polykv SET TABLESPACE small"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,14 +267,14 @@ func (n *server) fillDisk(t *testing.T, s *store) {
 	}
 	for i, size := 0, len(value); size > 0; i++ { // with ever smaller ones, until nothing fits
 		w := driver.Swap{Key: fmt.Sprint("filler", i), Value: value[:size], ID: 1}
-		res, refused := s.Swap(drivertest.WithTimeout(t, time.Minute), w)
+		res, refused := h.Swap(drivertest.WithTimeout(t, time.Minute), w)
 		if refused == nil {
 			continue
 		}
 		if res.Outcome != driver.NotApplied || !errors.Is(refused, driver.ErrFull) {
 			t.Fatalf("a write to a full disk: %v, %v", res.Outcome, refused)
 		}
-		if e := drivertest.Get(t, s, w.Key); e.Exists() {
+		if e := drivertest.Get(t, h, w.Key); e.Exists() {
 			t.Error("it was written all the same")
 		}
 		size /= 4
