@@ -13,11 +13,12 @@ import (
 // The longest file and function that a reader shall meet, in lines, and how long
 // all of them together may be, without tests. Whoever needs more room makes some
 // first, or says here why not: 515 of the lines are tools/mutation, in place of a
-// program of others that took hours.
+// program of others that took hours, and 314 are the benchmark's clients of bbolt, NATS
+// and PostgreSQL.
 const (
 	longestFile     = 450
 	longestFunction = 80
-	allFiles        = 77_537
+	allFiles        = 77_851
 )
 
 // TestSizes keeps the house small.

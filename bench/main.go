@@ -22,6 +22,7 @@ import (
 	"github.com/polykv/polykv/bench/internal/report"
 	"github.com/polykv/polykv/bench/internal/run"
 	"github.com/polykv/polykv/bench/workload"
+	"github.com/polykv/polykv/internal/testserver"
 )
 
 type options struct {
@@ -112,6 +113,10 @@ func (o *options) measure(ctx context.Context, files report.FileNames, results *
 			results.Put(m)
 			return results.Save(files.Results)
 		})
+		if errors.Is(err, testserver.ErrNoPostgres) {
+			fmt.Fprintf(os.Stderr, "NOTE: nothing was measured on %s: %v\n", backend, err)
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -8,9 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 
 	"github.com/polykv/polykv/bench/workload"
 	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/drivers/bolt"
+	"github.com/polykv/polykv/drivers/nats"
+	"github.com/polykv/polykv/drivers/postgres"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/consul"
 	"github.com/polykv/polykv/kv/coordination"
@@ -36,6 +40,18 @@ func Polykv(t workload.Target) (workload.Store, error) {
 		cfg := consul.DefaultConfig()
 		cfg.Address = t.Endpoints[0]
 		s.open = func() (driver.Store, error) { return consul.Open(cfg, discard) }
+	case "bolt":
+		cfg, files := *bolt.NewConfig(), new(bolt.Files)
+		cfg.Path = filepath.Join(t.Endpoints[0], "polykv.db")
+		s.open = func() (driver.Store, error) { return files.Open(cfg) }
+	case "nats":
+		cfg := *nats.NewConfig()
+		cfg.Servers = t.Endpoints
+		s.open = func() (driver.Store, error) { return nats.Open(cfg, discard) }
+	case "postgres":
+		cfg := *postgres.NewConfig()
+		cfg.Servers = t.Endpoints
+		s.open = func() (driver.Store, error) { return postgres.Open(cfg, discard) }
 	case "gossip":
 		return openCluster(t)
 	default:

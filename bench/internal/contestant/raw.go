@@ -12,12 +12,16 @@ import (
 // Raw opens a store through its vendor's client.
 func Raw(t workload.Target) (workload.Store, error) {
 	of := map[string]func(workload.Target) (rawClient, error){
-		"etcd": openRawEtcd, "consul": openRawConsul,
+		"etcd": openRawEtcd, "consul": openRawConsul, "bolt": openRawBolt, "nats": openRawNATS, "postgres": openRawPostgres,
 	}[t.Backend]
 	if of == nil {
 		return nil, fmt.Errorf("there is no raw client of backend %q", t.Backend)
 	}
-	return &rawStore{open: func() (rawClient, error) { return of(t) }}, nil
+	open := func() (rawClient, error) { return of(t) }
+	if t.Backend == "bolt" { // a file that is open can't be opened again
+		open = sync.OnceValues(open)
+	}
+	return &rawStore{open: open}, nil
 }
 
 // rawClient is a vendor's client, with one request for each operation.

@@ -23,6 +23,9 @@ const (
 	EtcdNoFsync = "etcd-nofsync"
 	Consul      = "consul"
 	Consul3     = "consul3"
+	Bolt        = "bolt"
+	NATS        = "nats"
+	Postgres    = "postgres"
 	Gossip      = "gossip"
 )
 
@@ -34,6 +37,9 @@ func BackendTitle(backend string) string {
 		EtcdNoFsync: "etcd, one server without fsync",
 		Consul:      "Consul, development mode",
 		Consul3:     "Consul, three servers",
+		Bolt:        "a file",
+		NATS:        "NATS JetStream, one server",
+		Postgres:    "PostgreSQL",
 		Gossip:      "gossip",
 	}[backend]
 }
@@ -97,7 +103,9 @@ type Target struct {
 }
 
 // Backends are all, in the order of the document.
-func Backends() []string { return []string{Memory, Etcd, EtcdNoFsync, Consul, Consul3, Gossip} }
+func Backends() []string {
+	return []string{Memory, Etcd, EtcdNoFsync, Consul, Consul3, Bolt, NATS, Postgres, Gossip}
+}
 
 func everyone() []string { return []string{Polykv, Dskit, DskitTuned, Cortex, Raw} }
 func main3() []string    { return []string{Polykv, Dskit, Raw} }

@@ -1,9 +1,30 @@
 package plan
 
-import "github.com/polykv/polykv/bench/workload"
+import (
+	"slices"
+
+	"github.com/polykv/polykv/bench/workload"
+)
 
 const consulWrites = "dskit reads before it writes, which costs it less than half of a call: the server needs more time to write. " +
 	"How much a client can gain at most, the bare connection shows."
+
+const reads = "Each request has a limit of its own time and is compared with the history of the store, which takes microseconds."
+
+// everywhere is a row on all backends but gossip: what must hold in memory, on etcd and
+// on Consul, why it doesn't on the two, and who takes part on the two and on Consul only.
+// The drivers in modules of their own are compared with their libraries.
+func everywhere(all []string, memory, etcd, consul []Target, whyEtcd, whyConsul string, onConsul ...string) map[string]Entry {
+	pair := Entry{Contestants: []string{Polykv, Raw}}
+	return map[string]Entry{
+		Memory:      {inMemory(), memory, ""},
+		Etcd:        {all, etcd, whyEtcd},
+		EtcdNoFsync: {main3(), etcd, whyEtcd},
+		Consul:      {append(slices.Clone(all), onConsul...), consul, whyConsul},
+		Consul3:     {append(main3(), onConsul...), consul, whyConsul},
+		Bolt:        pair, NATS: pair, Postgres: pair,
+	}
+}
 
 func writeRows() []Row {
 	return []Row{
@@ -11,50 +32,27 @@ func writeRows() []Row {
 			ID: "cas", Title: "CAS one after another, one key", Figure: Rate,
 			Meaning: "How fast one component updates its own entry: a heartbeat, a ring token, a lease.",
 			Spec:    workload.Spec{Work: "cas"},
-			On: map[string]Entry{
-				Memory:      {inMemory(), []Target{{Dskit, 5}}, ""},
-				Etcd:        {untuned(), []Target{{Dskit, 1.6}, {Raw, 0.9}}, ""},
-				EtcdNoFsync: {main3(), []Target{{Dskit, 1.6}, {Raw, 0.9}}, ""},
-				Consul:      {append(untuned(), Bare), []Target{{Dskit, 1.8}, {Raw, 0.9}}, consulWrites},
-				Consul3:     {append(main3(), Bare), []Target{{Dskit, 1.8}, {Raw, 0.9}}, consulWrites},
-			},
+			On:      everywhere(untuned(), []Target{{Dskit, 5}}, []Target{{Dskit, 1.6}, {Raw, 0.9}}, []Target{{Dskit, 1.8}, {Raw, 0.9}}, "", consulWrites, Bare),
 		},
 		{
 			ID: "hot", Title: "CAS by 64 goroutines, one key, one client", Figure: Rate,
 			Meaning: "A key that everybody in a process writes, such as a ring or a shared counter. " +
 				"polykv's callers share one write to the store; the others' fight for it.",
 			Spec: workload.Spec{Work: "cas", Callers: 64},
-			On: map[string]Entry{
-				Memory:      {inMemory(), []Target{{Dskit, 5}}, ""},
-				Etcd:        {everyone(), []Target{{Dskit, 200}}, ""},
-				EtcdNoFsync: {main3(), []Target{{Dskit, 200}}, ""},
-				Consul:      {everyone(), []Target{{Dskit, 100}}, ""},
-				Consul3:     {main3(), []Target{{Dskit, 100}}, ""},
-			},
+			On:   everywhere(everyone(), []Target{{Dskit, 5}}, []Target{{Dskit, 200}}, []Target{{Dskit, 100}}, "", ""),
 		},
 		{
 			ID: "hot8", Title: "CAS by 64 goroutines, one key, 8 clients", Figure: Rate,
 			Meaning: "The same key written by eight processes, eight goroutines each.",
 			Spec:    workload.Spec{Work: "cas", Callers: 64, Clients: 8},
-			On: map[string]Entry{
-				Memory:      {inMemory(), nil, ""},
-				Etcd:        {everyone(), []Target{{Dskit, 12}}, ""},
-				EtcdNoFsync: {main3(), []Target{{Dskit, 12}}, ""},
-				Consul:      {everyone(), []Target{{Dskit, 10}}, ""},
-				Consul3:     {main3(), []Target{{Dskit, 10}}, ""},
-			},
+			On:      everywhere(everyone(), nil, []Target{{Dskit, 12}}, []Target{{Dskit, 10}}, "", ""),
 		},
 		{
 			ID: "many", Title: "CAS by 64 goroutines, 64 keys, one client", Figure: Rate,
 			Meaning: "Throughput of independent writes: nobody is in anybody's way.",
 			Spec:    workload.Spec{Work: "cas", Callers: 64, Keys: 64},
-			On: map[string]Entry{
-				Memory:      {inMemory(), []Target{{Dskit, 5}}, ""},
-				Etcd:        {untuned(), []Target{{Dskit, 1.7}}, "The server and its disk are the limit of all; see the processor time."},
-				EtcdNoFsync: {main3(), []Target{{Dskit, 1.7}}, "The server and its disk are the limit of all; see the processor time."},
-				Consul:      {untuned(), []Target{{Dskit, 1.5}}, "The server is the limit of all; see the processor time."},
-				Consul3:     {main3(), []Target{{Dskit, 1.5}}, "The server is the limit of all; see the processor time."},
-			},
+			On: everywhere(untuned(), []Target{{Dskit, 5}}, []Target{{Dskit, 1.7}}, []Target{{Dskit, 1.5}},
+				"The server and its disk are the limit of all; see the processor time.", "The server is the limit of all; see the processor time."),
 		},
 	}
 }
@@ -66,25 +64,14 @@ func readRows() []Row {
 			Meaning: "Read throughput. polykv and the raw clients read linearizably; dskit and Cortex, " +
 				"on Consul, at the agent's default consistency, which is cheaper and may be stale.",
 			Spec: workload.Spec{Work: "get", Callers: 64, Keys: 64},
-			On: map[string]Entry{
-				Memory:      {inMemory(), []Target{{Dskit, 10}}, ""},
-				Etcd:        {untuned(), []Target{{Raw, 0.97}}, "Each request has a limit of its own time and is compared with the history of the store, which takes microseconds."},
-				EtcdNoFsync: {main3(), []Target{{Raw, 0.97}}, "Each request has a limit of its own time and is compared with the history of the store, which takes microseconds."},
-				Consul:      {untuned(), []Target{{Raw, 0.97}}, "Each request has a limit of its own time and is compared with the history of the store, which takes microseconds."},
-				Consul3:     {main3(), []Target{{Raw, 0.97}}, "Each request has a limit of its own time and is compared with the history of the store, which takes microseconds."},
-			},
+			On:   everywhere(untuned(), []Target{{Dskit, 10}}, []Target{{Raw, 0.97}}, []Target{{Raw, 0.97}}, reads, reads),
 		},
 		{
 			ID: "list", Title: "List of 2,000 keys", Figure: P50,
 			Meaning: "Finding all members of something, or all tenants.",
 			Spec:    workload.Spec{Work: "list", Keys: 2000},
-			On: map[string]Entry{
-				Memory:      {inMemory(), []Target{{Dskit, 3}}, ""},
-				Etcd:        {untuned(), []Target{{Dskit, 1}}, "dskit links an older client, whose generated code decodes an answer sooner; most of the time is the server's."},
-				EtcdNoFsync: {main3(), []Target{{Dskit, 1}}, "dskit links an older client, whose generated code decodes an answer sooner; most of the time is the server's."},
-				Consul:      {untuned(), []Target{{Dskit, 3}}, ""},
-				Consul3:     {main3(), []Target{{Dskit, 3}}, ""},
-			},
+			On: everywhere(untuned(), []Target{{Dskit, 3}}, []Target{{Dskit, 1}}, []Target{{Dskit, 3}},
+				"dskit links an older client, whose generated code decodes an answer sooner; most of the time is the server's.", ""),
 		},
 	}
 }
@@ -136,6 +123,9 @@ func watchRows() []Row {
 				EtcdNoFsync: {main3(), []Target{{Dskit, 1.25}}, ""},
 				Consul:      {withTuned, []Target{{Dskit, 300}, {DskitTuned, 1}}, ""},
 				Consul3:     {withTuned, []Target{{Dskit, 300}, {DskitTuned, 1}}, ""},
+				Bolt:        {[]string{Polykv}, nil, ""}, // bbolt has no watches
+				NATS:        {[]string{Polykv, Raw}, nil, ""},
+				Postgres:    {[]string{Polykv, Raw}, nil, ""},
 			},
 		},
 		{

@@ -31,6 +31,10 @@ func (r *Results) Describe(ctx context.Context, dir string) error {
 		{"etcd's client in dskit", "contestants/dskit", "go.etcd.io/etcd/client/v3"},
 		{"Consul's client", ".", "github.com/hashicorp/consul/api"},
 		{"Consul's client in dskit", "contestants/dskit", "github.com/hashicorp/consul/api"},
+		{"bbolt", ".", "go.etcd.io/bbolt"},
+		{"NATS", ".", "github.com/nats-io/nats-server/v2"},
+		{"nats.go", ".", "github.com/nats-io/nats.go"},
+		{"pgx", ".", "github.com/jackc/pgx/v5"},
 	} {
 		cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Version}}", m.module)
 		cmd.Dir = filepath.Join(dir, m.folder)

@@ -70,7 +70,7 @@ func (r *Runner) build(ctx context.Context, name string) ([]string, error) {
 
 // Backend measures rows on one backend and hands each result to done.
 func (r *Runner) Backend(ctx context.Context, backend string, rows []plan.Row, done func(report.Measured) error) (err error) {
-	target, closeServers, err := startBackend(ctx, backend, r.options.Log)
+	target, closeServers, err := Start(ctx, backend, r.options.Log)
 	if err != nil {
 		return err
 	}
