@@ -1,0 +1,406 @@
+package multi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/multi/internal/side"
+)
+
+// Every field but Primary has a flag that sets it.
+func TestFlags(t *testing.T) {
+	c, fs := DefaultConfig(), pflag.NewFlagSet("", pflag.ContinueOnError)
+	c.RegisterFlags(fs, "m.")
+	err := fs.Parse([]string{
+		"--m.mirror=false", "--m.mirror-timeout=2s", "--m.mirror-async", "--m.mirror-workers=3", "--m.drain-timeout=4s", "--m.mirror-min-backoff=5s", "--m.mirror-max-backoff=6s",
+		"--m.repair-interval=7s", "--m.coordinated", "--m.fence-timeout=8s", "--m.client-name=n", "--m.refresh-interval=9s",
+	})
+	want := Config{
+		MirrorTimeout: 2 * time.Second, MirrorAsync: true, MirrorWorkers: 3, DrainTimeout: 4 * time.Second, MirrorMinBackoff: 5 * time.Second, MirrorMaxBackoff: 6 * time.Second,
+		RepairInterval: 7 * time.Second, Coordinated: true, FenceTimeout: 8 * time.Second, ClientName: "n", RefreshInterval: 9 * time.Second,
+	}
+	if err != nil || !reflect.DeepEqual(c, want) {
+		t.Errorf("%+v, %v; want %+v", c, err, want)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*Config)
+		want   string // how the error begins; "": there is none
+	}{
+		"default":              {func(*Config) {}, ""},
+		"mirror timeout":       {func(c *Config) { c.MirrorTimeout = 0 }, "mirror_timeout: 0 is not allowed"},
+		"without mirroring":    {func(c *Config) { c.Mirror, c.MirrorTimeout = false, 0 }, ""},
+		"asynchronous":         {func(c *Config) { c.MirrorAsync, c.MirrorTimeout = true, 0 }, ""},
+		"negative timeout":     {func(c *Config) { c.MirrorAsync, c.MirrorTimeout = true, -1 }, "mirror_timeout: -1ns is not allowed; it must not be negative"},
+		"no drain timeout":     {func(c *Config) { c.DrainTimeout = 0 }, ""},
+		"drain timeout":        {func(c *Config) { c.DrainTimeout = -1 }, "drain_timeout: -1ns"},
+		"min backoff":          {func(c *Config) { c.MirrorMinBackoff = 0 }, "mirror_min_backoff: 0"},
+		"max backoff":          {func(c *Config) { c.MirrorMaxBackoff = 0 }, "mirror_max_backoff: 0"},
+		"one backoff":          {func(c *Config) { c.MirrorMinBackoff, c.MirrorMaxBackoff = 5, 5 }, ""},
+		"backoffs":             {func(c *Config) { c.MirrorMinBackoff, c.MirrorMaxBackoff = 6, 5 }, "mirror_min_backoff: 6ns is longer than mirror_max_backoff, 5ns"},
+		"no repairs":           {func(c *Config) { c.RepairInterval = 0 }, ""},
+		"repairs":              {func(c *Config) { c.RepairInterval = -1 }, "repair_interval: -1ns"},
+		"fence timeout":        {func(c *Config) { c.Coordinated, c.FenceTimeout = true, 0 }, "fence_timeout: 0"},
+		"refresh interval":     {func(c *Config) { c.Coordinated, c.RefreshInterval = true, 0 }, "refresh_interval: 0"},
+		"without coordination": {func(c *Config) { c.FenceTimeout, c.RefreshInterval = 0, 0 }, ""},
+		"workers":              {func(c *Config) { c.MirrorWorkers = 0 }, "mirror_workers: 0 is not allowed"},
+		"one worker":           {func(c *Config) { c.MirrorWorkers = 1 }, ""},
+	} {
+		c := DefaultConfig()
+		test.change(&c)
+		if err := c.Validate(); (err == nil) != (test.want == "") || err != nil && !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+	}
+}
+
+func TestBackends(t *testing.T) {
+	client := &view{}
+	a, b := Backend{Name: "a", Client: client}, Backend{Name: "b", Client: client}
+	for _, test := range []struct {
+		primary  string
+		backends []Backend
+		at       int
+		want     string
+	}{
+		{"", []Backend{a, b}, 0, ""},
+		{"a", []Backend{a, b}, 0, ""},
+		{"b", []Backend{a, b}, 1, ""},
+		{"c", []Backend{a, b}, 0, `primary: there is no backend "c"; the backends are "a" and "b"`},
+		{"", []Backend{a}, 0, "there must be two backends, not 1"},
+		{"", []Backend{a, {Client: client}}, 0, "a backend has no name"},
+		{"", []Backend{{Name: "b"}, a}, 0, `backend "b" has no client`},
+		{"", []Backend{a, a}, 0, `both backends are named "a"; they must have names of their own`},
+	} {
+		at, err := Config{Primary: test.primary}.index(test.backends)
+		if at != test.at || (err == nil) != (test.want == "") || err != nil && err.Error() != test.want {
+			t.Errorf("primary %q of %d: %d, %v; want %d, %s", test.primary, len(test.backends), at, err, test.at, test.want)
+		}
+	}
+}
+
+func TestKeys(t *testing.T) {
+	for key, want := range map[string][2]bool{ // valid for all, and for the raw view
+		"a/b": {true, true}, "": {false, false}, "a//b": {false, false}, "a\n": {false, false}, "a.polykv": {true, true},
+		".polykv/a": {false, true}, "a/.polykv": {false, true}, ".polykv//a": {false, false}, ".polykv/\n": {false, false},
+		".polykv/" + strings.Repeat("k", 300): {kv.CheckKey("xxxxxxx/"+strings.Repeat("k", 300)) == nil && false, kv.CheckKey("xxxxxxx/"+strings.Repeat("k", 300)) == nil},
+	} {
+		for i, v := range []*view{{}, {raw: true}} {
+			if err := v.check(key); (err == nil) != want[i] || err != nil && !errors.Is(err, kv.ErrInvalidKey) {
+				t.Errorf("%q, raw: %v: %v", key, v.raw, err)
+			}
+		}
+	}
+	if err := checkForm(".polykv//a"); err == nil || !strings.HasPrefix(err.Error(), `".polykv//a": `) {
+		t.Errorf("an error of another key: %v", err)
+	}
+}
+
+func TestVersionsAreMarked(t *testing.T) {
+	for _, version := range []kv.Version{1, versionMask} {
+		for _, epoch := range []uint64{0, 1, epochMask, epochMask + 1} {
+			marked, err := mark(version, epoch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, valid := unmark(marked, epoch); got != version || !valid {
+				t.Errorf("%d of epoch %d became %d, %v", version, epoch, got, valid)
+			}
+			if _, valid := unmark(marked, epoch+1); valid {
+				t.Errorf("%d of epoch %d is valid in the next", version, epoch)
+			}
+		}
+	}
+	if _, err := mark(versionMask+1, 1); !errors.Is(err, kv.ErrNotSupported) {
+		t.Errorf("a version that is too large: %v", err)
+	}
+	if got, err := mark(0, 7); got != 0 || err != nil {
+		t.Errorf("of no version: %d, %v", got, err)
+	}
+}
+
+// One watch across stores: nothing comes twice, and nothing is forgotten.
+func TestWhatIsNews(t *testing.T) {
+	d := &delivered{keys: map[string]*deliveredKey{}}
+	put := func(key, value string) (deliveredKey, bool) {
+		return d.put(kv.Event{Type: kv.Put, Key: key, Stored: []byte(value)})
+	}
+	undecodable := func(key, value string) bool {
+		_, news := d.put(kv.Event{Type: kv.Undecodable, Key: key, Stored: []byte(value)})
+		return news
+	}
+	expect := func(what string, got, want bool) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: news: %v", what, got)
+		}
+	}
+	news := func(_ deliveredKey, news bool) bool { return news }
+	d.turn()
+	expect("a value", news(put("a", "1")), true)
+	expect("the same", news(put("a", "1")), false)
+	expect("another", news(put("a", "2")), true)
+	expect("an empty one", news(put("empty", "")), true)
+	expect("what can't be decoded", undecodable("a", "?"), true)
+	expect("again", undecodable("a", "?"), false)
+	expect("the value before it", news(put("a", "2")), false) // was delivered and not deleted since
+	expect("what can't be decoded, after it", undecodable("a", "?"), true)
+	expect("the first that can't be decoded", undecodable("u", "?"), true)
+	before, isNews := put("b", "1")
+	expect("a value that is taken back", isNews, true)
+	d.takeBack("b", before)
+	expect("its deletion", d.remove("b"), false)
+	if gone := d.complete(); gone != nil || d.scanning {
+		t.Errorf("of the first store %q are gone", gone)
+	}
+	if gone := d.complete(); gone != nil {
+		t.Errorf("of no snapshot %q are gone", gone)
+	}
+	put("z", "1")
+	put("c", "1")
+	d.turn()
+	expect("the same in the next store", news(put("a", "2")), false)
+	if gone := d.complete(); !slices.Equal(gone, []string{"c", "empty", "z"}) {
+		t.Errorf("of the next store %q are gone", gone)
+	}
+	if _, kept := d.keys["u"]; kept {
+		t.Error("a key that was never delivered is kept")
+	}
+	expect("a deletion", d.remove("c"), true)
+	expect("again", d.remove("c"), false)
+	expect("of a key that nobody knows", d.remove("nobody's"), false)
+	d.put(kv.Event{Type: kv.Undecodable, Key: "w"}) // of a client that doesn't tell what is stored
+	expect("a deletion of what can't be decoded", d.remove("w"), false)
+	for range 2 {
+		expect("a value of a client that doesn't tell", news(d.put(kv.Event{Type: kv.Put, Key: "w"})), true)
+	}
+	d.put(kv.Event{Type: kv.Undecodable, Key: "w"})
+	expect("its deletion", d.remove("w"), true)
+}
+
+func TestGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g gate
+		over, end := context.WithCancel(t.Context())
+		end()
+		one, err := g.enter(t.Context(), t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for want, ctx := range map[error][2]context.Context{context.Canceled: {over, t.Context()}, kv.ErrClosed: {t.Context(), over}} {
+			if err := g.close(ctx[0], ctx[1]); !errors.Is(err, want) || g.isClosed() {
+				t.Errorf("somebody is inside: %v, want %v; shut: %v", err, want, g.isClosed())
+			}
+		}
+		if !one.expired() {
+			t.Error("a permit from before counts")
+		}
+		one.out()
+		one.out() // once more does nothing
+		if one.in() {
+			t.Error("a permit from before lets in")
+		}
+		if err := g.close(t.Context(), t.Context()); err != nil || !g.isClosed() {
+			t.Fatalf("nobody is inside: %v", err)
+		}
+		for want, ctx := range map[error][2]context.Context{context.Canceled: {over, t.Context()}, kv.ErrClosed: {t.Context(), over}} {
+			if p, err := g.enter(ctx[0], ctx[1]); p != nil || !errors.Is(err, want) {
+				t.Errorf("shut: %v, want %v", err, want)
+			}
+		}
+		entered := make(chan *permit)
+		go func() { p, _ := g.enter(t.Context(), t.Context()); entered <- p }()
+		synctest.Wait()
+		g.reopen()
+		two := <-entered
+		if two.expired() || !two.in() || g.inside != 1 {
+			t.Errorf("inside are %d", g.inside)
+		}
+		two.out()
+		if !two.in() || g.inside != 1 {
+			t.Error("a permit doesn't let in again")
+		}
+		done := make(chan error)
+		go func() { done <- g.close(t.Context(), t.Context()) }()
+		synctest.Wait()
+		two.out()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		g.reopen()
+		var none *permit
+		if none.out(); none.expired() || !none.in() {
+			t.Error("no permit doesn't let in")
+		}
+	})
+}
+
+// saying returns the records of two stores that say this.
+func saying(states [2]side.State, change func(*records)) *records {
+	rs := &records{core: &core{cfg: DefaultConfig(), stores: [2]*store{{name: "a"}, {name: "b"}}, ctx: context.Background()}, lastPrimary: -1}
+	for i, state := range states {
+		rs.seen[i] = observation{known: true, reads: 1, ticket: 1, version: kv.Version(i + 5), record: side.Record{State: state, Epoch: uint64(i + 1)}}
+		if state == "" {
+			rs.seen[i].version = 0
+		}
+	}
+	if change != nil {
+		change(rs)
+	}
+	return rs
+}
+
+func TestWhatTheRecordsSay(t *testing.T) {
+	refused := fmt.Errorf("%w: b", kv.ErrPermission)
+	primary := func(at int) func(*records) {
+		return func(rs *records) { rs.reads = rs.route(at, false); rs.writes = rs.reads }
+	}
+	for name, test := range map[string]struct {
+		states  [2]side.State
+		change  func(*records)
+		phase   Phase
+		mirrors [2]mirrorState
+		over    bool   // waiting won't help
+		verdict string // part of it
+		tooLong string // part of the error of who waited
+	}{
+		"nothing": {[2]side.State{}, func(rs *records) { rs.seen = [2]observation{} }, PhaseUnknown, [2]mirrorState{mirrorPaused, mirrorPaused}, false, "",
+			`no store was known to be primary for 30s: store "a" is unknown, store "b" is unknown: no answer yet`},
+		"one unknown": {[2]side.State{side.Standby, ""}, func(rs *records) { rs.seen[1] = observation{} }, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, false, "",
+			`store "a" is standby, store "b" is unknown: no answer yet`},
+		"no records": {[2]side.State{}, nil, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, true, `no store is primary: store "a" is without a record, store "b" is without a record; run "polykv migrate start"`,
+			`no store was primary for 30s: store "a" is without a record, store "b" is without a record; run "polykv migrate start"`},
+		"one record":     {[2]side.State{"", side.Retired}, nil, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, true, `see "polykv migrate status"`, `store "b" is retired; see "polykv migrate status"`},
+		"other record":   {[2]side.State{side.Retired, ""}, nil, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, true, `see "polykv migrate status"`, `store "b" is without a record; see`},
+		"mirroring":      {[2]side.State{side.Primary, side.Standby}, primary(0), PhaseMirroring, [2]mirrorState{mirrorOff, mirrorOn}, false, "", ""},
+		"mirroring to a": {[2]side.State{side.Standby, side.Primary}, primary(1), PhaseMirroring, [2]mirrorState{mirrorOn, mirrorOff}, false, "", ""},
+		"moved":          {[2]side.State{side.Sealed, side.Primary}, primary(1), PhaseMoved, [2]mirrorState{mirrorPaused, mirrorOff}, false, "", ""},
+		"finished":       {[2]side.State{side.Retired, side.Primary}, primary(1), PhaseFinished, [2]mirrorState{mirrorOff, mirrorOff}, false, "", ""},
+		"begun":          {[2]side.State{side.Primary, ""}, primary(0), PhaseFinished, [2]mirrorState{mirrorOff, mirrorPaused}, false, "", ""},
+		"no mirroring":   {[2]side.State{side.Primary, side.Standby}, func(rs *records) { primary(0)(rs); rs.core.cfg.Mirror = false }, PhaseMirroring, [2]mirrorState{mirrorOff, mirrorOff}, false, "", ""},
+		"cutover":        {[2]side.State{side.Sealed, side.Filling}, func(rs *records) { rs.reads = rs.route(0, true) }, PhaseCutover, [2]mirrorState{mirrorPaused, mirrorPaused}, false, "", "a cutover is under way"},
+		"sealed":         {[2]side.State{side.Sealed, side.Standby}, nil, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, false, "", "a cutover is under way"},
+		"filling":        {[2]side.State{side.Filling, side.Standby}, nil, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, false, "", "a cutover is under way"},
+		"being read":     {[2]side.State{"", ""}, func(rs *records) { rs.seen[1].ticket = 0 }, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, false, "", "run"},
+		"out of reach":   {[2]side.State{side.Standby, side.Standby}, func(rs *records) { rs.seen[0].err = io.EOF }, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, false, "", `store "b" is standby: EOF`},
+		"refused": {[2]side.State{side.Standby, side.Standby}, func(rs *records) { rs.seen[1].err = refused }, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, true,
+			`no store is known to be primary: the record of store "b" can't be read: `, refused.Error()},
+	} {
+		rs := saying(test.states, test.change)
+		if got := rs.phase(); got != test.phase {
+			t.Errorf("%s: phase %s, want %s", name, got, test.phase)
+		}
+		for to, want := range test.mirrors {
+			state, guards := rs.mirroring(to)
+			if state != want || (guards != nil) != (want == mirrorOn) || want == mirrorOn && guards[0].Version != rs.seen[to].version {
+				t.Errorf("%s: mirroring to %d: %v by %v, want %v", name, to, state, guards, want)
+			}
+		}
+		over, err := rs.verdict(1)
+		if over != test.over || (err != nil) != over || err != nil && !strings.Contains(err.Error(), test.verdict) {
+			t.Errorf("%s: %v, %v; want %v, %s", name, over, err, test.over, test.verdict)
+		}
+		if err := rs.tooLong(); !strings.Contains(err.Error(), test.tooLong) || errors.Is(err, kv.ErrUnavailable) == errors.Is(err, kv.ErrFenced) || errors.Is(err, kv.ErrPermission) {
+			t.Errorf("%s: who waited gets %v, want %s", name, err, test.tooLong)
+		}
+		var s Status
+		rs.status(&s)
+		mirrored := ""
+		if i := slices.Index(test.mirrors[:], mirrorOn); i >= 0 {
+			mirrored = rs.core.stores[i].name
+		}
+		isPrimary := rs.writes != nil
+		if s.Phase != test.phase || s.Mirror != mirrored || (s.Primary != "") != isPrimary || (s.Problem != "") != (!isPrimary && (rs.seen[0].known || rs.seen[1].known)) || s.NoPrimaryFor != 0 {
+			t.Errorf("%s: status %+v", name, s)
+		}
+		for i, r := range s.Records {
+			seen := rs.seen[i]
+			if r.Store != rs.core.stores[i].name || r.State != string(seen.state()) || r.Epoch != seen.record.Epoch || r.Version != uint64(seen.version) || r.Known != seen.known || (r.Error != "") != (seen.err != nil) {
+				t.Errorf("%s: record %+v of %+v", name, r, seen)
+			}
+		}
+	}
+}
+
+func TestNoPrimaryIsTimed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rs := saying([2]side.State{}, func(rs *records) { rs.alarmed, rs.alarmedAt, rs.waiting = true, time.Now().Add(-time.Minute), 3 })
+		var s Status
+		if rs.status(&s); s.NoPrimaryFor != time.Minute || s.Waiting != 3 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// Of two stores in one state it is the one of the higher epoch, and a route stays
+// the same while nothing changes.
+func TestRoutes(t *testing.T) {
+	rs := saying([2]side.State{side.Primary, side.Primary}, nil)
+	if at := rs.highest(side.Primary); at != 1 {
+		t.Errorf("the highest of epochs 1 and 2 is %d", at)
+	}
+	rs.seen[0].record.Epoch = 2
+	if at := rs.highest(side.Primary); at != 0 {
+		t.Errorf("of equal epochs it is %d", at)
+	}
+	if rs.highest(side.Sealed) != -1 || rs.route(-1, false) != nil {
+		t.Error("there is a route to nowhere")
+	}
+	one := rs.route(1, false)
+	if one.at != 1 || one.guards[0].Version != 6 || one.epoch != 2 || one.sealed || one.ctx.Err() != nil {
+		t.Errorf("%+v", one)
+	}
+	if rs.reads = one; rs.route(1, false) != one {
+		t.Error("another route, though nothing changed")
+	}
+	sealed := rs.route(1, true)
+	if sealed == one || !sealed.sealed || sealed.ctx != one.ctx {
+		t.Errorf("sealed: %+v", sealed)
+	}
+	rs.seen[1].version = 9
+	if next := rs.route(1, false); next == one || next.guards[0].Version != 9 || next.ctx != one.ctx {
+		t.Errorf("of another version: %+v", next)
+	}
+	if other := rs.route(0, false); other.at != 0 || other.ctx == one.ctx {
+		t.Errorf("to the other store: %+v", other)
+	}
+	if at, guarded := rs.limits(); at != 1 || !guarded {
+		t.Errorf("the limits are those of %d", at)
+	}
+	for ticket, want := range map[uint64]bool{0: true, 1: true, 2: false} {
+		if rs.fresh(0, ticket) != want {
+			t.Errorf("read for ticket 1, fresh for %d: %v", ticket, !want)
+		}
+	}
+	if rs.seen[0].reads = 0; rs.fresh(0, 0) {
+		t.Error("fresh without a read")
+	}
+}
+
+func TestSamples(t *testing.T) {
+	var s samples
+	for i := range sampleCount + 2 {
+		s.add(Sample{Backlog: i})
+	}
+	all := s.all()
+	if len(all) != sampleCount || all[0].Backlog != 2 || all[sampleCount-1].Backlog != sampleCount+1 {
+		t.Errorf("%d samples, from %d", len(all), all[0].Backlog)
+	}
+	if all[0].Backlog = math.MaxInt; s.all()[0].Backlog != 2 {
+		t.Error("a caller's samples are the kept ones")
+	}
+}
