@@ -164,6 +164,14 @@ func TestWhatIsNews(t *testing.T) {
 	expect("a value that is taken back", isNews, true)
 	d.takeBack("b", before)
 	expect("its deletion", d.remove("b"), false)
+	put("b", "1")
+	before, _ = put("b", "2")
+	d.takeBack("b", before)
+	expect("the value before the one that is taken back", news(put("b", "1")), false)
+	before, _ = d.put(kv.Event{Type: kv.Put, Key: "b"})
+	d.takeBack("b", before)
+	expect("the value before one that isn't told", news(put("b", "1")), false)
+	expect("its deletion", d.remove("b"), true)
 	if gone := d.complete(); gone != nil || d.scanning {
 		t.Errorf("of the first store %q are gone", gone)
 	}
@@ -282,6 +290,8 @@ func TestWhatTheRecordsSay(t *testing.T) {
 			`no store was known to be primary for 30s: store "a" is unknown, store "b" is unknown: no answer yet`},
 		"one unknown": {[2]side.State{side.Standby, ""}, func(rs *records) { rs.seen[1] = observation{} }, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, false, "",
 			`store "a" is standby, store "b" is unknown: no answer yet`},
+		"other unknown": {[2]side.State{"", side.Standby}, func(rs *records) { rs.seen[0] = observation{} }, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, false, "",
+			`store "a" is unknown, store "b" is standby: no answer yet`},
 		"no records": {[2]side.State{}, nil, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, true, `no store is primary: store "a" is without a record, store "b" is without a record; run "polykv migrate start"`,
 			`no store was primary for 30s: store "a" is without a record, store "b" is without a record; run "polykv migrate start"`},
 		"one record":     {[2]side.State{"", side.Retired}, nil, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, true, `see "polykv migrate status"`, `store "b" is retired; see "polykv migrate status"`},
@@ -318,7 +328,9 @@ func TestWhatTheRecordsSay(t *testing.T) {
 			t.Errorf("%s: who waited gets %v, want %s", name, err, test.tooLong)
 		}
 		var s Status
-		rs.status(&s)
+		if rs.status(&s); len(s.Records) != 2 {
+			t.Errorf("%s: %d records", name, len(s.Records))
+		}
 		mirrored := ""
 		if i := slices.Index(test.mirrors[:], mirrorOn); i >= 0 {
 			mirrored = rs.core.stores[i].name
