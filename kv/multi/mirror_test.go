@@ -8,9 +8,11 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/polykv/polykv/codec"
@@ -433,4 +435,91 @@ func TestRepairsRunNowAndThen(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "what was written meanwhile is copied", func() bool { return get(t, p.plain[1], "k") == "v" })
+}
+
+// mirrorings counts what an observer is told of mirroring.
+type mirrorings struct {
+	multi.NopObserver
+	mu           sync.Mutex
+	made, failed uint64
+	backlog      map[string]int
+}
+
+func (m *mirrorings) Mirrored(_ string, _ time.Duration, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil {
+		m.failed++
+	} else {
+		m.made++
+	}
+}
+
+func (m *mirrorings) Backlog(store string, keys int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.backlog[store] = keys
+}
+
+// The status and the observer say the same of an outage from its begin to its end.
+func TestAnOutageOfTheSecondaryIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		cfg := multi.DefaultConfig()
+		cfg.MirrorTimeout, cfg.MirrorMaxBackoff = 100*time.Millisecond, 200*time.Millisecond
+		seen := &mirrorings{backlog: map[string]int{}}
+		var out atomic.Bool
+		c := p.open(cfg, func(at int, s driver.Store) driver.Store {
+			return &hooked{Store: s, beforeSwap: func(driver.Swap) error {
+				if at == 1 && out.Load() {
+					return errors.New("out of reach")
+				}
+				return nil
+			}}
+		}, multi.WithObserver(seen))
+		expect := func(when string, want multi.MirrorStatus, says string) {
+			t.Helper()
+			synctest.Wait()
+			s := c.Status().Mirrors[1]
+			seen.mu.Lock()
+			defer seen.mu.Unlock()
+			if s.Dead != want.Dead || s.Backlog != want.Backlog || s.Mirrored != want.Mirrored || s.Late != want.Late || s.Oldest != want.Oldest || s.Error != says && !strings.Contains(s.Error, "out of reach") {
+				t.Errorf("%s: %+v, want %+v and the error %q", when, s, want, says)
+			}
+			if says == "" && s.Error != "" || seen.made != s.Mirrored || seen.failed != s.Failed || when != "at once" && seen.backlog["second"] != s.Backlog || (s.Failed > 0) != (when != "at first" && when != "at once") {
+				t.Errorf("%s: %+v, and the observer was told %+v", when, s, seen)
+			}
+		}
+		took := func(key string) time.Duration {
+			start := time.Now()
+			put(t, c, key, "v")
+			return time.Since(start)
+		}
+		if d := took("a"); d != 0 {
+			t.Errorf("a write that is mirrored took %v", d)
+		}
+		expect("at first", multi.MirrorStatus{Mirrored: 1}, "")
+		out.Store(true)
+		if d := took("b"); d != cfg.MirrorTimeout {
+			t.Errorf("the first write amid an outage took %v", d)
+		}
+		expect("at once", multi.MirrorStatus{Mirrored: 1, Dead: true, Late: 1, Backlog: 1, Oldest: cfg.MirrorTimeout}, "no answer within 100ms")
+		if d := took("c"); d != 0 {
+			t.Errorf("the second write took %v", d)
+		}
+		time.Sleep(2*time.Second - cfg.MirrorTimeout)
+		expect("after 2 s", multi.MirrorStatus{Mirrored: 1, Dead: true, Late: 1, Backlog: 2, Oldest: 2 * time.Second}, "out of reach")
+		out.Store(false)
+		time.Sleep(time.Second)
+		expect("after it", multi.MirrorStatus{Mirrored: 3, Late: 1}, "")
+		if d := took("b"); d != 0 {
+			t.Errorf("a write after it took %v", d)
+		}
+		expect("in the end", multi.MirrorStatus{Mirrored: 4, Late: 1}, "")
+		p.wantEqual()
+		_ = c.Close()
+		for _, plain := range p.plain {
+			_ = plain.Close()
+		}
+	})
 }
