@@ -68,7 +68,7 @@ func put(t *testing.T, store driver.Store, key, value string) driver.Entry {
 func swap(t *testing.T, store driver.Store, s driver.Swap) driver.Entry {
 	t.Helper()
 	r, err := store.Swap(t.Context(), s)
-	if err != nil || r.Outcome != driver.Applied {
+	if err != nil || r.Outcome != driver.Applied || !r.Known {
 		t.Fatalf("Swap of %q: %v, %v", s.Key, r.Outcome, err)
 	}
 	return r.Entry

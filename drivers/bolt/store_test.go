@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"go.etcd.io/bbolt"
 
 	"github.com/polykv/polykv/kv/driver"
 )
@@ -34,7 +35,7 @@ func TestSwapOutcomes(t *testing.T) {
 	} {
 		r, err := h.Swap(t.Context(), test.swap)
 		now := get(t, h, test.swap.Key)
-		if err != nil || r.Outcome != test.want || r.Known != (test.want == driver.Conflict) || r.Known && !reflect.DeepEqual(r.Entry, now) {
+		if err != nil || r.Outcome != test.want || r.Known != (test.want == driver.Conflict) || now.Key != test.swap.Key || r.Known && !reflect.DeepEqual(r.Entry, now) {
 			t.Errorf("%s: %+v, %v; want %v and %+v", name, r, err, test.want, now)
 		}
 	}
@@ -165,5 +166,73 @@ func TestConfig(t *testing.T) {
 		if c.MaxValueSize = size; (c.Validate() == nil) != valid {
 			t.Errorf("values of %d bytes: %v", size, c.Validate())
 		}
+	}
+}
+
+// endsLater is a context that ends when it was asked so often.
+type endsLater struct {
+	context.Context
+	left int
+}
+
+func (c *endsLater) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// A listing looks every 256 keys whether anybody still wants it.
+func TestScanThatIsNotWanted(t *testing.T) {
+	var files Files
+	cfg := fileOf(t)
+	cfg.NoSync = true
+	h := open(t, &files, cfg)
+	for i := range 600 {
+		swap(t, h, driver.Swap{Key: fmt.Sprintf("%03d", i), ID: 1})
+	}
+	for asked, want := range map[int]int{0: 0, 1: 255, 2: 511, 3: 600} { // once before the listing
+		p, err := h.Scan(&endsLater{t.Context(), asked}, driver.ScanRequest{KeysOnly: true})
+		if len(p.Entries) != want || (err == nil) != (want == 600) {
+			t.Errorf("asked %d times: %d keys, %v; want %d", asked, len(p.Entries), err, want)
+		}
+	}
+}
+
+// A file that is opened again knows no lease that is over, and nothing that is
+// attached no more.
+func TestLeasesThatAreOverStayOver(t *testing.T) {
+	var files Files
+	cfg := fileOf(t)
+	h := open(t, &files, cfg)
+	over, err1 := h.Grant(t.Context(), time.Hour)
+	lives, err2 := h.Grant(t.Context(), time.Hour)
+	if err := errors.Join(err1, err2, h.Revoke(t.Context(), over.ID)); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"removed", "freed"} {
+		e := swap(t, h, driver.Swap{Key: key, Lease: lives.ID, ID: 1})
+		if key == "removed" {
+			swap(t, h, driver.Swap{Key: key, Prev: e, Lease: lives.ID, Remove: true, ID: 2})
+		} else {
+			swap(t, h, driver.Swap{Key: key, Prev: e, ID: 2})
+		}
+	}
+	closeStore(t, h)
+	h = open(t, &files, cfg)
+	if err := h.Renew(t.Context(), over.ID); !errors.Is(err, driver.ErrLeaseLost) {
+		t.Errorf("a lease that was over is renewed: %v", err)
+	}
+	swap(t, h, driver.Swap{Key: "attached", Lease: lives.ID, ID: 3})
+	err := h.file.bolt.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(attachedBucket).ForEach(func(key, _ []byte) error {
+			if string(key) != "attached" {
+				t.Errorf("%s is attached", key)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
