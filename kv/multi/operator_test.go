@@ -436,6 +436,54 @@ func TestNoPrimaryIsSeen(t *testing.T) {
 	})
 }
 
+// lateAnswers is a store that is far away: others see a write before its writer
+// knows of it.
+type lateAnswers struct{ driver.Store }
+
+func (s lateAnswers) Swap(ctx context.Context, swap driver.Swap) (driver.Result, error) {
+	result, err := s.Store.Swap(ctx, swap)
+	time.Sleep(150 * time.Millisecond)
+	return result, err
+}
+
+// What is being mirrored, however late, is no stray. Nor is a repair in its way.
+func TestMirrorsUnderWayAreNoStrays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		seen := &standings{}
+		c, err := multi.New(patientConfig(), []multi.Backend{
+			{Name: "first", Client: kv.New(lateAnswers{r.first.Open()}, codec.String{}, &kv.Options{Logger: quiet})},
+			{Name: "second", Client: kv.New(lateAnswers{r.second.Open()}, codec.String{}, &kv.Options{Logger: quiet})},
+		}, multi.WithLogger(quiet), multi.WithObserver(seen))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		var writers sync.WaitGroup
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		for w := range 8 {
+			writers.Go(func() {
+				for i := 0; ctx.Err() == nil; i++ {
+					put(t, c, fmt.Sprintf("%d/%d", w, i), "v")     // new ones, once
+					put(t, c, fmt.Sprintf("%d", w), fmt.Sprint(i)) // one all the time
+					time.Sleep(20 * time.Millisecond)
+				}
+			})
+		}
+		for _, past := range []int{0, 3} {
+			time.Sleep(time.Second)
+			for i := range past {
+				put(t, r.plain[1], fmt.Sprintf("past/%d", i), "v")
+			}
+			if totals, err := c.Repair(t.Context()); err != nil || seen.strays["second"] != past {
+				t.Errorf("%d keys were written past the clients: %+v, %v, %v", past, seen.strays, totals, err)
+			}
+		}
+		writers.Wait()
+	})
+}
+
 // Errors name the caller's operation and key, not the record's, and a client's
 // own patience is not taken for the caller's deadline.
 func TestErrorsOfCoordinatedClients(t *testing.T) {

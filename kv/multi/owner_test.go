@@ -152,8 +152,8 @@ func TestOneClientMirrorsForAll(t *testing.T) {
 				t.Fatal("nobody takes the place of the owner that died")
 			}
 		}
-		arrives(time.Second, "missed", "v")
-		arrives(time.Second, "before", nil)
+		arrives(2*time.Second, "missed", "v") // what differs may be about to be mirrored, for a second
+		arrives(2*time.Second, "before", nil)
 
 		// One that closes leaves its place at once.
 		second := owners(all)[0]

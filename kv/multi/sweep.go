@@ -56,7 +56,8 @@ func (c *Client) Backfill(ctx context.Context, progress func(Totals)) (Totals, e
 
 // Repair makes the secondary equal to the primary: it copies what differs and
 // deletes what the primary doesn't have. It is run every RepairInterval too.
-// Writes may go on. It is an error if nothing may be mirrored now.
+// Writes may go on: what differs is looked at for a second, and left to those who
+// are mirroring it. It is an error if nothing may be mirrored now.
 func (c *Client) Repair(ctx context.Context) (Totals, error) {
 	return c.core.sweeps.copy(ctx, "repair", nil)
 }
@@ -85,8 +86,12 @@ func (s *sweeps) copy(ctx context.Context, kind string, progress func(Totals)) (
 	from, into := s.core.stores[other(to)], s.core.stores[to]
 	c := &Comparison{Kind: kind, From: from.name, To: into.name, Started: time.Now()}
 	var strays []string
+	attempts := 0
+	if kind == "repair" {
+		attempts = side.Patient // what clients are about to mirror is nothing to repair
+	}
 	c.Totals, err = side.Copy(ctx, from.side, into.side, side.CopyOptions{
-		Guards: guards, Equal: s.core.equal, DeleteExtra: kind == "repair", Progress: progress, Wrote: func(key string) {
+		Guards: guards, Equal: s.core.equal, Attempts: attempts, DeleteExtra: kind == "repair", Progress: progress, Wrote: func(key string) {
 			if len(strays) < namedKeys {
 				strays = append(strays, key)
 			}

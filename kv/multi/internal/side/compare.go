@@ -73,7 +73,7 @@ type Totals struct {
 	Different int   `json:"different"`
 
 	// Moving are keys that differed whenever they were read, but were written
-	// and mirrored between two readings. Of Compare only.
+	// and mirrored between two readings.
 	Moving int `json:"moving,omitempty"`
 
 	// Of Copy only.

@@ -27,6 +27,10 @@ type CopyOptions struct {
 	// they are counted as kept.
 	DeleteExtra bool
 
+	// Attempts, unless 0, is how often both values of a key are read again, as for
+	// Compare, before it is copied: what is being mirrored is left alone.
+	Attempts int
+
 	// Verify reads every key that was to be copied again on both sides, after
 	// it was. One that differs then counts as failed, with ErrDiffers: somebody
 	// else writes it. With nobody else writing to either side, a Copy without
@@ -102,7 +106,7 @@ func Copy(ctx context.Context, from, to *Side, o CopyOptions) (Totals, error) {
 			}
 		})
 	}
-	err := merge(ctx, from, to, o.Prefix, func(p pair) error { return c.consider(ctx, p, keys) })
+	err := c.find(ctx, keys)
 	close(keys)
 	workers.Wait()
 	return c.finish(ctx, err)
@@ -119,39 +123,59 @@ type copier struct {
 	failures []Failure
 }
 
-// consider hands a key that differs to the workers.
-func (c *copier) consider(ctx context.Context, p pair, keys chan<- string) error {
-	if !c.wants(p) {
-		return nil
+// find hands the keys that differ to the workers.
+func (c *copier) find(ctx context.Context, keys chan<- string) error {
+	consider := func(key string, exists bool) error {
+		if !c.wants(exists) {
+			return nil
+		}
+		select {
+		case keys <- key:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	select {
-	case keys <- p.key:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	if c.opts.Attempts > 0 {
+		seen, err := Compare(ctx, c.task.From, c.task.To, CompareOptions{
+			Prefix: c.opts.Prefix, Equal: c.opts.Equal, Attempts: c.opts.Attempts,
+			Found: func(d Difference) error { return consider(d.Key, d.Reason != Extra) },
+		})
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.totals.Keys, c.totals.Bytes, c.totals.Moving = seen.Keys, seen.Bytes, seen.Moving
+		return err
 	}
+	return merge(ctx, c.task.From, c.task.To, c.opts.Prefix, func(p pair) error {
+		c.count(p)
+		if p.err == nil && c.task.equal(p.a, p.b) {
+			return nil
+		}
+		return consider(p.key, p.a.exists)
+	})
 }
 
-// wants counts p and reports whether there is something to do about it.
-func (c *copier) wants(p pair) bool {
+func (c *copier) count(p pair) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.totals.count(p)
-	defer func() {
-		if c.opts.Progress != nil && c.totals.Keys%progressEvery == 0 {
-			c.opts.Progress(c.totals)
-		}
-	}()
-	switch {
-	case p.err == nil && c.task.equal(p.a, p.b):
-		return false
-	case !p.a.exists && !c.opts.DeleteExtra:
+	if c.opts.Progress != nil && c.totals.Keys%progressEvery == 0 {
+		c.opts.Progress(c.totals)
+	}
+}
+
+// wants counts a key that differs, and that exists in From or not, and reports
+// whether there is something to do about it.
+func (c *copier) wants(exists bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !exists && !c.opts.DeleteExtra {
 		c.totals.Kept++
 		return false
 	}
 	c.totals.Different++
 	if c.opts.DryRun {
-		c.done(p.a.exists)
+		c.done(exists)
 	}
 	return !c.opts.DryRun
 }
