@@ -5,7 +5,6 @@ package cortex
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	cortexkv "github.com/cortexproject/cortex/pkg/ring/kv"
@@ -82,11 +81,5 @@ func Use(client cortexkv.Client, c cortexcodec.Codec, o hostkv.Options) kv.Clien
 	if _, ok := client.(*memberlist.Client); ok {
 		o.Local = true
 	}
-	if o.Unchanged == nil {
-		o.Unchanged = unchanged
-	}
 	return hostkv.Use(client, NewCodec(c), o)
 }
-
-// unchanged knows the error by its text, as Cortex doesn't export it.
-func unchanged(err error) bool { return strings.Contains(err.Error(), "no change detected") }

@@ -6,7 +6,6 @@ package dskit
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/gogo/protobuf/proto"
 	"github.com/golang/snappy"
@@ -59,11 +58,5 @@ func Use(client dskitkv.Client, c dskitcodec.Codec, o hostkv.Options) kv.Client 
 	if _, ok := client.(*memberlist.Client); ok {
 		o.Local = true
 	}
-	if o.Unchanged == nil {
-		o.Unchanged = unchanged
-	}
 	return hostkv.Use(client, NewCodec(c), o)
 }
-
-// unchanged knows the error by its text, as dskit doesn't export it.
-func unchanged(err error) bool { return strings.Contains(err.Error(), "no change detected") }

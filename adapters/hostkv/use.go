@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,10 +24,6 @@ type Options struct {
 	// Local: the client works on memory of its own process, as one of gossip
 	// does. A write that fails then wrote nothing, and reading costs nothing.
 	Local bool
-
-	// Unchanged reports whether an error of CAS says that the rules for merging
-	// don't take a change, see [ErrUnchanged]. Nil: none does.
-	Unchanged func(err error) bool
 
 	// RescanInterval is how often a watch lists its keys, to find what the
 	// host's watches don't tell: deletions, what was dropped, and changes while
@@ -301,7 +298,7 @@ func (a *attempt) result(o Options, err error) (driver.Result, error) {
 		return driver.Result{Outcome: driver.Applied}, nil // the value may have been merged, so it isn't known
 	case err == nil:
 		return driver.Result{}, errors.New("the host's client called no callback and gave no error")
-	case o.Unchanged != nil && o.Unchanged(err):
+	case strings.Contains(err.Error(), "no change detected"): // which dskit and Cortex don't export
 		return driver.Result{Outcome: driver.NotApplied}, driver.Permanent(fmt.Errorf("%w: %w", ErrUnchanged, err))
 	case !a.wrote, o.Local && !ended(err):
 		return driver.Result{Outcome: driver.NotApplied}, err

@@ -81,7 +81,7 @@ func TestHowAWriteEnded(t *testing.T) {
 		"not taken by the merger": {host: failing{after: stale}, want: driver.NotApplied, err: ErrUnchanged},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStore(c.host, codec.String{}, Options{Local: c.local, Unchanged: func(err error) bool { return errors.Is(err, stale) }})
+			s := newStore(c.host, codec.String{}, Options{Local: c.local})
 			defer s.Close()
 			got, err := s.Swap(t.Context(), driver.Swap{Key: "a", Value: []byte("x")})
 			if got.Outcome != c.want || !errors.Is(err, c.err) {

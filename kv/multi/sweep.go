@@ -86,12 +86,9 @@ func (s *sweeps) copy(ctx context.Context, kind string, progress func(Totals)) (
 	from, into := s.core.stores[other(to)], s.core.stores[to]
 	c := &Comparison{Kind: kind, From: from.name, To: into.name, Started: time.Now()}
 	var strays []string
-	attempts := 0
-	if kind == "repair" {
-		attempts = side.Patient // what clients are about to mirror is nothing to repair
-	}
 	c.Totals, err = side.Copy(ctx, from.side, into.side, side.CopyOptions{
-		Guards: guards, Equal: s.core.equal, Attempts: attempts, DeleteExtra: kind == "repair", Progress: progress, Wrote: func(key string) {
+		Attempts: map[string]int{"repair": side.Patient}[kind], // what clients are about to mirror is nothing to repair
+		Guards:   guards, Equal: s.core.equal, DeleteExtra: kind == "repair", Progress: progress, Wrote: func(key string) {
 			if len(strays) < namedKeys {
 				strays = append(strays, key)
 			}

@@ -2,6 +2,7 @@ package side
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -123,10 +124,8 @@ type CompareOptions struct {
 // only those that still differ count. While clients write, equality is thus
 // an observation; it is proven only while both stores are fenced.
 func Compare(ctx context.Context, a, b *Side, o CompareOptions) (Totals, error) {
+	o.Attempts = cmp.Or(o.Attempts, defaultAttempts)
 	c := &comparison{task: Task{From: a, To: b, Equal: o.Equal}, opts: o}
-	if c.opts.Attempts <= 0 {
-		c.opts.Attempts = defaultAttempts
-	}
 	err := merge(ctx, a, b, o.Prefix, func(p pair) error {
 		c.totals.count(p)
 		if o.Progress != nil && c.totals.Keys%progressEvery == 0 {
@@ -134,6 +133,9 @@ func Compare(ctx context.Context, a, b *Side, o CompareOptions) (Totals, error) 
 		}
 		if p.err == nil && c.task.equal(p.a, p.b) {
 			return nil
+		}
+		if c.opts.Attempts == atOnce {
+			return c.found(p)
 		}
 		if c.doubtful = append(c.doubtful, p.key); len(c.doubtful) < batchEntries {
 			return nil
@@ -149,11 +151,12 @@ func Compare(ctx context.Context, a, b *Side, o CompareOptions) (Totals, error) 
 	return c.totals, err
 }
 
-// Patient is how many attempts tell a busy key, whose mirror is a second behind,
-// from one that differs.
-const Patient = 8
-
 const (
+	// Patient is how many attempts tell a busy key, whose mirror is a second behind,
+	// from one that differs.
+	Patient = 8
+
+	atOnce          = -1 // of attempts: what the scans find different counts as that
 	defaultAttempts = 3
 	firstPause      = 10 * time.Millisecond // between two attempts, then twice as long each time
 )
@@ -198,14 +201,19 @@ func (c *comparison) confirm(ctx context.Context) error {
 		}
 	}
 	for _, p := range left {
-		c.totals.Different++
-		if c.opts.Found != nil {
-			if err := c.opts.Found(difference(p)); err != nil {
-				return err
-			}
+		if err := c.found(p); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (c *comparison) found(p pair) error {
+	c.totals.Different++
+	if c.opts.Found == nil {
+		return nil
+	}
+	return c.opts.Found(difference(p))
 }
 
 // moved reports whether both values of a key have changed since it was read

@@ -1,6 +1,7 @@
 package side
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -125,41 +126,28 @@ type copier struct {
 
 // find hands the keys that differ to the workers.
 func (c *copier) find(ctx context.Context, keys chan<- string) error {
-	consider := func(key string, exists bool) error {
-		if !c.wants(exists) {
-			return nil
-		}
-		select {
-		case keys <- key:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	if c.opts.Attempts > 0 {
-		seen, err := Compare(ctx, c.task.From, c.task.To, CompareOptions{
-			Prefix: c.opts.Prefix, Equal: c.opts.Equal, Attempts: c.opts.Attempts,
-			Found: func(d Difference) error { return consider(d.Key, d.Reason != Extra) },
-		})
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.totals.Keys, c.totals.Bytes, c.totals.Moving = seen.Keys, seen.Bytes, seen.Moving
-		return err
-	}
-	return merge(ctx, c.task.From, c.task.To, c.opts.Prefix, func(p pair) error {
-		c.count(p)
-		if p.err == nil && c.task.equal(p.a, p.b) {
-			return nil
-		}
-		return consider(p.key, p.a.exists)
+	_, err := Compare(ctx, c.task.From, c.task.To, CompareOptions{
+		Prefix: c.opts.Prefix, Equal: c.opts.Equal, Attempts: cmp.Or(c.opts.Attempts, atOnce), Progress: c.seen,
+		Found: func(d Difference) error {
+			if !c.wants(d.Reason != Extra) {
+				return nil
+			}
+			select {
+			case keys <- d.Key:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		},
 	})
+	return err
 }
 
-func (c *copier) count(p pair) {
+func (c *copier) seen(t Totals) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.totals.count(p)
-	if c.opts.Progress != nil && c.totals.Keys%progressEvery == 0 {
+	c.totals.Keys, c.totals.Bytes, c.totals.Moving = t.Keys, t.Bytes, t.Moving
+	if c.opts.Progress != nil {
 		c.opts.Progress(c.totals)
 	}
 }
@@ -230,8 +218,6 @@ func (c *copier) finish(ctx context.Context, err error) (Totals, error) {
 	if err == nil && c.totals.Failed > 0 {
 		err = &FailedError{Count: c.totals.Failed, Failures: c.failures}
 	}
-	if c.opts.Progress != nil {
-		c.opts.Progress(c.totals)
-	}
+	c.seen(c.totals)
 	return c.totals, err
 }
