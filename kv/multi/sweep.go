@@ -54,10 +54,9 @@ func (c *Client) Backfill(ctx context.Context, progress func(Totals)) (Totals, e
 	return c.core.sweeps.copy(ctx, "backfill", progress)
 }
 
-// Repair makes the secondary equal to the primary: it copies what differs and
-// deletes what the primary doesn't have. It is run every RepairInterval too.
-// Writes may go on: what differs is looked at for a second, and left to those who
-// are mirroring it. It is an error if nothing may be mirrored now.
+// Repair makes the secondary equal to the primary: it copies what differs for a
+// second and deletes what the primary doesn't have. It is run every RepairInterval
+// too. Writes may go on. It is an error if nothing may be mirrored now.
 func (c *Client) Repair(ctx context.Context) (Totals, error) {
 	return c.core.sweeps.copy(ctx, "repair", nil)
 }

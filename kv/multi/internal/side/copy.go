@@ -28,8 +28,7 @@ type CopyOptions struct {
 	// they are counted as kept.
 	DeleteExtra bool
 
-	// Attempts, unless 0, is how often both values of a key are read again, as for
-	// Compare, before it is copied: what is being mirrored is left alone.
+	// Attempts, unless 0, are as for Compare: what is being mirrored is left alone.
 	Attempts int
 
 	// Verify reads every key that was to be copied again on both sides, after
@@ -152,8 +151,7 @@ func (c *copier) seen(t Totals) {
 	}
 }
 
-// wants counts a key that differs, and that exists in From or not, and reports
-// whether there is something to do about it.
+// wants counts a key that differs, and reports whether it is to be copied.
 func (c *copier) wants(exists bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
