@@ -416,3 +416,26 @@ func TestSamples(t *testing.T) {
 		t.Error("a caller's samples are the kept ones")
 	}
 }
+
+func TestTotalsOfMirroring(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ago := func(d time.Duration) *task { return &task{since: time.Now().Add(-d)} }
+		m := &mirror{core: saying([2]side.State{}, nil).core, directions: [2]*direction{
+			{state: mirrorOn, mirrored: 1, failed: 2, late: 3, dead: true, tasks: map[string]*task{"a": ago(time.Second), "b": ago(time.Minute)}},
+			{state: mirrorPaused, mirrored: 10, failed: 20, lastErr: io.EOF, tasks: map[string]*task{"a": ago(time.Hour)}},
+		}}
+		want := [2]MirrorStatus{
+			{Store: "a", Open: true, Dead: true, Mirrored: 1, Failed: 2, Late: 3, Backlog: 2, Oldest: time.Minute},
+			{Store: "b", Mirrored: 10, Failed: 20, Backlog: 1, Oldest: time.Hour, Error: "EOF"},
+		}
+		if got := m.status(); !reflect.DeepEqual(got, want[:]) {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		if got, want := m.totals(), (totals{backlog: 3, oldest: time.Hour, mirrored: 11, failed: 22, err: "EOF"}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		if m.backlog() != 3 {
+			t.Errorf("a backlog of %d", m.backlog())
+		}
+	})
+}
