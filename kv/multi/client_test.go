@@ -202,3 +202,45 @@ func (u unreadable) Get(ctx context.Context, r driver.GetRequest) (driver.Entry,
 	}
 	return u.Store.Get(ctx, r)
 }
+
+// The versions of a listing are those of the primary, before a switch and after it,
+// and a listing ends where it is left.
+func TestVersionsOfAListing(t *testing.T) {
+	p := newPair(t)
+	c := p.open(multi.DefaultConfig(), nil)
+	keys := []string{"a", "b", "c"}
+	for _, key := range keys {
+		put(t, c, key, "1")
+	}
+	versioned, err := kv.Versioned(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, primary := range []string{"first", "second"} {
+		if err := c.SetPrimary(t.Context(), primary); err != nil {
+			t.Fatal(err)
+		}
+		var listed []kv.Entry
+		for e, err := range kv.Entries(t.Context(), c, "") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			listed = append(listed, e)
+		}
+		if len(listed) != len(keys) {
+			t.Fatalf("listed %v", listed)
+		}
+		for i, e := range listed {
+			_, version, err := versioned.GetVersion(t.Context(), e.Key)
+			if e.Key != keys[i] || version != e.Version || err != nil {
+				t.Errorf("%s: listed %s at %d; it is at %d, %v", primary, e.Key, e.Version, version, err)
+			}
+			if _, err := versioned.SwapVersion(t.Context(), e.Key, e.Version, "2"); err != nil {
+				t.Errorf("%s: a swap of what is listed: %v", primary, err)
+			}
+		}
+	}
+	for range kv.Entries(t.Context(), c, "") {
+		break
+	}
+}

@@ -15,7 +15,9 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/inmemory"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
 
@@ -438,4 +440,95 @@ func TestTotalsOfMirroring(t *testing.T) {
 			t.Errorf("a backlog of %d", m.backlog())
 		}
 	})
+}
+
+func TestGuardsOfARoute(t *testing.T) {
+	c := kv.New(inmemory.NewStore().Open(), codec.String{}, nil)
+	defer func() { _ = c.Close() }()
+	limits, err := kv.LimitsOf(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for callers, want := range map[int]bool{0: true, 1: limits.Guards > 1, limits.Guards - 1: limits.Guards > 1, limits.Guards: false} {
+		if err := room(c, callers); (err == nil) != want || err != nil && !errors.Is(err, kv.ErrNotSupported) {
+			t.Errorf("%d guards beside the record's, of %d: %v", callers, limits.Guards, err)
+		}
+	}
+	v := &view{core: &core{cfg: Config{Coordinated: true}}, stores: [2]*store{{name: "a"}, {name: "b"}}, clients: [2]kv.Client{c, c}}
+	record := kv.Guard{Key: side.RecordKey, Version: 9}
+	at := func(epoch uint64) kv.Guard {
+		version, err := mark(7, epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return kv.Guard{Key: "g", Version: version}
+	}
+	for name, test := range map[string]struct {
+		route   route
+		callers []kv.Guard
+		want    []kv.Guard
+		err     error
+	}{
+		"none":                   {route{epoch: 3}, nil, nil, nil},
+		"the record's":           {route{epoch: 3, guards: []kv.Guard{record}}, nil, []kv.Guard{record}, nil},
+		"a caller's":             {route{epoch: 3}, []kv.Guard{at(3)}, []kv.Guard{{Key: "g", Version: 7}}, nil},
+		"both":                   {route{epoch: 3, guards: []kv.Guard{record}}, []kv.Guard{at(3)}, []kv.Guard{record, {Key: "g", Version: 7}}, nil},
+		"of an absent key":       {route{epoch: 3}, []kv.Guard{{Key: "g"}}, []kv.Guard{{Key: "g"}}, nil},
+		"of another epoch":       {route{epoch: 3}, []kv.Guard{at(2)}, nil, kv.ErrFenced},
+		"of no key":              {route{epoch: 3}, []kv.Guard{{Key: ""}}, nil, kv.ErrInvalidKey},
+		"too many, none is ours": {route{epoch: 3}, slices.Repeat([]kv.Guard{at(3)}, limits.Guards), slices.Repeat([]kv.Guard{{Key: "g", Version: 7}}, limits.Guards), nil},
+		"too many beside ours":   {route{epoch: 3, guards: []kv.Guard{record}}, slices.Repeat([]kv.Guard{at(3)}, limits.Guards), nil, kv.ErrNotSupported},
+	} {
+		got, err := v.guards(&test.route, test.callers)
+		if !slices.Equal(got, test.want) || !errors.Is(err, test.err) || isFenced(err) {
+			t.Errorf("%s: %v, %v; want %v, %v", name, got, err, test.want, test.err)
+		}
+		client, all, err := v.versioned(&test.route, test.callers)
+		if (client == nil) != (err != nil) || !slices.Equal(all, test.want) || !errors.Is(err, test.err) {
+			t.Errorf("%s: versioned %v, %v", name, all, err)
+		}
+	}
+	for what, want := range map[kv.Capability]error{kv.Guards: nil, kv.Versions: nil, kv.Leases: kv.ErrNotSupported} {
+		if err := v.Supports(what); !errors.Is(err, want) || err != nil && !strings.HasPrefix(err.Error(), `store "a": `) {
+			t.Errorf("%v: %v", what, err)
+		}
+	}
+	for guarded, want := range map[bool]int{false: limits.Guards, true: limits.Guards - 1} {
+		v.core.selector = limited{guarded: guarded}
+		if l, err := v.Limits(); err != nil || l.Guards != want {
+			t.Errorf("guarded: %v: %+v, %v; want %d guards", guarded, l, err, want)
+		}
+	}
+}
+
+// limited is a selector of which only the limits are asked.
+type limited struct {
+	selector
+	guarded bool
+}
+
+func (l limited) limits() (int, bool) { return 0, l.guarded }
+
+func TestWhoseErrorItIs(t *testing.T) {
+	for err, want := range map[error]bool{
+		kv.ErrFenced:                                   true,
+		fmt.Errorf("a: %w", kv.ErrFenced):              true,
+		&callersError{kv.ErrFenced}:                    false,
+		errors.Join(kv.ErrFenced, kv.ErrIndeterminate): false,
+		io.EOF: false,
+	} {
+		if isFenced(err) != want {
+			t.Errorf("%v is the record's: %v", err, !want)
+		}
+	}
+	plain, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := ctxError(plain); err != context.Canceled {
+		t.Errorf("of a ctx without a cause: %v", err)
+	}
+	because, cancelFor := context.WithCancelCause(t.Context())
+	cancelFor(io.EOF)
+	if err := ctxError(because); !errors.Is(err, context.Canceled) || !errors.Is(err, io.EOF) {
+		t.Errorf("of a ctx with a cause: %v", err)
+	}
 }
