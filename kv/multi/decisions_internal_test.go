@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"reflect"
 	"slices"
@@ -530,5 +531,85 @@ func TestWhoseErrorItIs(t *testing.T) {
 	cancelFor(io.EOF)
 	if err := ctxError(because); !errors.Is(err, context.Canceled) || !errors.Is(err, io.EOF) {
 		t.Errorf("of a ctx with a cause: %v", err)
+	}
+}
+
+// What a watch tells of two stores that it follows one after the other: the first by
+// its client, the second by its bytes.
+func TestWatchAcrossStores(t *testing.T) {
+	text := codec.JSON[string]{}
+	first, raw := &view{}, &view{raw: true}
+	c := saying([2]side.State{}, nil).core
+	c.log = slog.New(slog.DiscardHandler)
+	var told []string
+	enough := -1 // events after which the watch has had enough; less than 0: never
+	w := &watch{
+		view:      &view{core: c, clients: [2]kv.Client{first, first}, stores: [2]*store{{raw: raw, codec: text}, {raw: raw, codec: text}}},
+		delivered: &delivered{keys: map[string]*deliveredKey{}}, rewrites: true,
+		f: func(ev kv.Event) bool {
+			told = append(told, fmt.Sprint(ev.Type, " ", ev.Key, " ", ev.Value, " ", ev.Version, " ", ev.Err))
+			enough--
+			return enough != 0
+		},
+	}
+	put := func(key, bytes string, version kv.Version) kv.Event {
+		return kv.Event{Type: kv.Put, Key: key, Stored: []byte(bytes), Version: version}
+	}
+	expect := func(what string, ev kv.Event, goesOn bool, want ...string) {
+		t.Helper()
+		told = nil
+		if w.deliver(ev) != goesOn || w.over == goesOn || !slices.Equal(told, want) {
+			t.Errorf("%s: over: %v, told %q, want %q", what, w.over, told, want)
+		}
+	}
+	w.delivered.turn()
+	if w.turnTo(0) != kv.Client(first) || w.codec != nil {
+		t.Error("the first store is not followed by its client")
+	}
+	value := func(key, bytes string, version kv.Version) kv.Event {
+		ev := put(key, bytes, version)
+		ev.Value, _ = text.Decode([]byte(bytes))
+		return ev
+	}
+	expect("a value of the snapshot", value("a", `"1"`, 5), true, "put a 1 0 <nil>")
+	expect("another", value("b", `"1"`, 4), true, "put b 1 0 <nil>")
+	expect("the end of the snapshot", kv.Event{Type: kv.Synced}, true, "rewritten  <nil> 5 <nil>", "synced  <nil> 0 <nil>")
+	expect("a change", value("a", `"2"`, 6), true, "put a 2 6 <nil>")
+	expect("the same again", value("a", `"2"`, 7), true, "rewritten a <nil> 7 <nil>")
+	expect("a deletion", kv.Event{Type: kv.Delete, Key: "b"}, true, "delete b <nil> 0 <nil>")
+	expect("once more", kv.Event{Type: kv.Delete, Key: "b"}, true)
+	expect("an interruption", kv.Event{Type: kv.Interrupted, Err: io.EOF}, true, "interrupted  <nil> 0 EOF")
+	expect("its end", kv.Event{Type: kv.Synced}, true, "synced  <nil> 0 <nil>")
+	expect("a second Synced", kv.Event{Type: kv.Synced}, true)
+	expect("a key to come", value("c", `"3"`, 8), true, "put c 3 8 <nil>")
+
+	w.delivered.turn()
+	w.epoch = 1
+	if w.turnTo(1) != kv.Client(raw) || w.codec == nil {
+		t.Error("the second store is not followed by its bytes")
+	}
+	shown, _ := mark(3, 1)
+	expect("polykv's own", put(".polykv/record", `"r"`, 2), true)
+	expect("what was delivered", put("a", `"2"`, 2), true, "rewritten a <nil> 0 <nil>")
+	expect("what is new", put("d", `"4"`, 3), true, "put d 4 0 <nil>")
+	expect("the end of the snapshot", kv.Event{Type: kv.Synced}, true, "delete c <nil> 0 <nil>", fmt.Sprint("rewritten  <nil> ", uint64(shown), " <nil>"))
+	told = nil
+	if !w.deliver(put("a", `odd`, 3)) || len(told) != 1 || !strings.HasPrefix(told[0], fmt.Sprint("undecodable a <nil> ", uint64(shown), " the stored value can't be decoded")) {
+		t.Errorf("what can't be decoded: %q", told)
+	}
+	expect("the value before it", put("a", `"2"`, 3), true, fmt.Sprint("rewritten a <nil> ", uint64(shown), " <nil>"))
+	w.rewrites = false
+	expect("once more, for who doesn't care", put("a", `"2"`, 3), true)
+	expect("a version that is too large", put("e", `"5"`, versionMask+1), true, "put e 5 0 <nil>")
+	enough = 1
+	expect("a change for who has had enough", put("a", `"6"`, 3), false, fmt.Sprint("put a 6 ", uint64(shown), " <nil>"))
+	for _, left := range []*store{{codec: text}, {raw: raw}} {
+		if w.stores[1] = left; w.turnTo(1) != kv.Client(first) || w.codec != nil {
+			t.Errorf("%+v is followed by its bytes", left)
+		}
+	}
+	w.view = &view{core: c, clients: w.clients, stores: [2]*store{{raw: raw, codec: text}, {raw: raw, codec: text}}, raw: true}
+	if w.turnTo(1) != kv.Client(first) {
+		t.Error("a raw view's watch is made by another client than its own")
 	}
 }
