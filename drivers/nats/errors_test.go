@@ -54,7 +54,7 @@ func TestWhatErrorsProve(t *testing.T) {
 			t.Errorf("%v: %v, conflict: %v; want %v", test.err, got, !test.conflict, test.outcome)
 		}
 		err := wrap(t.Context(), test.err)
-		permanent := test.is == driver.ErrFull || test.is == driver.ErrTooLarge || test.is == driver.ErrPermission
+		permanent := test.is == driver.ErrFull || test.is == driver.ErrTooLarge || test.is == driver.ErrPermission //nolint:errorlint // the very error
 		if !errors.Is(err, test.err) || test.is != nil && !errors.Is(err, test.is) || driver.IsPermanent(err) != permanent {
 			t.Errorf("%v became %v; want %v", test.err, err, test.is)
 		}

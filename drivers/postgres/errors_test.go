@@ -1,3 +1,5 @@
+//go:build linux
+
 package postgres
 
 import (
@@ -57,7 +59,7 @@ func TestWhatErrorsProve(t *testing.T) {
 		}
 	}
 	s.closed.Store(true)
-	if err := s.wrap(over, io.EOF); err != driver.ErrClosed {
+	if err := s.wrap(over, io.EOF); err != driver.ErrClosed { //nolint:errorlint // the very error
 		t.Errorf("of a closed store: %v", err)
 	}
 	if err := s.wrap(over, nil); err != nil {

@@ -68,7 +68,7 @@ func TestWrap(t *testing.T) {
 		t.Errorf("nothing became %v", err)
 	}
 	closeStore()
-	if err := s.wrap(over, of(403, "")); err != driver.ErrClosed {
+	if err := s.wrap(over, of(403, "")); err != driver.ErrClosed { //nolint:errorlint // the very error
 		t.Errorf("of a closed store: %v", err)
 	}
 	if !notApplied(refused) || notApplied(io.EOF) || !notApplied(errNoTransactions) || !notApplied(txn()) {

@@ -510,7 +510,7 @@ func TestWrapOfRefusedAndClosed(t *testing.T) {
 		t.Errorf("refused: %v", err)
 	}
 	s.close()
-	if err := s.wrap(t.Context(), gone); err != driver.ErrClosed {
+	if err := s.wrap(t.Context(), gone); err != driver.ErrClosed { //nolint:errorlint // the very error
 		t.Errorf("closed: %v", err)
 	}
 }

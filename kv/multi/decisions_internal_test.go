@@ -289,14 +289,34 @@ func TestWhatTheRecordsSay(t *testing.T) {
 		verdict string // part of it
 		tooLong string // part of the error of who waited
 	}{
-		"nothing": {[2]side.State{}, func(rs *records) { rs.seen = [2]observation{} }, PhaseUnknown, [2]mirrorState{mirrorPaused, mirrorPaused}, false, "",
-			`no store was known to be primary for 30s: store "a" is unknown, store "b" is unknown: no answer yet`},
-		"one unknown": {[2]side.State{side.Standby, ""}, func(rs *records) { rs.seen[1] = observation{} }, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, false, "",
-			`store "a" is standby, store "b" is unknown: no answer yet`},
-		"other unknown": {[2]side.State{"", side.Standby}, func(rs *records) { rs.seen[0] = observation{} }, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, false, "",
-			`store "a" is unknown, store "b" is standby: no answer yet`},
-		"no records": {[2]side.State{}, nil, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, true, `no store is primary: store "a" is without a record, store "b" is without a record; run "polykv migrate start"`,
-			`no store was primary for 30s: store "a" is without a record, store "b" is without a record; run "polykv migrate start"`},
+		"nothing": {
+			[2]side.State{},
+			func(rs *records) { rs.seen = [2]observation{} }, PhaseUnknown,
+			[2]mirrorState{mirrorPaused, mirrorPaused},
+			false, "",
+			`no store was known to be primary for 30s: store "a" is unknown, store "b" is unknown: no answer yet`,
+		},
+		"one unknown": {
+			[2]side.State{side.Standby, ""},
+			func(rs *records) { rs.seen[1] = observation{} }, PhaseFenced,
+			[2]mirrorState{mirrorPaused, mirrorPaused},
+			false, "",
+			`store "a" is standby, store "b" is unknown: no answer yet`,
+		},
+		"other unknown": {
+			[2]side.State{"", side.Standby},
+			func(rs *records) { rs.seen[0] = observation{} }, PhaseFenced,
+			[2]mirrorState{mirrorPaused, mirrorPaused},
+			false, "",
+			`store "a" is unknown, store "b" is standby: no answer yet`,
+		},
+		"no records": {
+			[2]side.State{},
+			nil, PhaseFenced,
+			[2]mirrorState{mirrorPaused, mirrorPaused},
+			true, `no store is primary: store "a" is without a record, store "b" is without a record; run "polykv migrate start"`,
+			`no store was primary for 30s: store "a" is without a record, store "b" is without a record; run "polykv migrate start"`,
+		},
 		"one record":     {[2]side.State{"", side.Retired}, nil, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, true, `see "polykv migrate status"`, `store "b" is retired; see "polykv migrate status"`},
 		"other record":   {[2]side.State{side.Retired, ""}, nil, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, true, `see "polykv migrate status"`, `store "b" is without a record; see`},
 		"mirroring":      {[2]side.State{side.Primary, side.Standby}, primary(0), PhaseMirroring, [2]mirrorState{mirrorOff, mirrorOn}, false, "", ""},
@@ -310,8 +330,13 @@ func TestWhatTheRecordsSay(t *testing.T) {
 		"filling":        {[2]side.State{side.Filling, side.Standby}, nil, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, false, "", "a cutover is under way"},
 		"being read":     {[2]side.State{"", ""}, func(rs *records) { rs.seen[1].ticket = 0 }, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, false, "", "run"},
 		"out of reach":   {[2]side.State{side.Standby, side.Standby}, func(rs *records) { rs.seen[0].err = io.EOF }, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, false, "", `store "b" is standby: EOF`},
-		"refused": {[2]side.State{side.Standby, side.Standby}, func(rs *records) { rs.seen[1].err = refused }, PhaseFenced, [2]mirrorState{mirrorPaused, mirrorPaused}, true,
-			`no store is known to be primary: the record of store "b" can't be read: `, refused.Error()},
+		"refused": {
+			[2]side.State{side.Standby, side.Standby},
+			func(rs *records) { rs.seen[1].err = refused }, PhaseFenced,
+			[2]mirrorState{mirrorPaused, mirrorPaused},
+			true,
+			`no store is known to be primary: the record of store "b" can't be read: `, refused.Error(),
+		},
 	} {
 		rs := saying(test.states, test.change)
 		if got := rs.phase(); got != test.phase {

@@ -22,7 +22,7 @@ func TestJoinContext(t *testing.T) {
 		}
 	}
 	has := errors.Join(io.EOF, context.Canceled)
-	if err := JoinContext(context.Canceled, has); err != has {
+	if err := JoinContext(context.Canceled, has); err != has { //nolint:errorlint // the very error
 		t.Errorf("an error that has it became %v", err)
 	}
 }

@@ -43,23 +43,23 @@ func TestRefusalIsHeard(t *testing.T) {
 				conn := HearRefusal(&broken{read: test.read, write: test.write}, func(err error) { heard = append(heard, err) })
 				if test.isRead {
 					for range 2 {
-						if n, err := conn.Read(nil); n != 1 || err != test.read {
+						if n, err := conn.Read(nil); n != 1 || err != test.read { //nolint:errorlint // the very error
 							t.Errorf("read %d, %v", n, err)
 						}
 					}
-					if len(heard) != 1 || heard[0] != test.read {
+					if len(heard) != 1 || heard[0] != test.read { //nolint:errorlint // the very error
 						t.Errorf("heard %v, want the first read's end, %v", heard, test.read)
 					}
 				}
 				start := time.Now()
 				n, err := conn.Write(nil)
-				if took := time.Since(start); n != 2 || err != test.want || took != test.wait {
+				if took := time.Since(start); n != 2 || err != test.want || took != test.wait { //nolint:errorlint // the very error
 					t.Errorf("write: %d, %v after %v; want %v after %v", n, err, took, test.want, test.wait)
 				}
 			})
 		})
 	}
-	if _, err := HearRefusal(&broken{read: io.EOF}, nil).Read(nil); err != io.EOF {
+	if _, err := HearRefusal(&broken{read: io.EOF}, nil).Read(nil); err != io.EOF { //nolint:errorlint // the very error
 		t.Errorf("with nobody to tell: %v", err)
 	}
 }
@@ -106,7 +106,7 @@ func TestHandshake(t *testing.T) {
 			if _, err := ours.Write(nil); !errors.Is(err, net.ErrClosed) {
 				t.Errorf("%s: the connection is open: %v", name, err)
 			}
-			<-served
+			_ = <-served
 			continue
 		}
 		if name == "unknown" {
