@@ -41,7 +41,7 @@ func (t *delivered) turn() {
 }
 
 // put reports whether ev, a Put or Undecodable, is news. A Put counts as
-// delivered from then on; before is what was, for undelivered.
+// delivered from then on; before is what was, for takeBack.
 func (t *delivered) put(ev kv.Event) (before deliveredKey, news bool) {
 	k := t.keys[ev.Key]
 	fresh := k == nil
@@ -67,7 +67,7 @@ func (t *delivered) put(ev kv.Event) (before deliveredKey, news bool) {
 	return before, true
 }
 
-// undelivered takes back that a Put of key counts as delivered.
+// takeBack takes back that a Put of key counts as delivered.
 func (t *delivered) takeBack(key string, before deliveredKey) {
 	k := t.keys[key]
 	k.put, k.sum = before.put, before.sum
