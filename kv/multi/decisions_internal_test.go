@@ -549,7 +549,7 @@ func TestWhoseErrorItIs(t *testing.T) {
 	}
 	plain, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := ctxError(plain); err != context.Canceled {
+	if err := ctxError(plain); err != context.Canceled { //nolint:errorlint // the very error
 		t.Errorf("of a ctx without a cause: %v", err)
 	}
 	because, cancelFor := context.WithCancelCause(t.Context())
