@@ -63,7 +63,7 @@ func (r *Results) document() string {
 
 func (r *Results) machine(b *strings.Builder) {
 	m := r.Machine
-	fmt.Fprintf(b, "\n%s/%s, %d cores (%s), %d GiB of memory, %s; servers and clients on the same machine.\n",
+	fmt.Fprintf(b, "\n%s/%s, %d cores (%s), %d GiB of memory, %s; servers and clients on the same machine. Rows that were measured on another day may be of another machine: compare within a row.\n",
 		m.OS, m.Arch, m.Cores, m.Processor, m.MemoryGiB, m.Go)
 	b.WriteString("\n| | version |\n|---|---|\n")
 	for _, v := range r.Versions {
