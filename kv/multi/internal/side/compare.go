@@ -125,8 +125,22 @@ type CompareOptions struct {
 // an observation; it is proven only while both stores are fenced.
 func Compare(ctx context.Context, a, b *Side, o CompareOptions) (Totals, error) {
 	o.Attempts = cmp.Or(o.Attempts, defaultAttempts)
-	c := &comparison{task: Task{From: a, To: b, Equal: o.Equal}, opts: o}
-	err := merge(ctx, a, b, o.Prefix, func(p pair) error {
+	return compare(ctx, Task{From: a, To: b, Equal: o.Equal}, o, func(p pair) error {
+		if o.Found == nil {
+			return nil
+		}
+		return o.Found(difference(p))
+	})
+}
+
+// compare is Compare that tells found of what differs, instead of o.Found.
+func compare(ctx context.Context, t Task, o CompareOptions, found func(pair) error) (Totals, error) {
+	c := &comparison{task: t, opts: o}
+	c.each = func(p pair) error {
+		c.totals.Different++
+		return found(p)
+	}
+	err := merge(ctx, t.From, t.To, o.Prefix, func(p pair) error {
 		c.totals.count(p)
 		if o.Progress != nil && c.totals.Keys%progressEvery == 0 {
 			o.Progress(c.totals)
@@ -135,7 +149,7 @@ func Compare(ctx context.Context, a, b *Side, o CompareOptions) (Totals, error) 
 			return nil
 		}
 		if c.opts.Attempts == atOnce {
-			return c.found(p)
+			return c.each(p)
 		}
 		if c.doubtful = append(c.doubtful, p.key); len(c.doubtful) < batchEntries {
 			return nil
@@ -152,8 +166,7 @@ func Compare(ctx context.Context, a, b *Side, o CompareOptions) (Totals, error) 
 }
 
 const (
-	// Patient is how many attempts tell a busy key, whose mirror is a second behind,
-	// from one that differs.
+	// Patient attempts tell a busy key, whose mirror is a second behind, from one that differs.
 	Patient = 8
 
 	atOnce          = -1 // of attempts: what the scans find different counts as that
@@ -165,6 +178,7 @@ const (
 type comparison struct {
 	task     Task
 	opts     CompareOptions
+	each     func(pair) error // told of what differs
 	totals   Totals
 	doubtful []string // keys that the scans found different, ascending
 }
@@ -201,19 +215,11 @@ func (c *comparison) confirm(ctx context.Context) error {
 		}
 	}
 	for _, p := range left {
-		if err := c.found(p); err != nil {
+		if err := c.each(p); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (c *comparison) found(p pair) error {
-	c.totals.Different++
-	if c.opts.Found == nil {
-		return nil
-	}
-	return c.opts.Found(difference(p))
 }
 
 // moved reports whether both values of a key have changed since it was read

@@ -125,19 +125,17 @@ type copier struct {
 
 // find hands the keys that differ to the workers.
 func (c *copier) find(ctx context.Context, keys chan<- string) error {
-	_, err := Compare(ctx, c.task.From, c.task.To, CompareOptions{
-		Prefix: c.opts.Prefix, Equal: c.opts.Equal, Attempts: cmp.Or(c.opts.Attempts, atOnce), Progress: c.seen,
-		Found: func(d Difference) error {
-			if !c.wants(d.Reason != Extra) {
-				return nil
-			}
-			select {
-			case keys <- d.Key:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		},
+	o := CompareOptions{Prefix: c.opts.Prefix, Attempts: cmp.Or(c.opts.Attempts, atOnce), Progress: c.seen}
+	_, err := compare(ctx, c.task, o, func(p pair) error {
+		if !c.wants(p.err != nil || p.a.exists) {
+			return nil
+		}
+		select {
+		case keys <- p.key:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	})
 	return err
 }
