@@ -26,7 +26,7 @@ func (s *server) replica(t testing.TB) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = errors.Join(r.Run("pg_basebackup", "-h", host, "-p", port, "-U", "postgres", "-D", r.Data, "-R", "-c", "fast", "--no-sync"),
+	err = errors.Join(r.Run(t.Context(), "pg_basebackup", "-h", host, "-p", port, "-U", "postgres", "-D", r.Data, "-R", "-c", "fast", "--no-sync"),
 		r.up(t.Context()), s.SQL(t.Context(), "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"))
 	if err != nil {
 		t.Fatal(err)

@@ -61,7 +61,7 @@ func NewPostgres() (*Postgres, error) {
 
 // Init makes the folder of data.
 func (s *Postgres) Init() error {
-	return s.Run("initdb", "-D", s.Data, "-U", "postgres", "--no-sync", "--auth=trust", "--locale=C", "-E", "UTF8")
+	return s.Run(context.Background(), "initdb", "-D", s.Data, "-U", "postgres", "--no-sync", "--auth=trust", "--locale=C", "-E", "UTF8")
 }
 
 // Own gives a folder with all that is in it to the user as whom the server runs.
@@ -75,8 +75,8 @@ func (s *Postgres) Own(folder string) error {
 }
 
 // Run runs one of PostgreSQL's programs.
-func (s *Postgres) Run(program string, args ...string) error {
-	cmd := exec.Command(filepath.Join(s.bin, program), args...)
+func (s *Postgres) Run(ctx context.Context, program string, args ...string) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, program), args...)
 	cmd.Dir, cmd.SysProcAttr = "/", s.attributes()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -133,11 +133,7 @@ func (s *Postgres) SQL(ctx context.Context, statements ...string) error {
 	for _, sql := range statements {
 		args = append(args, "-c", sql)
 	}
-	out, err := exec.CommandContext(ctx, filepath.Join(s.bin, "psql"), args...).CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("psql: %w: %s", err, out)
-	}
-	return err
+	return s.Run(ctx, "psql", args...)
 }
 
 // Addr returns the server's host:port.
