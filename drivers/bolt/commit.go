@@ -31,10 +31,8 @@ func (f *file) swap(s driver.Swap) (driver.Result, error) {
 			r = driver.Result{Outcome: driver.Conflict, Entry: now, Known: true}
 			return errDecline
 		}
-		if err := f.attach(tx, s); err != nil {
-			return err
-		}
-		if index, err = b.NextSequence(); err != nil {
+		index, err = b.NextSequence()
+		if err = errors.Join(err, f.attach(tx, s)); err != nil {
 			return err
 		}
 		r = driver.Result{Outcome: driver.Applied, Entry: driver.Entry{Key: s.Key}, Known: true}

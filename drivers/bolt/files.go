@@ -97,9 +97,20 @@ func openFile(cfg Config) (*file, error) {
 		return nil, fmt.Errorf("path: %s: %w", cfg.Path, err)
 	}
 	f := &file{cfg: cfg, bolt: db, update: db.Update, writer: make(chan struct{}, 1), failed: make(chan struct{})}
-	if err := db.Update(f.load); err != nil {
-		f.leases.Stop()
+	if err = db.Update(makeBuckets); err == nil {
+		err = db.View(f.load)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("path: %s: %w", cfg.Path, err), db.Close())
 	}
 	return f, nil
+}
+
+// makeBuckets makes those that are missing.
+func makeBuckets(tx *bbolt.Tx) (err error) {
+	for _, name := range [][]byte{bucket, leaseBucket, attachedBucket} {
+		_, failed := tx.CreateBucketIfNotExists(name)
+		err = errors.Join(err, failed)
+	}
+	return err
 }

@@ -52,36 +52,28 @@ func (h *handle) Revoke(ctx context.Context, id driver.LeaseID) error {
 	return err
 }
 
-// load makes the buckets, where they are missing, and begins the leases that the file
-// remembers.
+// load begins the leases that the file remembers. None ends before all that is
+// attached is known.
 func (f *file) load(tx *bbolt.Tx) error {
-	for _, name := range [][]byte{bucket, leaseBucket, attachedBucket} {
-		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-			return err
-		}
-	}
-	begin := func(id, ttl []byte) error {
-		f.begin(driver.LeaseID(id), time.Duration(binary.BigEndian.Uint64(ttl)))
-		return nil
-	}
-	if err := tx.Bucket(leaseBucket).ForEach(begin); err != nil {
-		return err
-	}
-	return tx.Bucket(attachedBucket).ForEach(func(key, id []byte) error {
-		f.leases.Attach(&driver.Swap{Key: string(key), Lease: driver.LeaseID(id)})
-		return nil
-	})
+	f.writer <- struct{}{}
+	defer func() { <-f.writer }()
+	return errors.Join(
+		tx.Bucket(leaseBucket).ForEach(func(id, ttl []byte) error {
+			f.begin(driver.LeaseID(id), time.Duration(binary.BigEndian.Uint64(ttl)))
+			return nil
+		}),
+		tx.Bucket(attachedBucket).ForEach(func(key, id []byte) error {
+			f.leases.Attach(&driver.Swap{Key: string(key), Lease: driver.LeaseID(id)})
+			return nil
+		}))
 }
 
 func (f *file) grant(ttl time.Duration) (id driver.LeaseID, err error) {
 	err = f.update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(leaseBucket)
 		n, err := b.NextSequence()
-		if err != nil {
-			return err
-		}
 		id = driver.LeaseID(strconv.FormatUint(n, 10))
-		return b.Put([]byte(id), binary.BigEndian.AppendUint64(nil, uint64(ttl)))
+		return errors.Join(err, b.Put([]byte(id), binary.BigEndian.AppendUint64(nil, uint64(ttl))))
 	})
 	if err != nil {
 		return "", err
@@ -105,14 +97,12 @@ func (f *file) end(id driver.LeaseID, revoke bool) error {
 	if !over {
 		return nil
 	}
-	err := f.update(func(tx *bbolt.Tx) error {
+	err := f.update(func(tx *bbolt.Tx) (err error) {
 		b, attached := tx.Bucket(bucket), tx.Bucket(attachedBucket)
 		for _, key := range keys {
-			if err := errors.Join(b.Delete([]byte(key)), attached.Delete([]byte(key))); err != nil {
-				return err
-			}
+			err = errors.Join(err, b.Delete([]byte(key)), attached.Delete([]byte(key)))
 		}
-		return tx.Bucket(leaseBucket).Delete([]byte(id))
+		return errors.Join(err, tx.Bucket(leaseBucket).Delete([]byte(id)))
 	})
 	if err != nil {
 		return err
