@@ -14,7 +14,7 @@ import (
 
 	"github.com/polykv/polykv/cli"
 	"github.com/polykv/polykv/drivers/bolt"
-	"github.com/polykv/polykv/internal/testserver"
+	"github.com/polykv/polykv/internal/testserver/servertest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -153,23 +153,12 @@ func startNATS(t *testing.T) string {
 }
 
 func startPostgres(t *testing.T) string {
-	s, err := testserver.NewPostgres()
-	if errors.Is(err, testserver.ErrNoPostgres) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := servertest.Postgres(t)
 	if err := errors.Join(s.Init(), s.Up(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	hba := "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
-	err = errors.Join(os.WriteFile(filepath.Join(s.Data, "pg_hba.conf"), []byte(hba), 0o600),
+	err := errors.Join(os.WriteFile(filepath.Join(s.Data, "pg_hba.conf"), []byte(hba), 0o600),
 		s.SQL(t.Context(), "CREATE ROLE app SUPERUSER LOGIN PASSWORD 'right'", "SELECT pg_reload_conf()"))
 	if err != nil {
 		t.Fatal(err)

@@ -15,13 +15,14 @@ import (
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/internal/drivertest"
+	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
 )
 
 // replica starts a server that copies s, whose commits wait for it from then on.
 func (s *server) replica(t testing.TB) *server {
 	t.Helper()
-	r := makeServer(t)
+	r := &server{servertest.Postgres(t)}
 	host, port, err := net.SplitHostPort(s.Addr())
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/polykv/polykv/internal/testserver"
+	"github.com/polykv/polykv/internal/testserver/servertest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(suite{m}) }
@@ -32,28 +33,10 @@ var (
 // server is a PostgreSQL of the test's own.
 type server struct{ *testserver.Postgres }
 
-// makeServer returns a server that has no data yet, and ends with the test.
-func makeServer(t testing.TB) *server {
-	t.Helper()
-	s, err := testserver.NewPostgres()
-	if errors.Is(err, testserver.ErrNoPostgres) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return &server{s}
-}
-
 // start starts a server, which ends with the test.
 func start(t testing.TB) *server {
 	t.Helper()
-	s := makeServer(t)
+	s := &server{servertest.Postgres(t)}
 	if err := errors.Join(s.fromTemplate(), s.up(t.Context())); err != nil {
 		t.Fatal(err)
 	}

@@ -52,10 +52,13 @@ func NewPostgres() (*Postgres, error) {
 	}
 	s.Data = filepath.Join(folder, "data")
 	ports, release, err := ReservePorts(1)
-	if err = errors.Join(err, s.Own(folder)); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(folder))
 	}
 	s.port, s.release = ports[0], release
+	if err := s.Own(folder); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
 

@@ -1,9 +1,10 @@
-// Package servertest gives tests and benchmarks real etcd and Consul servers. A test that can't have its server
-// fails; it never skips.
+// Package servertest gives tests and benchmarks real servers. A test that can't have its etcd or Consul fails; it
+// never skips. PostgreSQL isn't built here.
 package servertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -22,27 +23,39 @@ type startFunc = func(context.Context, testserver.Options) (*testserver.Cluster,
 // Etcd starts an etcd cluster that ends with the test.
 func Etcd(t testing.TB, o testserver.Options) *testserver.Cluster {
 	t.Helper()
-	return startFor(t, testserver.StartEtcd, o)
+	c, err := startWithin(testserver.StartEtcd, o, t.Output())
+	return until(t, c, err)
 }
 
 // Consul starts a Consul cluster that ends with the test.
 func Consul(t testing.TB, o testserver.Options) *testserver.Cluster {
 	t.Helper()
-	return startFor(t, testserver.StartConsul, o)
+	c, err := startWithin(testserver.StartConsul, o, t.Output())
+	return until(t, c, err)
 }
 
-func startFor(t testing.TB, start startFunc, o testserver.Options) *testserver.Cluster {
+// Postgres returns a PostgreSQL that has no data yet and ends with the test. Where none is installed, the test is skipped.
+func Postgres(t testing.TB) *testserver.Postgres {
 	t.Helper()
-	c, err := startWithin(start, o, t.Output())
+	s, err := testserver.NewPostgres()
+	if errors.Is(err, testserver.ErrNoPostgres) {
+		t.Skip(err)
+	}
+	return until(t, s, err)
+}
+
+// until closes a server at the end of the test, which fails if there is none.
+func until[S io.Closer](t testing.TB, s S, err error) S {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return c
+	return s
 }
 
 func startWithin(start startFunc, o testserver.Options, log io.Writer) (*testserver.Cluster, error) {
