@@ -167,10 +167,7 @@ func (s *store) list(ctx context.Context, q *api.QueryOptions, r driver.Range, k
 		l.entries[i].Key = s.cfg.Root.Out(l.entries[i].Key)
 		l.entries[i].Generation = l.gen
 	}
-	byKey := func(a, b driver.Entry) int { return cmp.Compare(a.Key, b.Key) }
-	if !slices.IsSortedFunc(l.entries, byKey) { // Consul sorts
-		slices.SortFunc(l.entries, byKey)
-	}
+	slices.SortFunc(l.entries, func(a, b driver.Entry) int { return cmp.Compare(a.Key, b.Key) }) // which costs little, since Consul sorts
 	return l, nil
 }
 

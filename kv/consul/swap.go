@@ -133,13 +133,10 @@ func whyNotSwapped(errs api.TxnErrors, w driver.Swap) (driver.Result, error) {
 func (s *store) put(ctx context.Context, w driver.Swap, _ kit.Mark) (driver.Result, error) {
 	pair := &api.KVPair{Key: s.cfg.Root.In(w.Key), Value: w.Value, Flags: w.ID, ModifyIndex: uint64(w.Prev.Version)}
 	ok, _, err := s.kv.CAS(pair, (&api.WriteOptions{}).WithContext(ctx))
-	switch {
-	case err != nil:
-		return driver.Result{}, err
-	case ok:
-		return driver.Result{Outcome: driver.Applied}, nil
+	if ok {
+		return driver.Result{Outcome: driver.Applied}, err
 	}
-	return driver.Result{Outcome: driver.Conflict}, nil
+	return driver.Result{Outcome: driver.Conflict}, err
 }
 
 // Resolve implements driver.Resolver. The Flags say whose write the key's last
@@ -150,16 +147,11 @@ func (s *store) put(ctx context.Context, w driver.Swap, _ kit.Mark) (driver.Resu
 // key at Prev.Version, an index that it has left for ever.
 func (s *store) Resolve(w driver.Swap, now driver.Entry) driver.Outcome {
 	cur, ok := now.Meta.(*meta)
-	if !ok {
-		return driver.Unknown
-	}
-	if !w.Remove {
-		if cur.flags == w.ID {
-			return driver.Applied
-		}
-		return driver.Unknown
-	}
-	if w.Prev.Generation == now.Generation && now.Version > w.Prev.Version && cur.created <= uint64(w.Prev.Version) {
+	switch {
+	case !ok:
+	case !w.Remove && cur.flags == w.ID:
+		return driver.Applied
+	case w.Remove && w.Prev.Generation == now.Generation && now.Version > w.Prev.Version && cur.created <= uint64(w.Prev.Version):
 		return driver.NotApplied
 	}
 	return driver.Unknown

@@ -130,11 +130,10 @@ func (w *session) diff(l listing) (news bool) {
 			gone, old = append(gone, old[0]), old[1:]
 		}
 		if len(old) > 0 && old[0].Key == e.Key {
-			if old[0].Version == e.Version {
-				old = old[1:]
+			same := old[0].Version == e.Version
+			if old = old[1:]; same {
 				continue
 			}
-			old = old[1:]
 		}
 		changed = append(changed, e)
 	}

@@ -248,8 +248,7 @@ func (s *store) Close() error {
 	s.keepAlives.close()
 	_ = s.watcher.Close() // reports nothing but its own cancellation
 	if !s.hosts {
-		// It closes with its context cancelled, and says so.
-		_ = s.client.Close()
+		_ = s.client.Close() // with its context cancelled, which it says
 	}
 	s.tasks.Wait()
 	return nil

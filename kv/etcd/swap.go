@@ -57,9 +57,7 @@ func (s *store) whenFull(ctx context.Context, w driver.Swap, m kit.Mark) driver.
 	now, rev, err := s.get(ctx, w.Key, false)
 	switch {
 	case err != nil || now.Generation != m.Gen:
-	case now.Version == w.Prev.Version && (now.Exists() || rev == int64(m.High)):
-		return driver.Result{Outcome: driver.NotApplied}
-	case s.Resolve(w, now) == driver.NotApplied:
+	case now.Version == w.Prev.Version && (now.Exists() || rev == int64(m.High)), s.Resolve(w, now) == driver.NotApplied:
 		return driver.Result{Outcome: driver.NotApplied}
 	}
 	return driver.Result{Outcome: driver.Unknown}
