@@ -43,7 +43,11 @@ func (s *store) dial(ctx context.Context) (*nats.Conn, error) {
 		return nil, err
 	}
 	conn, err := kit.Use(s.password, isPermission, func(password string) (*nats.Conn, error) {
-		return s.options(ctx, servers, password).Connect()
+		o, err := s.options(ctx, servers, password)
+		if err != nil {
+			return nil, err
+		}
+		return o.Connect()
 	})
 	if err == nil {
 		s.history.Connected()
@@ -67,8 +71,8 @@ func (s *store) servers(ctx context.Context) (urls []string, err error) {
 	return urls, nil
 }
 
-func (s *store) options(ctx context.Context, servers []string, password string) nats.Options {
-	o := nats.Options{
+func (s *store) options(ctx context.Context, servers []string, password string) (o nats.Options, err error) {
+	o = nats.Options{
 		Servers: servers, Name: "polykv", Timeout: s.cfg.DialTimeout, FlusherTimeout: s.cfg.DialTimeout,
 		PingInterval: s.cfg.PingInterval, MaxPingsOut: 2, SkipHostLookup: true,
 		CustomDialer: dialer(func(network, address string) (net.Conn, error) {
@@ -88,7 +92,7 @@ func (s *store) options(ctx context.Context, servers []string, password string) 
 	}
 	switch {
 	case s.cfg.CredentialsFile != "":
-		_ = nats.UserCredentials(s.cfg.CredentialsFile)(&o) // fails for an empty name only
+		err = nats.UserCredentials(s.cfg.CredentialsFile)(&o) // else the connection would be anybody's
 	case s.cfg.Username != "":
 		o.User, o.Password = s.cfg.Username, password
 	default:
@@ -97,7 +101,7 @@ func (s *store) options(ctx context.Context, servers []string, password string) 
 	if s.tls != nil {
 		o.Secure, o.TLSConfig = true, s.tls.For("") // the library fills in the host
 	}
-	return o
+	return o, err
 }
 
 type dialer func(network, address string) (net.Conn, error)
@@ -172,11 +176,12 @@ func ask[R any](ctx context.Context, s *store, subject string, f func(context.Co
 	return answer, err
 }
 
-// refused ends the requests that err may be about: those to the subject, or all
-// if the caller may not listen to answers.
+// refused ends the requests that err may be about: those to the subject, whose domain
+// the domain's own server leaves out, or all if the caller may not listen to answers.
 func (s *store) refused(err error) {
+	text := strings.Replace(err.Error(), `"$JS.API.`, `"`+s.api, 1)
 	s.refusals.Range(func(cancel, publish any) bool {
-		switch text := err.Error(); {
+		switch {
 		case strings.Contains(text, publish.(string)):
 			(*cancel.(*context.CancelCauseFunc))(refusal{err})
 		case strings.Contains(text, "Subscription to"):

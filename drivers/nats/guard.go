@@ -17,12 +17,10 @@ const maxGuards = 8
 // come back: a guard that holds now has held all the time since the call began.
 func (s *store) check(ctx context.Context, l *link, guards []driver.Guard) error {
 	for _, g := range guards {
-		e, err := s.read(ctx, l, g.Key)
-		if err == nil && e.Version != g.Version {
-			err = driver.ErrFenced
-		}
-		if err != nil {
+		if e, err := s.read(ctx, l, g.Key); err != nil {
 			return err
+		} else if e.Version != g.Version {
+			return driver.ErrFenced
 		}
 	}
 	return nil

@@ -66,7 +66,7 @@ func (s *store) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, e
 		return driver.Entry{}, wrap(ctx, err)
 	}
 	e, err := s.read(ctx, l, req.Key)
-	if err == nil && len(req.Guards) > 0 {
+	if err == nil {
 		err = s.check(ctx, l, req.Guards)
 	}
 	return e, wrap(ctx, err)
@@ -168,8 +168,7 @@ func (s *store) swap(ctx context.Context, l *link, w driver.Swap) (driver.Result
 	if err != nil {
 		return driver.Result{Outcome: driver.Applied}, nil
 	}
-	e := entry(w.Key, ack.Sequence, msg.Header, w.Value, gen)
-	return driver.Result{Outcome: driver.Applied, Entry: e, Known: true}, nil
+	return driver.Result{Outcome: driver.Applied, Entry: entry(w.Key, ack.Sequence, msg.Header, w.Value, gen), Known: true}, nil
 }
 
 // judge tells what became of a write that was refused since something is not as
@@ -229,8 +228,6 @@ func (s *store) Epoch() uint64 { return s.history.Epoch() }
 // Close implements driver.Store.
 func (s *store) Close() error {
 	s.links.Close()
-	if s.conn != nil {
-		s.conn.Close()
-	}
+	s.conn.Close() // none is none to close
 	return nil
 }
