@@ -10,9 +10,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver/certs"
+	"github.com/polykv/polykv/kv/config"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -108,6 +110,82 @@ func TestStartsPlainly(t *testing.T) {
 	cfg := open(t, *NewConfig()).pool.Config().ConnConfig
 	if _, ok := cfg.RuntimeParams["application_name"]; !ok || len(cfg.RuntimeParams) != 1 {
 		t.Errorf("the connection begins with %v", cfg.RuntimeParams)
+	}
+}
+
+// What is configured is what connections are made with.
+func TestPool(t *testing.T) {
+	cfg := *NewConfig()
+	cfg.Database, cfg.Username, cfg.Password = "d", "u", config.NewSecret("secret")
+	cfg.DialTimeout, cfg.MaxConns = 7*time.Second, 3
+	p := open(t, cfg).pool.Config()
+	if c := p.ConnConfig; c.Database != "d" || c.User != "u" || c.Password != "" || c.ConnectTimeout != cfg.DialTimeout || c.TLSConfig != nil || p.MaxConns != 3 {
+		t.Errorf("%+v, %+v", p, c)
+	}
+	c := p.ConnConfig.Copy()
+	if err := p.BeforeConnect(t.Context(), c); err != nil || c.Password != "secret" {
+		t.Errorf("the password is %q: %v", c.Password, err)
+	}
+}
+
+// A lease lasts for what was asked for, and for some time more; renewed, for as long
+// again.
+func TestTimesOfLeases(t *testing.T) {
+	n := start(t)
+	s := open(t, n.config())
+	for ask, want := range map[time.Duration]time.Duration{0: s.MinLease(), time.Hour: time.Hour} {
+		g, err := s.Grant(t.Context(), ask)
+		if err != nil || g.TTL != want || g.Bound != want+spare+overdue {
+			t.Errorf("asked for %v: %+v, %v", ask, g, err)
+		}
+		holds := func(what, sql string) {
+			t.Helper()
+			if err := n.SQL(t.Context(), "DO $$ BEGIN ASSERT "+sql+"; END $$"); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if ask == 0 {
+			continue
+		}
+		const ends = "(SELECT ends - clock_timestamp() FROM polykv_leases WHERE ttl > '1 hour')"
+		holds("granted", "(SELECT count(*) FROM polykv_leases WHERE ttl = '1 hour 1 second') = 1")
+		holds("granted", ends+" BETWEEN '50 minutes' AND '1 hour 1 second'")
+		if err := n.SQL(t.Context(), "UPDATE polykv_leases SET ends = clock_timestamp() + '1 minute'"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Renew(t.Context(), g.ID); err != nil {
+			t.Error(err)
+		}
+		holds("renewed", ends+" BETWEEN '50 minutes' AND '1 hour 1 second'")
+	}
+}
+
+// A position that is up to date stays so where nothing was written in its range, up to
+// what is forgotten.
+func TestPositionsThatAreForgotten(t *testing.T) {
+	n := start(t)
+	s := open(t, n.config())
+	drivertest.Put(t, s, "k", "v")
+	r := driver.Range{Key: "k"}
+	_, from, err := s.since(t.Context(), r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	drivertest.Put(t, s, "other", "v")
+	for forgotten, same := range map[uint64]bool{from.now - 1: true, from.now: true, from.now + 1: false} {
+		if err := n.SQL(t.Context(), fmt.Sprintf("UPDATE polykv SET write = %d WHERE key = ''", forgotten)); err != nil {
+			t.Fatal(err)
+		}
+		at, err := s.Locate(t.Context(), r, from)
+		if err != nil || at.(*position).now == from.now != same || !at.Covers(from) {
+			t.Errorf("up to %d is forgotten, and %+v is now %+v: %v", forgotten, from, at, err)
+		}
+		if _, _, err := s.since(t.Context(), r, from); errors.Is(err, errBehind) == same {
+			t.Errorf("up to %d is forgotten, and what is newer than %d: %v", forgotten, from.now, err)
+		}
+	}
+	if at, err := s.Locate(t.Context(), r, nil); err != nil || at.(*position).now != from.now+1 {
+		t.Errorf("from nowhere: %+v, %v", at, err)
 	}
 }
 
