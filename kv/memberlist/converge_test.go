@@ -151,13 +151,14 @@ func (s *schedule) check(rt *rapid.T, a state.Applied) {
 	}
 }
 
-// forward delivers an update and has the receiver forward what it changed to
-// another node.
+// forward delivers an update and has the receiver hand it on to another node.
 func (s *schedule) forward(rt *rapid.T) {
-	a := s.deliver(s.under(rt), false)
+	at := s.under(rt)
+	update := s.wire[at].update
+	a := s.deliver(at, false)
 	s.check(rt, a)
 	if a.Outcome == state.Changed {
-		s.wire = append(s.wire, parcel{rapid.IntRange(0, len(s.nodes)-1).Draw(rt, "to"), a.Forward()})
+		s.wire = append(s.wire, parcel{rapid.IntRange(0, len(s.nodes)-1).Draw(rt, "to"), update})
 	}
 }
 

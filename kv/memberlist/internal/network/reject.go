@@ -21,7 +21,6 @@ const (
 	CausePlaintext   Cause = "plaintext"            // not encrypted, though it must be
 	CauseKey         Cause = "key"                  // sealed under a key that isn't ours, or forged
 	CauseChecksum    Cause = "checksum"             // damaged on the way
-	CauseOversized   Cause = "oversized"            // larger than what it says it is may be
 	CauseSource      Cause = "source"               // from an address that isn't allowed
 	CauseMembership  Cause = "membership"           // membership messages that memberlist must not see
 	CauseMember      Cause = "member"               // a member that breaks the bounds of members
@@ -34,7 +33,7 @@ const (
 )
 
 var causes = []Cause{
-	CauseShort, CauseForeign, CauseLabel, CausePlaintext, CauseKey, CauseChecksum, CauseOversized, CauseSource,
+	CauseShort, CauseForeign, CauseLabel, CausePlaintext, CauseKey, CauseChecksum, CauseSource,
 	CauseMembership, CauseMember, CauseCluster, CauseHello, CauseConnections, CauseRecord, CauseUnsent, CauseQueue,
 }
 

@@ -18,26 +18,6 @@ type Applied struct {
 	// Err says what is wrong with an update that was not accepted: Malformed,
 	// Ahead or UnknownCodec.
 	Err error
-
-	update Update
-	change Mergeable // if only that came to the store
-	reg    *registered
-}
-
-// Forward returns what the update changed here, for nodes that may not
-// have got it: for a Mergeable often less than came. It is encoded when asked
-// for. Valid if Outcome is Changed.
-func (a Applied) Forward() Update {
-	if a.change == nil {
-		return a.update
-	}
-	encoded, err := a.reg.encode(a.change)
-	if err != nil {
-		return a.update
-	}
-	u := a.update
-	u.Value, u.Partial = encoded, true
-	return u
 }
 
 // Apply implements Replica.
@@ -147,13 +127,13 @@ func (s *Store) take(u Update, in *Record, peer *Context) Applied {
 	if in = s.unseen(cur, in); in == nil {
 		return s.keep(sh, old, kept, Expired)
 	}
-	next, change, err := s.join(kept, in)
+	next, err := s.join(kept, in)
 	switch {
 	case err != nil:
 		return Applied{Outcome: Malformed, Err: fmt.Errorf("key %q: %w", u.Key, err)}
 	case next != nil:
 		s.publish(sh, old, next)
-		return Applied{Outcome: Changed, update: u, change: change, reg: in.codec}
+		return Applied{Outcome: Changed}
 	case isOlder(cur, in):
 		return s.keep(sh, old, kept, Older)
 	}
@@ -258,40 +238,40 @@ func isOlder(cur, in *Record) bool {
 }
 
 // join is the least state that has all of cur, which may be nil, and in. It is
-// nil if that is cur. change is what came to cur, if that is less than in.
-func (s *Store) join(cur, in *Record) (next *Record, change Mergeable, err error) {
+// nil if that is cur.
+func (s *Store) join(cur, in *Record) (*Record, error) {
 	order := 1
 	if cur != nil {
 		order = in.e.Compare(cur.e)
 	}
 	switch {
 	case order < 0:
-		return nil, nil, nil
+		return nil, nil
 	case order > 0 || !cur.live():
 		if order == 0 && !in.live() {
-			return nil, nil, nil
+			return nil, nil
 		}
 		s.strip(in)
-		return in, nil, nil
+		return in, nil
 	case !in.live():
-		return nil, nil, nil // cur was written after that deletion
+		return nil, nil // cur was written after that deletion
 	case cur.codec == in.codec && cur.merge != nil && in.merge != nil:
 		return s.mergeInto(cur, in)
 	case compareValues(in, cur) > 0:
 		s.strip(in)
-		return in, nil, nil
+		return in, nil
 	}
-	return nil, nil, nil
+	return nil, nil
 }
 
 // mergeInto is join of two Mergeables.
-func (s *Store) mergeInto(cur, in *Record) (next *Record, change Mergeable, err error) {
+func (s *Store) mergeInto(cur, in *Record) (*Record, error) {
 	merged := cur.merge.Clone()
-	change, err = merged.Merge(in.merge, false)
+	change, err := merged.Merge(in.merge, false)
 	if err != nil || change == nil {
-		return nil, nil, err
+		return nil, err
 	}
-	next = in // which is in no store yet and not needed any more
+	next := in // which is in no store yet and not needed any more
 	next.merge, next.bound = merged, cur.bound+in.bound
 	if cur.v.After(next.v) {
 		next.v = cur.v
@@ -299,10 +279,10 @@ func (s *Store) mergeInto(cur, in *Record) (next *Record, change Mergeable, err 
 	s.strip(next)
 	if now, ok := merged.(Digester); ok {
 		if before, ok := cur.merge.(Digester); ok && now.Digest() == before.Digest() {
-			return nil, nil, nil // nothing but expired tombstones came
+			return nil, nil // nothing but expired tombstones came
 		}
 	}
-	return next, change, nil
+	return next, nil
 }
 
 // compareValues orders two values of one key that don't merge.

@@ -1,7 +1,6 @@
 package state
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 	"time"
@@ -52,8 +51,7 @@ func TestApplyOfPlainValues(t *testing.T) {
 	}
 }
 
-// Whole values and changes of a Mergeable merge; what is forwarded is only
-// what was new.
+// Whole values and changes of a Mergeable merge.
 func TestApplyOfMergeables(t *testing.T) {
 	n := newNode(t, 1)
 	a, b, c := at(1*time.Second), at(2*time.Second), at(3*time.Second)
@@ -66,11 +64,7 @@ func TestApplyOfMergeables(t *testing.T) {
 	}
 	n.apply(Update{Key: "k", Codec: "stamps", V: b, Value: encode(stamps{"x": a, "y": b})}, Changed)
 	n.apply(Update{Key: "k", Codec: "stamps", V: a, Value: encode(stamps{"x": a}), Partial: true}, Unchanged)
-	changed := n.apply(Update{Key: "k", Codec: "stamps", V: c, Value: encode(stamps{"x": a, "z": c})}, Changed)
-	forward := changed.Forward()
-	if !forward.Partial || !bytes.Equal(forward.Value, encode(stamps{"z": c})) || forward.V != c {
-		t.Errorf("what is forwarded is %s, partial %v, of %v", forward.Value, forward.Partial, forward.V)
-	}
+	n.apply(Update{Key: "k", Codec: "stamps", V: c, Value: encode(stamps{"x": a, "z": c})}, Changed)
 	n.want("k", `{"x":true,"y":true,"z":true}`)
 	if _, v := n.Get("k").Versions(); v != c {
 		t.Errorf("the version is %v, want the largest that was merged, %v", v, c)
@@ -182,7 +176,6 @@ func FuzzApply(f *testing.F) {
 		n.write(codec.String{}, "l", "mine")
 		u := Update{Key: key, Codec: id, V: Version{Wall: v}, E: Version{Wall: e}, Value: value, Partial: partial}
 		if a := n.Apply(u); a.Outcome == Changed {
-			a.Forward()
 			if again := n.Apply(u); again.Outcome == Changed {
 				t.Errorf("%+v changes the state each time", u)
 			}

@@ -40,14 +40,5 @@ func (d Digest) Append(b []byte) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, d.Hi), d.Lo)
 }
 
-// DecodeDigest reads what Append wrote from the front of b, and returns the
-// rest. ok is false if b is too short.
-func DecodeDigest(b []byte) (d Digest, rest []byte, ok bool) {
-	if len(b) < DigestSize {
-		return Digest{}, b, false
-	}
-	return Digest{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}, b[DigestSize:], true
-}
-
 // String returns d in hexadecimal.
 func (d Digest) String() string { return hex.EncodeToString(d.Append(nil)) }

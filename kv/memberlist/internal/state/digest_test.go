@@ -26,10 +26,6 @@ func TestDigestSums(t *testing.T) {
 		if sum != reversed {
 			t.Fatalf("%v in one order, %v in the other", sum, reversed)
 		}
-		got, rest, ok := DecodeDigest(sum.Append([]byte{}))
-		if got != sum || len(rest) != 0 || !ok {
-			t.Fatalf("%v is read back as %v", sum, got)
-		}
 		for _, thing := range things {
 			sum = sum.Sub(HashOf([]byte(thing)))
 		}

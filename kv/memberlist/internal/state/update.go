@@ -40,7 +40,7 @@ type Outcome uint8
 // The outcomes of Apply.
 const (
 	Malformed    Outcome = iota // it breaks a rule, see Applied.Err
-	Changed                     // the store changed; Applied.Forward says by what
+	Changed                     // the store changed
 	Unchanged                   // it was known already
 	Older                       // the store has something newer, which the sender may lack
 	Expired                     // a deletion older than TombstoneTimeout

@@ -20,9 +20,6 @@ func (s *Store) Watch(ctx context.Context, closed <-chan struct{}, r driver.Rang
 	})
 }
 
-// Watches returns the number of watches under way.
-func (s *Store) Watches() int { return s.feed.Watches() }
-
 // emit yields what is in r.
 func (sn Snapshot) emit(r driver.Range, yield func(driver.Entry) bool) {
 	if r.IsPrefix {
