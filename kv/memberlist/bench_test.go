@@ -96,7 +96,7 @@ func BenchmarkApply(b *testing.B) {
 		from, c := benchNode(b, n)
 		to := newLoopback(b, time.Now, instances, codec.String{})
 		whole, _ := from.store.Read(instances.ID, state.KeyDigest{Key: "ring"})
-		to.store.Apply(whole)
+		to.store.Apply(whole, nil)
 		var sent []state.Update
 		from.store.OnLocal(func(u state.Update) { sent = append(sent, u) })
 		next := func(i int) state.Update {
@@ -113,7 +113,7 @@ func BenchmarkApply(b *testing.B) {
 		}
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
-			if a := to.store.Apply(next(i)); a.Outcome != state.Changed {
+			if a := to.store.Apply(next(i), nil); a.Outcome != state.Changed {
 				b.Fatal(a.Outcome, a.Err)
 			}
 		}

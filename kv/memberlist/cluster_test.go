@@ -107,7 +107,7 @@ func (c *wireCluster) deliver(at int, twice bool) state.Applied {
 	if !twice {
 		c.drop(at)
 	}
-	return c.nodes[p.to].store.Apply(p.update)
+	return c.nodes[p.to].store.Apply(p.update, nil)
 }
 
 func (c *wireCluster) drop(at int) { c.wire = slices.Delete(c.wire, at, at+1) }
@@ -139,13 +139,13 @@ func (c *wireCluster) compare(a, b int) (sent int) {
 			want, give, _ := ours.Compare(id, bucket, theirs.Keys(id, bucket), &nothingSeen)
 			for _, kd := range give {
 				if u, ok := ours.Read(id, kd); ok {
-					theirs.ApplyFrom(u, &nothingSeen)
+					theirs.Apply(u, &nothingSeen)
 					sent++
 				}
 			}
 			for _, kd := range want {
 				if u, ok := theirs.Read(id, kd); ok {
-					ours.ApplyFrom(u, &nothingSeen)
+					ours.Apply(u, &nothingSeen)
 					sent++
 				}
 			}

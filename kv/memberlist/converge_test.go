@@ -56,7 +56,7 @@ func TestConvergence(t *testing.T) {
 		ideal := newLoopback(t, func() time.Time { return s.now }, clusterCodecs()...)
 		defer ideal.clients.close()
 		for _, u := range s.log {
-			if a := ideal.store.ApplyFrom(u, &nothingSeen); a.Err != nil {
+			if a := ideal.store.Apply(u, &nothingSeen); a.Err != nil {
 				rt.Fatalf("update %+v: %v", u, a.Err)
 			}
 		}

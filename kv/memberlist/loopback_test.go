@@ -50,7 +50,7 @@ func join(nodes ...*loopback) {
 		from.store.OnLocal(func(u state.Update) {
 			for _, to := range nodes {
 				if to != from {
-					to.store.Apply(u)
+					to.store.Apply(u, nil)
 				}
 			}
 		})

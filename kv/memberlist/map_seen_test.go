@@ -67,7 +67,7 @@ func TestForgottenDeletionOfAnEntryLeavesADot(t *testing.T) {
 	clock := func() time.Time { return now }
 	a, b, peer := newSender(t, clock), newSender(t, clock), newSender(t, clock)
 	written := a.edit(t, func(m *Map[string, int]) { m.Set("x", 1); m.Set("z", 1) })
-	b.store.Apply(written)
+	b.store.Apply(written, nil)
 	now = now.Add(time.Minute)
 	deleted := b.edit(t, func(m *Map[string, int]) { m.Delete("x") })
 	b.lacks(t, "x")
@@ -79,16 +79,16 @@ func TestForgottenDeletionOfAnEntryLeavesADot(t *testing.T) {
 		t.Fatal("nothing to read")
 	}
 	seen := b.store.Context()
-	b.store.ApplyFrom(whole, &seen)
-	b.store.Apply(written)
+	b.store.Apply(whole, &seen)
+	b.store.Apply(written, nil)
 	b.lacks(t, "x")
 
 	late := newSender(t, clock)
-	late.store.Apply(written)
+	late.store.Apply(written, nil)
 	now = now.Add(2 * time.Hour)
-	late.store.Apply(deleted)
+	late.store.Apply(deleted, nil)
 	late.lacks(t, "x")
-	late.store.Apply(written)
+	late.store.Apply(written, nil)
 	late.lacks(t, "x")
 }
 
@@ -122,7 +122,7 @@ func TestForgottenOverwritingOfAnEntryLeavesADot(t *testing.T) {
 				t.Fatal("nothing to read")
 			}
 			seen := s.store.Context()
-			s.store.ApplyFrom(whole, &seen)
+			s.store.Apply(whole, &seen)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -130,12 +130,12 @@ func TestForgottenOverwritingOfAnEntryLeavesADot(t *testing.T) {
 			clock := func() time.Time { return now }
 			a, b := newSender(t, clock), newSender(t, clock)
 			written := a.edit(t, func(m *Map[string, int]) { m.Set("x", 1) })
-			b.store.Apply(written)
+			b.store.Apply(written, nil)
 			now = now.Add(time.Minute)
 			b.edit(t, func(m *Map[string, int]) { m.Set("x", 2); m.Set("z", 1) })
 			end(t, b, func(d time.Duration) { now = now.Add(d); b.store.Expire() })
 			b.lacks(t, "x")
-			b.store.Apply(written)
+			b.store.Apply(written, nil)
 			b.lacks(t, "x")
 		})
 	}

@@ -109,7 +109,7 @@ var simOrders = []simOrder{
 		}
 		c.sleep(3 * simTimeout)
 		for _, s := range c.slots {
-			s.node.store.Apply(recorded)
+			s.node.store.Apply(recorded, nil)
 		}
 		c.sleep(time.Hour)
 		return nil

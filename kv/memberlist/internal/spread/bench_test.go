@@ -4,28 +4,13 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/polykv/polykv/kv/memberlist/internal/network"
+	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/memberlist/internal/state"
 )
-
-// timed is a store that tells when it has taken an update in.
-type timed struct {
-	state.Replica
-	applied atomic.Pointer[func(u state.Update)]
-}
-
-func (r *timed) Apply(u state.Update) state.Applied {
-	a := r.Replica.Apply(u)
-	if f := r.applied.Load(); f != nil {
-		(*f)(u)
-	}
-	return a
-}
 
 // cpuTime returns the processor time that this process has used.
 func cpuTime(b *testing.B) time.Duration {
@@ -36,25 +21,30 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// deliveries collects how long after its write each update arrived.
+// deliveries collects how long after its write each value arrived at other nodes.
 type deliveries struct {
 	mu    sync.Mutex
-	begun map[string]time.Time // by entry
+	begun map[string]write // by value
 	took  []time.Duration
 }
 
-func (d *deliveries) begin(entry string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.begun[entry] = time.Now()
+type write struct {
+	by *node
+	at time.Time
 }
 
-func (d *deliveries) arrived(u state.Update) {
+func (d *deliveries) begin(value string, by *node) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.begun[value] = write{by, time.Now()}
+}
+
+func (d *deliveries) arrived(value string, on *node) {
 	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if begun, ok := d.begun[string(u.Value)]; ok {
-		d.took = append(d.took, now.Sub(begun))
+	if w, ok := d.begun[value]; ok && w.by != on {
+		d.took = append(d.took, now.Sub(w.at))
 	}
 }
 
@@ -71,28 +61,33 @@ func (d *deliveries) report(b *testing.B, expected int) {
 	b.ReportMetric(float64(expected-len(d.took)), "missing")
 }
 
-// benchCluster starts nodes on loopback whose stores are timed.
-func benchCluster(b *testing.B, nodes int, fabric *network.Fabric) (*cluster, *deliveries) {
-	d := &deliveries{begun: map[string]time.Time{}}
-	c := newCluster(b, fabric)
-	f := d.arrived
-	c.wrap = func(r state.Replica) state.Replica {
-		t := &timed{Replica: r}
-		t.applied.Store(&f)
-		return t
+// benchCluster starts nodes on loopback whose stores are watched.
+func benchCluster(b *testing.B, nodes int) (*cluster, *deliveries) {
+	d := &deliveries{begun: map[string]write{}}
+	c := newCluster(b, nil)
+	var watches sync.WaitGroup
+	b.Cleanup(watches.Wait)
+	for _, n := range c.grow(nodes) {
+		watches.Go(func() {
+			_ = n.store.Watch(b.Context(), nil, driver.Range{IsPrefix: true}, func(ev driver.Event) {
+				if r, ok := ev.Entry.Object.(*state.Record); ok {
+					value, _ := r.Encoded() // of a value that doesn't merge: never fails
+					d.arrived(string(value), n)
+				}
+			})
+		})
 	}
-	c.grow(nodes)
 	return c, d
 }
 
 // BenchmarkDelivery makes a change on one of 30 nodes on loopback 20 times a
 // second and measures how long it takes to reach each of the others.
 func BenchmarkDelivery(b *testing.B) {
-	c, d := benchCluster(b, 30, nil)
+	c, d := benchCluster(b, 30)
 	b.ResetTimer()
 	for i := range b.N {
 		value := fmt.Sprintf("value %d", i)
-		d.begin(value)
+		d.begin(value, c.nodes[i%30])
 		c.nodes[i%30].put(b, "key", value)
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -37,7 +37,6 @@ type cluster struct {
 	state     state.Config
 	config    Config
 	noStrings bool
-	wrap      func(state.Replica) state.Replica // nil: nothing
 
 	mu    sync.Mutex
 	nodes []*node
@@ -80,11 +79,7 @@ func (c *cluster) start(name string) *node {
 	if n.maps, err = store.View(maxMaps{}); err != nil {
 		c.t.Fatal(err)
 	}
-	var replica state.Replica = store
-	if c.wrap != nil {
-		replica = c.wrap(store)
-	}
-	n.spread = New(replica, c.config)
+	n.spread = New(store, c.config)
 	netcfg := c.network
 	netcfg.Name = name
 	netcfg.Join = c.join()

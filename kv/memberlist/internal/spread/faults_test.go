@@ -129,7 +129,7 @@ func TestComparison(t *testing.T) {
 		{Key: "a", Codec: "string", V: state.Version{Wall: 1, Instance: 1}, Value: []byte("1")},
 		{Key: "b", Codec: "string", E: state.Version{Wall: uint64(time.Now().UnixMilli()), Instance: 1}},
 	} {
-		if a := nodes[i].store.Apply(u); a.Outcome != state.Changed {
+		if a := nodes[i].store.Apply(u, nil); a.Outcome != state.Changed {
 			t.Fatalf("%v: %v", a.Outcome, a.Err)
 		}
 	}

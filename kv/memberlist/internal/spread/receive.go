@@ -120,7 +120,7 @@ func (s *Spread) takeItem(it *item, from *network.Peer, seq uint64, now time.Tim
 // apply takes an update into the store and counts what became of it. Peer is
 // what its sender has seen, if it is all of a key.
 func (s *Spread) apply(u state.Update, peer *state.Context, refused *refusal) state.Outcome {
-	applied := s.store.ApplyFrom(u, peer)
+	applied := s.store.Apply(u, peer)
 	s.count.outcomes[applied.Outcome].Add(1)
 	switch applied.Outcome {
 	case state.Changed:

@@ -15,7 +15,7 @@ import (
 type digestList struct {
 	wall  time.Time
 	seq   uint64        // of the node's last frame
-	claim state.Version // up to this one the node's writes are in the digests; see state.Replica
+	claim state.Version // up to this one the node's writes are in the digests; see state.Store.Claim
 	roots []codecRoot
 }
 

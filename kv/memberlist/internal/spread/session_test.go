@@ -50,7 +50,7 @@ func TestCompareBothWays(t *testing.T) {
 // apply puts a state into the store as if it had come from elsewhere.
 func (n *node) apply(t *testing.T, u state.Update) {
 	t.Helper()
-	if a := n.store.Apply(u); a.Outcome != state.Changed {
+	if a := n.store.Apply(u, nil); a.Outcome != state.Changed {
 		t.Fatalf("%s: %v, %v", u.Key, a.Outcome, a.Err)
 	}
 }

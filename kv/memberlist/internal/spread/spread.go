@@ -15,7 +15,7 @@ import (
 // Its methods may be called concurrently.
 type Spread struct {
 	cfg       Config
-	store     state.Replica
+	store     *state.Store
 	codecHash map[string]uint64
 	ours      map[uint64]bool // the hashes of this node's codecs
 	started   time.Time
@@ -57,7 +57,7 @@ var _ network.Handler = (*Spread)(nil)
 // New returns a Spread for a store that nobody has written to yet. It does
 // nothing but collect changes until Attach; hand it to [network.Start] as the
 // handler, and attach what that returns.
-func New(store state.Replica, cfg Config) *Spread {
+func New(store *state.Store, cfg Config) *Spread {
 	cfg = cfg.withDefaults()
 	s := &Spread{
 		cfg: cfg, store: store, codecHash: map[string]uint64{}, ours: map[uint64]bool{}, started: time.Now(),

@@ -20,12 +20,14 @@ type Applied struct {
 	Err error
 }
 
-// Apply implements Replica.
-func (s *Store) Apply(u Update) Applied { return s.ApplyFrom(u, nil) }
-
-// ApplyFrom implements Replica. A value whose own code panics is refused like any
-// other that makes no sense: it came to every node of the cluster.
-func (s *Store) ApplyFrom(u Update, peer *Context) (a Applied) {
+// Apply takes in an update of another node, and keeps u.Value. Peer is nil, or, with
+// the state of a key that came in a comparison, what the other node had seen when that
+// began: what the store has of a value that merges, and the other has seen and doesn't
+// have, is removed.
+//
+// A value whose own code panics is refused like any other that makes no sense: it
+// came to every node of the cluster.
+func (s *Store) Apply(u Update, peer *Context) (a Applied) {
 	defer func() {
 		if p := recover(); p != nil {
 			a = Applied{Outcome: Malformed, Err: fmt.Errorf("key %q: the code of codec %q or its values panicked: %s", u.Key, u.Codec, describe(p))}
@@ -298,7 +300,10 @@ func compareValues(a, b *Record) int {
 	return bytes.Compare(x, y)
 }
 
-// Read implements Replica.
+// Read returns the state of a key for a peer that has it as peer says, or not at
+// all if peer has only a Key: the part that the peer lacks if the value can tell (a
+// change, then), else the whole. ok is false if the store has nothing that the peer
+// would accept.
 func (s *Store) Read(codec string, peer KeyDigest) (Update, bool) {
 	reg := s.codecs[codec]
 	if reg == nil {

@@ -152,8 +152,8 @@ func TestCodecsOfOneKey(t *testing.T) {
 	newer := Update{Key: "k", Codec: "words", V: at(3 * time.Second), Value: []byte(`{"b":true}`)}
 	for _, order := range [][]Update{{text, older}, {older, text}} {
 		n := newNode(t, 1)
-		n.Apply(order[0])
-		n.Apply(order[1])
+		n.Apply(order[0], nil)
+		n.Apply(order[1], nil)
 		n.want("k", "text")
 		if n.root("words") != (Digest{}) || n.root("string") == (Digest{}) {
 			t.Error("the key counts for another codec than its own")
@@ -175,8 +175,8 @@ func FuzzApply(f *testing.F) {
 		n.write(stampsCodec, "k", stamps{"mine": {}})
 		n.write(codec.String{}, "l", "mine")
 		u := Update{Key: key, Codec: id, V: Version{Wall: v}, E: Version{Wall: e}, Value: value, Partial: partial}
-		if a := n.Apply(u); a.Outcome == Changed {
-			if again := n.Apply(u); again.Outcome == Changed {
+		if a := n.Apply(u, nil); a.Outcome == Changed {
+			if again := n.Apply(u, nil); again.Outcome == Changed {
 				t.Errorf("%+v changes the state each time", u)
 			}
 		}

@@ -176,8 +176,10 @@ func (c *contexts) lags(self uint64, after, before time.Time) bool {
 	return false
 }
 
-// Claim implements Replica. The versions of writes that are being staged may be
-// below it: Swap refuses those.
+// Claim returns a version up to which all writes of this node are in the store,
+// for peers that find that they hold the same as the Roots that are asked for
+// afterwards. It is zero while the node's clock is wrong. The versions of writes that
+// are being staged may be below it: Swap refuses those.
 func (s *Store) Claim() Version {
 	if s.hidden.Load() > 0 || s.clock.health() != nil || s.clock.isAhead() {
 		return Version{}
@@ -189,7 +191,8 @@ func (s *Store) Claim() Version {
 	return claim
 }
 
-// Context implements Replica.
+// Context returns what this store has seen, its own writes up to a Claim included;
+// empty while the node's clock is wrong.
 func (s *Store) Context() Context {
 	claim := s.Claim()
 	if claim.IsZero() {
@@ -202,7 +205,8 @@ func (s *Store) Context() Context {
 	return Context{Marks: maps.Clone(c.Marks), Dots: maps.Clone(c.Dots)}
 }
 
-// Learn implements Replica.
+// Learn takes in the Context that a peer had at some moment. It must be called only
+// if all that the peer had then has come to this store.
 func (s *Store) Learn(c *Context) {
 	if s.breaks(RuleClaim) {
 		s.context.learn(c, func(v Version) Version { return v })
@@ -211,7 +215,7 @@ func (s *Store) Learn(c *Context) {
 	s.context.learn(c, s.clock.bound)
 }
 
-// Left implements Replica.
+// Left notes that a writer has left for good.
 func (s *Store) Left(writer uint64) {
 	s.context.mu.Lock()
 	defer s.context.mu.Unlock()

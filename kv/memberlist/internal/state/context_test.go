@@ -48,7 +48,7 @@ func TestLateDeletion(t *testing.T) {
 	if late.Context(); late.context.covers(written.V) {
 		t.Error("what is there counts as seen and gone")
 	}
-	if a := late.ApplyFrom(deletion, &Context{}); a.Outcome != Changed {
+	if a := late.Apply(deletion, &Context{}); a.Outcome != Changed {
 		t.Errorf("a deletion by a peer that had not seen the write is %v, want changed", a.Outcome)
 	}
 }
@@ -68,7 +68,7 @@ func TestDeletionBeforeADeletionStaysKnown(t *testing.T) {
 		t.Error("the first deletion isn't known")
 	}
 	n.write(codec.String{}, "k", "written since")
-	if a := n.ApplyFrom(first, &Context{}); a.Outcome == Changed {
+	if a := n.Apply(first, &Context{}); a.Outcome == Changed {
 		t.Error("it removed what was written since")
 	}
 	n.want("k", "written since")
@@ -163,7 +163,7 @@ func TestSeenStateIsSuperseded(t *testing.T) {
 	late.now = n.now
 	late.apply(old, Changed)
 	seen := &Context{Dots: map[Version]struct{}{old.V: {}}}
-	if a := late.ApplyFrom(current, seen); a.Outcome != Changed {
+	if a := late.Apply(current, seen); a.Outcome != Changed {
 		t.Errorf("the state of a peer that has seen the old one: %v", a.Outcome)
 	}
 	late.want("k", "made again")
@@ -248,7 +248,7 @@ func TestWrittenAfterAForgottenDeletion(t *testing.T) {
 				forgot.Expire()
 				forgot.write(c, key, later)
 				if begins == "forgot" { // a datagram that is late
-					forgot.Apply(u)
+					forgot.Apply(u, nil)
 				}
 			}
 			remembers.now = forgot.now
@@ -290,7 +290,7 @@ func exchange(t *testing.T, n, peer *node) {
 func hand(from, to *node, codec string, keys []KeyDigest, seen *Context) {
 	for _, k := range keys {
 		if u, ok := from.Read(codec, k); ok {
-			to.ApplyFrom(u, seen)
+			to.Apply(u, seen)
 		}
 	}
 }

@@ -84,7 +84,7 @@ func TestDigestsAddUp(t *testing.T) {
 					if !ok || BucketOf(kd.Key) != bucket {
 						rt.Fatalf("%q is in bucket %d, readable %v", kd.Key, bucket, ok)
 					}
-					copied.Apply(u)
+					copied.Apply(u, nil)
 				}
 			}
 			if sum != root.Root {

@@ -54,7 +54,9 @@ type rooted struct {
 	roots   []CodecDigest
 }
 
-// Roots implements Replica. They are asked for far more often than keys change.
+// Roots returns the digest of all keys of each registered codec, in the order of
+// Codecs. Keys that a peer refused (see Refused) are left out here and below. The
+// slice must not be modified. It is asked for far more often than keys change.
 func (s *Store) Roots() []CodecDigest {
 	// Whoever changes a shard counts that while it is locked, and before. So what
 	// is summed up here after the count was read has all that was counted.
@@ -80,7 +82,8 @@ func (s *Store) Roots() []CodecDigest {
 	return roots
 }
 
-// Buckets implements Replica.
+// Buckets returns the digests of the parts of a codec's keys. The sum of them is the
+// root.
 func (s *Store) Buckets(codec string) (digests [Buckets]Digest) {
 	reg := s.codecs[codec]
 	if reg == nil {
@@ -92,7 +95,7 @@ func (s *Store) Buckets(codec string) (digests [Buckets]Digest) {
 	return digests
 }
 
-// Keys implements Replica.
+// Keys lists the keys in one bucket, deleted ones included, in no order.
 func (s *Store) Keys(codec string, bucket int) []KeyDigest {
 	reg := s.codecs[codec]
 	if reg == nil || bucket < 0 || bucket >= Buckets {
@@ -110,7 +113,8 @@ func (s *Store) Keys(codec string, bucket int) []KeyDigest {
 	return keys
 }
 
-// Have implements Replica.
+// Have returns what this store has of a key of that codec, for the Read of a peer
+// that has something newer; of a key that it doesn't have, only the Key.
 func (s *Store) Have(codec, key string) KeyDigest {
 	sh := s.shard(key)
 	sh.mu.Lock()
@@ -121,7 +125,13 @@ func (s *Store) Have(codec, key string) KeyDigest {
 	return KeyDigest{Key: key}
 }
 
-// Compare implements Replica.
+// Compare compares one bucket with what Keys returned on a peer: want is what the
+// peer may have newer, give what the peer may lack. Hand the items of give to Read,
+// and those of want to the peer's Read: they say what the receiver has.
+//
+// Peer is what the peer had seen when the comparison began. What this store has, and
+// the peer has seen and lacks, is removed at once. Drop is what the peer has, and this
+// store may have seen and lacks, for the peer's Drop.
 func (s *Store) Compare(codec string, bucket int, theirs []KeyDigest, peer *Context) (want, give, drop []KeyDigest) {
 	reg := s.codecs[codec]
 	if reg == nil || bucket < 0 || bucket >= Buckets {
@@ -215,7 +225,8 @@ func (s *Store) drop(sh *shard, r *Record, peer *Context) bool {
 	return rest != nil
 }
 
-// Drop implements Replica.
+// Drop removes states of keys, as KeyDigests say, that a peer has seen and lacks.
+// Peer is what it had seen when the comparison began.
 func (s *Store) Drop(codec string, keys []KeyDigest, peer *Context) {
 	for _, k := range keys {
 		sh := s.shard(k.Key)

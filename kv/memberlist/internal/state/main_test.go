@@ -241,7 +241,7 @@ func (n *node) swap(key string, r *Record, object any) Update {
 
 func (n *node) apply(u Update, want Outcome) Applied {
 	n.t.Helper()
-	a := n.Apply(u)
+	a := n.Apply(u, nil)
 	if a.Outcome != want {
 		n.t.Fatalf("Apply of %q (E %v, V %v) is %v (%v), want %v", u.Key, u.E, u.V, a.Outcome, a.Err, want)
 	}

@@ -12,7 +12,9 @@ func (s *Store) hide(sh *shard, r *Record) {
 	s.hidden.Add(1)
 }
 
-// Refused implements Replica.
+// Refused notes that a peer refused the state of a key because its version is too
+// far ahead. The state is left out of the digests and Health fails until Restamp has
+// repaired it.
 func (s *Store) Refused(key string, e, v Version) {
 	sh := s.shard(key)
 	sh.mu.Lock()
@@ -22,7 +24,7 @@ func (s *Store) Refused(key string, e, v Version) {
 	}
 }
 
-// Health implements Replica.
+// Health says why the store's writes don't reach others, or nil.
 func (s *Store) Health() error {
 	if err := s.clock.health(); err != nil {
 		return err
@@ -33,7 +35,10 @@ func (s *Store) Health() error {
 	return nil
 }
 
-// Restamp implements Replica.
+// Restamp gives a new version to states that were refused and are too far ahead of
+// the cluster's clock, once this node's own clock is right, and returns how many. They
+// reach OnLocal as any write does. What nobody refused keeps its versions. Call it
+// about once a second: it costs nothing as long as all is well.
 func (s *Store) Restamp() (repaired int) {
 	ahead := s.clock.isAhead()
 	if !ahead && s.hidden.Load() == 0 {
@@ -114,8 +119,8 @@ func (s *Store) send(sh *shard, r *Record) {
 	}
 }
 
-// Observe implements Replica.
+// Observe notes the wall clock of a peer, as it was a moment ago.
 func (s *Store) Observe(peer string, wall time.Time) { s.clock.observe(peer, wall) }
 
-// Forget implements Replica.
+// Forget forgets the clock of a peer that left.
 func (s *Store) Forget(peer string) { s.clock.forget(peer) }

@@ -28,7 +28,8 @@ type Config struct {
 	Broken Rule // for tests that must notice; none
 }
 
-// Store is what one node holds. All methods may be called concurrently.
+// Store is what one node holds. All methods may be called concurrently; none waits
+// for more than other calls of the store.
 //
 // Reads of single keys and listings take the current root of an immutable tree
 // and wait for nothing. Everything else about a key is under the lock of
@@ -66,8 +67,6 @@ type shard struct {
 	outbox    []Update   // local writes that OnLocal was not told of; under mu
 	delivered sync.Mutex // held while it is told; never taken while mu is held
 }
-
-var _ Replica = (*Store)(nil)
 
 // New returns an empty store.
 func New(cfg Config) (*Store, error) {
@@ -140,10 +139,14 @@ func (s *Store) registered(id string) (*registered, error) {
 	return nil, fmt.Errorf("no codec with the id %q is registered on this node, only %q", id, s.ids)
 }
 
-// Codecs implements Replica.
+// Codecs lists the ids of the registered codecs, sorted. Two nodes compare the
+// codecs that both have.
 func (s *Store) Codecs() []string { return s.ids }
 
-// OnLocal implements Replica.
+// OnLocal sets what is called after each write by this node's clients, with what has
+// to travel: for a Mergeable only the change. Calls for one key come in order. f may
+// read the store but not write it, must not block, and may keep the update. It must be
+// set before the first write.
 func (s *Store) OnLocal(f func(Update)) { s.onLocal = f }
 
 // Get returns the current state of a key, nil if it is absent.

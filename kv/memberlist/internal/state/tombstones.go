@@ -61,7 +61,17 @@ func (s *Store) strip(r *Record) {
 	}
 }
 
-// Expire implements Replica.
+// Expiry is what Expire did.
+type Expiry struct {
+	Keys    int // tombstones of keys that were removed
+	Parts   int // tombstones within values that were removed
+	Dropped int // of Keys, those removed before their time, to stay within Config.MaxTombstoneBytes
+	Left    int // tombstones of keys that are left
+}
+
+// Expire removes tombstones older than TombstoneTimeout, or than PartitionTolerance
+// while some writer wasn't heard of for that time and hasn't left. Call it about once a
+// second.
 func (s *Store) Expire() (e Expiry) {
 	now := s.cfg.Clock()
 	s.tombs.hold.Store(!s.breaks(RuleHold) && s.context.lags(s.clock.self(), now.Add(-s.cfg.PartitionTolerance), now.Add(-s.cfg.TombstoneTimeout)))
