@@ -15,8 +15,8 @@ import (
 // decodeFrame decodes a frame of any kind, as HandleFrame does.
 func decodeFrame(frame []byte) error {
 	kind, _, d := decodeHeader(frame)
-	if d.err != nil {
-		return d.err
+	if d.Err != nil {
+		return d.Err
 	}
 	var err error
 	switch kind {
@@ -39,7 +39,7 @@ func decodeFrame(frame []byte) error {
 		_, err = decodeRefusal(d)
 	case frameCheck, frameRoots:
 		d.digestList()
-		err = d.done()
+		err = d.Done()
 	}
 	return err
 }
@@ -98,9 +98,9 @@ func TestTruncated(t *testing.T) {
 		"pull":     {appendPull(nil, &pull), func(b []byte) error { _, err := decodePull(b); return err }},
 		"buckets":  {appendBuckets(nil, &[state.Buckets]state.Digest{}), func(b []byte) error { _, err := decodeBuckets(b); return err }},
 		"digests": {appendDigestList(nil, goldenList()), func(b []byte) error {
-			d := decoder{rest: b}
+			d := newDecoder(b)
 			d.digestList()
-			return d.done()
+			return d.Done()
 		}},
 	} {
 		if err := c.decode(c.whole); err != nil {
@@ -121,7 +121,7 @@ func TestTruncated(t *testing.T) {
 func pushOverheadOf(frame []byte) int {
 	_, _, d := decodeHeader(frame)
 	p, _ := decodePush(d)
-	return len(frame) - len(p.items.rest)
+	return len(frame) - len(p.items.Rest)
 }
 
 func TestDecodersAreBounded(t *testing.T) {

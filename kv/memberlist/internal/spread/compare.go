@@ -171,7 +171,7 @@ func (c *comparison) keys(codec string, buckets []int) (map[int][]state.KeyDiges
 		case kind != msgKeys || len(body) == 0 || !slices.Contains(buckets, int(body[0])):
 			return nil, malformedKind(kind, "amid keys")
 		}
-		keys, err := decodeKeyDigests(decoder{rest: body[1:]})
+		keys, err := decodeKeyDigests(newDecoder(body[1:]))
 		if err != nil {
 			return nil, err
 		}
@@ -182,7 +182,7 @@ func (c *comparison) keys(codec string, buckets []int) (map[int][]state.KeyDiges
 // ask sends keys in messages of the given kind, and calls answered after each.
 func (c *comparison) ask(kind byte, codec string, keys []state.KeyDigest, answered func() error) error {
 	for len(keys) > 0 {
-		body := appendString(nil, codec)
+		body := state.AppendBytes(nil, codec)
 		n := 0
 		for n < min(len(keys), keysAtOnce) && len(body)+keyDigestSize(&keys[n]) <= chunkSize {
 			body = appendKeyDigest(body, &keys[n])
@@ -239,5 +239,5 @@ func (c *comparison) give(codec string, keys []state.KeyDigest) error {
 	if err != nil {
 		return err
 	}
-	return c.s.takeRefusal(c.peer, decoder{rest: bytes.Clone(body)})
+	return c.s.takeRefusal(c.peer, newDecoder(bytes.Clone(body)))
 }

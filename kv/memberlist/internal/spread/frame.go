@@ -36,12 +36,12 @@ func appendHeader(b []byte, kind byte, instance uint64) []byte {
 
 // decodeHeader leaves the decoder at the frame's body.
 func decodeHeader(frame []byte) (kind byte, instance uint64, d decoder) {
-	d = decoder{rest: frame}
-	if v := d.byte("version"); d.err == nil && v != wireVersion {
-		d.fail(fmt.Sprintf("version %d, want %d", v, wireVersion))
+	d = newDecoder(frame)
+	if v := d.Byte("version"); d.Err == nil && v != wireVersion {
+		d.Fail(fmt.Sprintf("version %d, want %d", v, wireVersion))
 	}
-	kind = d.byte("kind")
-	instance = d.uint64("instance")
+	kind = d.Byte("kind")
+	instance = d.Uint64("instance")
 	return kind, instance, d
 }
 
@@ -70,12 +70,12 @@ func appendPush(b []byte, seq uint64, flags byte) []byte {
 const pushOverhead = frameHeader + binary.MaxVarintLen64 + 1
 
 func decodePush(d decoder) (push, error) {
-	p := push{seq: d.uvarint("sequence"), flags: d.byte("flags")}
-	if d.err == nil && p.flags&^pushKnown != 0 {
-		d.fail("flags")
+	p := push{seq: d.Uvarint("sequence"), flags: d.Byte("flags")}
+	if d.Err == nil && p.flags&^pushKnown != 0 {
+		d.Fail("flags")
 	}
 	p.items = d
-	return p, d.err
+	return p, d.Err
 }
 
 // A lastFrame is the newest frame of an origin.
@@ -97,24 +97,24 @@ func appendLastFrames(b []byte, frames []lastFrame) []byte {
 func (p *push) lastFrames() ([]lastFrame, error) {
 	d := &p.items
 	var frames []lastFrame
-	for len(d.rest) > 0 && d.err == nil {
+	for len(d.Rest) > 0 && d.Err == nil {
 		if len(frames) == maxLastFrames {
-			d.fail("last frames")
+			d.Fail("last frames")
 			break
 		}
-		frames = append(frames, lastFrame{d.uint64("instance"), d.uvarint("sequence")})
+		frames = append(frames, lastFrame{d.Uint64("instance"), d.Uvarint("sequence")})
 	}
-	return frames, d.err
+	return frames, d.Err
 }
 
 // next returns the next item. more is false after the last one.
 func (p *push) next() (it item, more bool, err error) {
-	if len(p.items.rest) == 0 {
-		return item{}, false, p.items.err
+	if len(p.items.Rest) == 0 {
+		return item{}, false, p.items.Err
 	}
-	it = decodeItem(&p.items, p.codec, len(p.items.rest))
+	it = decodeItem(&p.items, p.codec, len(p.items.Rest))
 	p.codec = it.Codec
-	return it, true, p.items.err
+	return it, true, p.items.Err
 }
 
 // appendSpan is the body of frameGone; spans, of which a frame of frameAsk
@@ -128,15 +128,15 @@ const maxSpans = 64
 
 func decodeSpans(d decoder) ([]span, error) {
 	var spans []span
-	for len(d.rest) > 0 && d.err == nil {
-		from, more := d.uvarint("span"), d.uvarint("span")
+	for len(d.Rest) > 0 && d.Err == nil {
+		from, more := d.Uvarint("span"), d.Uvarint("span")
 		if from == 0 || more > windowSize || len(spans) == maxSpans {
-			d.fail("span")
+			d.Fail("span")
 			break
 		}
 		spans = append(spans, span{from, from + more})
 	}
-	return spans, d.err
+	return spans, d.Err
 }
 
 // A refusal names what was refused, and the clock by which it was.
@@ -156,30 +156,30 @@ const maxRefused = 16
 func appendRefusal(b []byte, r refusal) []byte {
 	b = binary.AppendUvarint(b, uint64(r.clock.UnixMilli())) //nolint:gosec // after 1970
 	for _, k := range r.keys {
-		b = k.v.Append(k.e.Append(appendString(b, k.key)))
+		b = k.v.Append(k.e.Append(state.AppendBytes(b, k.key)))
 	}
 	return b
 }
 
 func decodeRefusal(d decoder) (refusal, error) {
 	r := refusal{clock: d.wall("clock")}
-	for len(d.rest) > 0 && d.err == nil {
+	for len(d.Rest) > 0 && d.Err == nil {
 		if len(r.keys) == maxRefused {
-			d.fail("refused keys")
+			d.Fail("refused keys")
 			break
 		}
-		k := refusedKey{key: string(d.bytes(maxKey, "key"))}
-		k.e, k.v = d.version("deletion version"), d.version("version")
+		k := refusedKey{key: string(d.Bytes(maxKey, "key"))}
+		k.e, k.v = d.Version("deletion version"), d.Version("version")
 		r.keys = append(r.keys, k)
 	}
-	return r, d.err
+	return r, d.Err
 }
 
 // wall reads a time in milliseconds, of 48 bits as in a version.
 func (d *decoder) wall(what string) time.Time {
-	ms := d.uvarint(what)
+	ms := d.Uvarint(what)
 	if ms >= 1<<48 {
-		d.fail(what)
+		d.Fail(what)
 		return time.Time{}
 	}
 	return time.UnixMilli(int64(ms)) //nolint:gosec // 48 bits

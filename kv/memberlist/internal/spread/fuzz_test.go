@@ -41,18 +41,18 @@ func FuzzItem(f *testing.F) {
 		f.Add(appendItem(nil, &it, ""), "m")
 	}
 	f.Fuzz(func(t *testing.T, b []byte, codec string) {
-		d := decoder{rest: b}
+		d := newDecoder(b)
 		it := decodeItem(&d, codec, len(b))
-		if d.err != nil {
+		if d.Err != nil {
 			return
 		}
 		again := appendItem(nil, &it, codec)
 		if len(again) > itemSize(&it) {
 			t.Fatalf("%d bytes, itemSize says at most %d", len(again), itemSize(&it))
 		}
-		d = decoder{rest: again}
-		if it2 := decodeItem(&d, codec, len(again)); d.done() != nil || !sameItem(it, it2) {
-			t.Fatalf("%+v came back as %+v, %v", it, it2, d.err)
+		d = newDecoder(again)
+		if it2 := decodeItem(&d, codec, len(again)); d.Done() != nil || !sameItem(it, it2) {
+			t.Fatalf("%+v came back as %+v, %v", it, it2, d.Err)
 		}
 	})
 }
@@ -85,7 +85,7 @@ func FuzzMessage(f *testing.F) {
 		case msgBusy:
 			_, err = decodeInstances(body)
 		default:
-			_, err = decodeKeyDigests(decoder{rest: body})
+			_, err = decodeKeyDigests(newDecoder(body))
 		}
 		if err != nil && !errors.Is(err, errMalformed) {
 			t.Fatalf("not malformed: %v", err)

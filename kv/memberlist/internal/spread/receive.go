@@ -16,8 +16,8 @@ func (s *Spread) HandleFrame(_ netip.AddrPort, frame []byte) {
 		return
 	}
 	kind, instance, d := decodeHeader(frame)
-	if d.err != nil {
-		s.malformed("frame", d.err)
+	if d.Err != nil {
+		s.malformed("frame", d.Err)
 		return
 	}
 	if instance == s.self.Instance { // relayed back to us

@@ -80,9 +80,9 @@ func (r *recordReader) next() (item, error) {
 	if err != nil {
 		return item{}, err
 	}
-	d := decoder{rest: record}
+	d := newDecoder(record)
 	it := decodeItem(&d, "", len(record))
-	return it, d.done()
+	return it, d.Done()
 }
 
 // size reads a record's length, which may be cut by the end of a message.

@@ -49,14 +49,14 @@ func appendDigestList(b []byte, l digestList) []byte {
 }
 
 func (d *decoder) digestList() digestList {
-	l := digestList{wall: d.wall("clock"), seq: d.uvarint("sequence"), claim: d.version("claim")}
-	n := d.count(codecRootSize, "digests")
+	l := digestList{wall: d.wall("clock"), seq: d.Uvarint("sequence"), claim: d.Version("claim")}
+	n := d.Count(codecRootSize, "digests")
 	if n > maxRoots {
-		d.fail("digests")
+		d.Fail("digests")
 		return l
 	}
 	for range n {
-		l.roots = append(l.roots, codecRoot{d.uint64("codec"), d.digest("root")})
+		l.roots = append(l.roots, codecRoot{d.Uint64("codec"), d.Digest("root")})
 	}
 	return l
 }
@@ -114,12 +114,12 @@ func (s *Spread) HandleAck(peer network.Peer, rtt time.Duration, payload []byte)
 	if len(payload) == 0 || !s.attached() {
 		return
 	}
-	d := decoder{rest: payload}
-	if d.byte("version") != wireVersion {
-		d.fail("version")
+	d := newDecoder(payload)
+	if d.Byte("version") != wireVersion {
+		d.Fail("version")
 	}
 	l := d.digestList()
-	if err := d.done(); err != nil {
+	if err := d.Done(); err != nil {
 		s.malformed("probe answer", err)
 		return
 	}
@@ -139,7 +139,7 @@ func (s *Spread) HandleAck(peer network.Peer, rtt time.Duration, payload []byte)
 // answer.
 func (s *Spread) takeRoots(peer network.Peer, kind byte, d decoder) error {
 	l := d.digestList()
-	if err := d.done(); err != nil {
+	if err := d.Done(); err != nil {
 		return err
 	}
 	s.store.Observe(peer.ID, l.wall)
@@ -162,7 +162,7 @@ func (s *Spread) LocalState(bool) []byte {
 		return nil
 	}
 	b := appendHeader(make([]byte, 0, 512), 0, s.self.Instance)
-	b = appendString(b, s.self.Name)
+	b = state.AppendBytes(b, s.self.Name)
 	return appendDigestList(b, s.digests())
 }
 
@@ -172,9 +172,9 @@ func (s *Spread) MergeRemoteState(buf []byte, join bool) {
 		return
 	}
 	_, instance, d := decodeHeader(buf)
-	d.bytes(maxName, "name")
+	d.Bytes(maxName, "name")
 	l := d.digestList()
-	if err := d.done(); err != nil {
+	if err := d.Done(); err != nil {
 		s.malformed("state of a member", err)
 		return
 	}

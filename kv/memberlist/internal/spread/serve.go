@@ -160,8 +160,8 @@ func (v *server) keys(body []byte) error {
 }
 
 func (v *server) read(body []byte) error {
-	d := decoder{rest: body}
-	codec := string(d.bytes(maxCodec, "codec"))
+	d := newDecoder(body)
+	codec := string(d.Bytes(maxCodec, "codec"))
 	keys, err := decodeKeyDigests(d)
 	if err != nil {
 		return err
@@ -224,8 +224,8 @@ func (s *Spread) takeRecords(st *stream, peer *state.Context, refused *refusal, 
 
 // drop removes what the peer has seen and lacks.
 func (v *server) drop(body []byte) error {
-	d := decoder{rest: body}
-	codec := string(d.bytes(maxCodec, "codec"))
+	d := newDecoder(body)
+	codec := string(d.Bytes(maxCodec, "codec"))
 	keys, err := decodeKeyDigests(d)
 	if err == nil {
 		v.s.store.Drop(codec, keys, &v.theirs.context)

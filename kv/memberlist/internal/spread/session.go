@@ -54,27 +54,27 @@ const maxCodecs = 1024
 
 func appendStanding(b []byte, s *standing) []byte {
 	b = binary.BigEndian.AppendUint64(b, s.instance)
-	b = appendString(b, s.name)
+	b = state.AppendBytes(b, s.name)
 	b = binary.AppendUvarint(b, uint64(len(s.codecs)))
 	for _, c := range s.codecs {
-		b = c.Root.Append(appendString(b, c.Codec))
+		b = c.Root.Append(state.AppendBytes(b, c.Codec))
 	}
 	return appendContext(b, &s.context)
 }
 
 func decodeStanding(body []byte) (standing, error) {
-	d := decoder{rest: body}
-	s := standing{instance: d.uint64("instance"), name: string(d.bytes(maxName, "name"))}
-	n := d.count(1+state.DigestSize, "codecs")
+	d := newDecoder(body)
+	s := standing{instance: d.Uint64("instance"), name: string(d.Bytes(maxName, "name"))}
+	n := d.Count(1+state.DigestSize, "codecs")
 	if n > maxCodecs {
-		d.fail("codecs")
+		d.Fail("codecs")
 		n = 0
 	}
 	for range n {
-		s.codecs = append(s.codecs, state.CodecDigest{Codec: string(d.bytes(maxCodec, "codec")), Root: d.digest("root")})
+		s.codecs = append(s.codecs, state.CodecDigest{Codec: string(d.Bytes(maxCodec, "codec")), Root: d.Digest("root")})
 	}
 	s.context = d.context()
-	return s, d.done()
+	return s, d.Done()
 }
 
 // A mark is its version and whether the writer has left.
@@ -95,21 +95,21 @@ func appendContext(b []byte, c *state.Context) []byte {
 
 func (d *decoder) context() state.Context {
 	c := state.Context{Marks: map[uint64]state.Mark{}, Dots: map[state.Version]struct{}{}}
-	n := d.count(markSize, "marks")
+	n := d.Count(markSize, "marks")
 	if n > state.MaxMarks {
-		d.fail("marks")
+		d.Fail("marks")
 		return c
 	}
 	for range n {
-		v := d.version("mark")
-		c.Marks[v.Instance] = state.Mark{UpTo: v, Left: d.bool("mark")}
+		v := d.Version("mark")
+		c.Marks[v.Instance] = state.Mark{UpTo: v, Left: d.Bool("mark")}
 	}
-	if n = d.count(state.VersionSize, "dots"); n > state.MaxDots {
-		d.fail("dots")
+	if n = d.Count(state.VersionSize, "dots"); n > state.MaxDots {
+		d.Fail("dots")
 		return c
 	}
 	for range n {
-		c.Dots[d.version("dot")] = struct{}{}
+		c.Dots[d.Version("dot")] = struct{}{}
 	}
 	return c
 }
@@ -119,14 +119,6 @@ func boolByte(v bool) byte {
 		return 1
 	}
 	return 0
-}
-
-func (d *decoder) bool(what string) bool {
-	v := d.byte(what)
-	if v > 1 {
-		d.fail(what)
-	}
-	return v == 1
 }
 
 // The digests of buckets: the answer to msgBuckets, whose own body is the
@@ -139,16 +131,16 @@ func appendBuckets(b []byte, digests *[state.Buckets]state.Digest) []byte {
 }
 
 func decodeBuckets(body []byte) (digests [state.Buckets]state.Digest, err error) {
-	d := decoder{rest: body}
+	d := newDecoder(body)
 	for i := range digests {
-		digests[i] = d.digest("bucket")
+		digests[i] = d.Digest("bucket")
 	}
-	return digests, d.done()
+	return digests, d.Done()
 }
 
 // The question for the keys in some buckets of a codec.
 func appendBucketList(b []byte, codec string, buckets []int) []byte {
-	b = appendString(b, codec)
+	b = state.AppendBytes(b, codec)
 	for _, i := range buckets {
 		b = append(b, byte(i)) //nolint:gosec // below state.Buckets
 	}
@@ -156,15 +148,15 @@ func appendBucketList(b []byte, codec string, buckets []int) []byte {
 }
 
 func decodeBucketList(body []byte) (codec string, buckets []int, err error) {
-	d := decoder{rest: body}
-	codec = string(d.bytes(maxCodec, "codec"))
-	if len(d.rest) > state.Buckets {
-		d.fail("buckets")
+	d := newDecoder(body)
+	codec = string(d.Bytes(maxCodec, "codec"))
+	if len(d.Rest) > state.Buckets {
+		d.Fail("buckets")
 	}
-	for _, i := range d.rest {
+	for _, i := range d.Rest {
 		buckets = append(buckets, int(i))
 	}
-	return codec, buckets, d.err
+	return codec, buckets, d.Err
 }
 
 // What a key digest has besides its key.
@@ -182,7 +174,7 @@ func keyDigestSize(k *state.KeyDigest) int {
 
 func appendKeyDigest(b []byte, k *state.KeyDigest) []byte {
 	at := len(b)
-	b = appendString(append(b, 0), k.Key)
+	b = state.AppendBytes(append(b, 0), k.Key)
 	if !k.E.IsZero() {
 		b[at] |= digestHasE
 		b = k.E.Append(b)
@@ -199,19 +191,19 @@ func appendKeyDigest(b []byte, k *state.KeyDigest) []byte {
 }
 
 func (d *decoder) keyDigest() state.KeyDigest {
-	flags := d.byte("key digest")
+	flags := d.Byte("key digest")
 	if flags&^digestKnown != 0 {
-		d.fail("flags of a key digest")
+		d.Fail("flags of a key digest")
 	}
-	k := state.KeyDigest{Key: string(d.bytes(maxKey, "key"))}
+	k := state.KeyDigest{Key: string(d.Bytes(maxKey, "key"))}
 	if flags&digestHasE != 0 {
-		k.E = d.version("deletion version")
+		k.E = d.Version("deletion version")
 	}
 	if flags&digestHasV != 0 {
-		k.V = d.version("version")
+		k.V = d.Version("version")
 	}
 	if flags&digestHasDigest != 0 {
-		k.Digest = d.digest("digest")
+		k.Digest = d.Digest("digest")
 	}
 	return k
 }
@@ -219,10 +211,10 @@ func (d *decoder) keyDigest() state.KeyDigest {
 // decodeKeyDigests reads as many as the message has.
 func decodeKeyDigests(d decoder) ([]state.KeyDigest, error) {
 	var keys []state.KeyDigest
-	for len(d.rest) > 0 && d.err == nil {
+	for len(d.Rest) > 0 && d.Err == nil {
 		keys = append(keys, d.keyDigest())
 	}
-	return keys, d.err
+	return keys, d.Err
 }
 
 // A pullRequest asks for one key.
@@ -235,16 +227,16 @@ type pullRequest struct {
 
 func appendPull(b []byte, p *pullRequest) []byte {
 	b = binary.BigEndian.AppendUint64(b, p.instance)
-	b = appendString(b, p.codec)
+	b = state.AppendBytes(b, p.codec)
 	b = binary.AppendUvarint(b, p.size)
 	return appendKeyDigest(b, &p.have)
 }
 
 func decodePull(body []byte) (pullRequest, error) {
-	d := decoder{rest: body}
-	p := pullRequest{instance: d.uint64("instance"), codec: string(d.bytes(maxCodec, "codec")), size: d.uvarint("size")}
+	d := newDecoder(body)
+	p := pullRequest{instance: d.Uint64("instance"), codec: string(d.Bytes(maxCodec, "codec")), size: d.Uvarint("size")}
 	p.have = d.keyDigest()
-	return p, d.done()
+	return p, d.Done()
 }
 
 // The instances that msgBusy names.
@@ -258,12 +250,12 @@ func appendInstances(b []byte, instances []uint64) []byte {
 }
 
 func decodeInstances(body []byte) ([]uint64, error) {
-	d := decoder{rest: body}
+	d := newDecoder(body)
 	var instances []uint64
-	for len(d.rest) > 0 && d.err == nil && len(instances) < maxHelpers {
-		instances = append(instances, d.uint64("instance"))
+	for len(d.Rest) > 0 && d.Err == nil && len(instances) < maxHelpers {
+		instances = append(instances, d.Uint64("instance"))
 	}
-	return instances, d.done()
+	return instances, d.Done()
 }
 
 func malformedKind(kind byte, where string) error {

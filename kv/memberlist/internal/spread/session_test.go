@@ -79,7 +79,7 @@ func TestHostileStreams(t *testing.T) {
 	st := goldenStanding()
 	begin := appendStanding(nil, &st)
 	for name, talk := range map[string]func(st *stream) error{
-		"reads before it begins":     func(st *stream) error { return st.send(msgRead, appendString(nil, "string")) },
+		"reads before it begins":     func(st *stream) error { return st.send(msgRead, state.AppendBytes(nil, "string")) },
 		"an unknown kind":            func(st *stream) error { return st.send(200) },
 		"half a standing":            func(st *stream) error { return st.send(msgBegin, begin[:20]) },
 		"data instead of a question": func(st *stream) error { return st.send(msgData, []byte("data")) },
@@ -158,7 +158,7 @@ func TestComparisonEndsWhenTheClockIsWrong(t *testing.T) {
 		}
 		question := appendBucketList(nil, "string", []int{state.BucketOf("key")})
 		if kind == msgRead {
-			question = appendString(nil, "string")
+			question = state.AppendBytes(nil, "string")
 		}
 		if err := st.send(kind, question); err != nil {
 			t.Fatal(err)

@@ -52,9 +52,9 @@ func appendItem(b []byte, it *item, codec string) []byte {
 	}
 	b = append(b, flags)
 	if it.Codec != codec {
-		b = appendString(b, it.Codec)
+		b = state.AppendBytes(b, it.Codec)
 	}
-	b = appendString(b, it.Key)
+	b = state.AppendBytes(b, it.Key)
 	if !it.E.IsZero() {
 		b = it.E.Append(b)
 	}
@@ -64,7 +64,7 @@ func appendItem(b []byte, it *item, codec string) []byte {
 	if it.announced {
 		return binary.AppendUvarint(b, it.size)
 	}
-	return appendBytes(b, it.Value)
+	return state.AppendBytes(b, it.Value)
 }
 
 // itemSize is at least the length of what appendItem appends.
@@ -80,30 +80,30 @@ func itemSize(it *item) int {
 // decodeItem reads an item behind those of the given codec. Its Value shares
 // the message's memory; limit is that of the value's bytes.
 func decodeItem(d *decoder, codec string, limit int) item {
-	flags := d.byte("item")
+	flags := d.Byte("item")
 	if flags&^itemKnown != 0 {
-		d.fail("flags of an item")
+		d.Fail("flags of an item")
 	}
 	var it item
 	it.Codec = codec
 	if flags&itemSameCodec == 0 {
 		it.Codec = d.codec(codec)
 	}
-	it.Key = string(d.bytes(maxKey, "key"))
+	it.Key = string(d.Bytes(maxKey, "key"))
 	if flags&itemHasE != 0 {
-		it.E = d.version("deletion version")
+		it.E = d.Version("deletion version")
 	}
 	if flags&itemHasV != 0 {
-		it.V = d.version("version")
+		it.V = d.Version("version")
 	}
 	it.Partial = flags&itemPartial != 0
 	if it.announced = flags&itemAnnounced != 0; it.announced {
-		it.size = d.uvarint("size")
+		it.size = d.Uvarint("size")
 	} else {
-		it.Value = d.bytes(limit, "value")
+		it.Value = d.Bytes(limit, "value")
 	}
-	if d.err == nil && it.Key == "" {
-		d.fail("empty key")
+	if d.Err == nil && it.Key == "" {
+		d.Fail("empty key")
 	}
 	return it
 }
@@ -111,7 +111,7 @@ func decodeItem(d *decoder, codec string, limit int) item {
 // codec reads the id of a codec: nearly always one that is known, whose memory
 // it shares.
 func (d *decoder) codec(before string) string {
-	b := d.bytes(maxCodec, "codec")
+	b := d.Bytes(maxCodec, "codec")
 	if string(b) == before {
 		return before
 	}
@@ -123,16 +123,3 @@ func (d *decoder) codec(before string) string {
 	return string(b)
 }
 
-func (d *decoder) version(what string) state.Version {
-	v, rest, ok := state.DecodeVersion(d.rest)
-	if !ok {
-		d.fail(what)
-		return state.Version{}
-	}
-	d.rest = rest
-	return v
-}
-
-func (d *decoder) digest(what string) state.Digest {
-	return state.Digest{Hi: d.uint64(what), Lo: d.uint64(what)}
-}

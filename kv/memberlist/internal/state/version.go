@@ -50,17 +50,6 @@ func (v Version) Append(b []byte) []byte {
 	return binary.BigEndian.AppendUint64(b, v.Instance)
 }
 
-// DecodeVersion reads what Append wrote from the front of b, and returns the
-// rest. ok is false if b is too short.
-func DecodeVersion(b []byte) (v Version, rest []byte, ok bool) {
-	if len(b) < VersionSize {
-		return Version{}, b, false
-	}
-	stamp := binary.BigEndian.Uint64(b)
-	v = Version{Wall: stamp >> 16, Counter: uint16(stamp), Instance: binary.BigEndian.Uint64(b[8:])} //nolint:gosec // the low 16 bits
-	return v, b[VersionSize:], true
-}
-
 // next is the version after v of the instance, not before wall.
 func (v Version) next(wall uint64, instance uint64) Version {
 	switch {
