@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"time"
 )
 
 // streamConn is a stream after its hello. A read and a write may run at the
@@ -18,32 +17,24 @@ import (
 // that may take seconds, and proves nothing that matters: every message says
 // where it ends, so what is cut off is missed.
 type streamConn struct {
-	net.Conn               // TLS, or raw
-	raw      net.Conn      // what is closed
-	idle     time.Duration // how long a read or write may take for which no deadline is set
-	limit    time.Time     // no deadline is later, if set
-	bad      func(error)   // told once about what was damaged or is too large
+	net.Conn             // TLS, or raw
+	raw      net.Conn    // what is closed
+	bad      func(error) // told once about what was damaged or is too large
 	badOnce  sync.Once
 
 	writeMu  sync.Mutex // of messages
 	out      []byte
 	writeErr error // half a message may be under way
-
-	deadlineMu      sync.Mutex
-	readBy, writeBy bool // deadlines are set by the user
 }
 
-func newStreamConn(conn, raw net.Conn, idle time.Duration) *streamConn {
-	return &streamConn{Conn: conn, raw: raw, idle: idle, bad: func(error) {}}
+func newStreamConn(conn, raw net.Conn) *streamConn {
+	return &streamConn{Conn: conn, raw: raw, bad: func(error) {}}
 }
 
 // Close ends the stream at once.
 func (c *streamConn) Close() error { return c.raw.Close() }
 
 func (c *streamConn) Read(b []byte) (int, error) {
-	if err := c.extend(&c.readBy, c.Conn.SetReadDeadline); err != nil {
-		return 0, err
-	}
 	n, err := c.Conn.Read(b)
 	if damaged(err) {
 		c.badOnce.Do(func() { c.bad(err) })
@@ -56,13 +47,6 @@ func damaged(err error) bool {
 	var own *net.OpError
 	var head tls.RecordHeaderError
 	return errors.As(err, &own) && own.Op == "local error" || errors.As(err, &head)
-}
-
-func (c *streamConn) Write(b []byte) (int, error) {
-	if err := c.extend(&c.writeBy, c.Conn.SetWriteDeadline); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(b)
 }
 
 // Of the streams that carry messages each begins with 4 bytes of length.
@@ -100,49 +84,4 @@ func (c *streamConn) readMessage(limit int) ([]byte, error) {
 		return nil, err
 	}
 	return message.Bytes(), nil
-}
-
-// extend gives a read or write its time if the user has set none.
-func (c *streamConn) extend(byUser *bool, set func(time.Time) error) error {
-	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
-	if *byUser {
-		return nil
-	}
-	return set(c.bounded(time.Now().Add(c.idle)))
-}
-
-func (c *streamConn) bounded(t time.Time) time.Time {
-	if !c.limit.IsZero() && t.After(c.limit) {
-		return c.limit
-	}
-	return t
-}
-
-func (c *streamConn) setBy(t time.Time, set func(time.Time) error, byUser ...*bool) error {
-	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
-	for _, b := range byUser {
-		*b = !t.IsZero()
-	}
-	if t.IsZero() {
-		t = time.Now().Add(c.idle)
-	}
-	return set(c.bounded(t))
-}
-
-// SetDeadline is as net.Conn's, but that the zero time stands for what is
-// usual, and not for none.
-func (c *streamConn) SetDeadline(t time.Time) error {
-	return c.setBy(t, c.Conn.SetDeadline, &c.readBy, &c.writeBy)
-}
-
-// SetReadDeadline is SetDeadline for reads.
-func (c *streamConn) SetReadDeadline(t time.Time) error {
-	return c.setBy(t, c.Conn.SetReadDeadline, &c.readBy)
-}
-
-// SetWriteDeadline is SetDeadline for writes.
-func (c *streamConn) SetWriteDeadline(t time.Time) error {
-	return c.setBy(t, c.Conn.SetWriteDeadline, &c.writeBy)
 }

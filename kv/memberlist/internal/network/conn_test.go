@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -45,7 +46,7 @@ func between(t *testing.T, from, to *ring) (a, b *streamConn, line *tap) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newStreamConn(opened, line, patience), newStreamConn(<-accepted, far, patience), line
+	return newStreamConn(opened, line), newStreamConn(<-accepted, far), line
 }
 
 // captured is between with two messages under way, as records.
@@ -126,14 +127,14 @@ func TestStreamThatIsCutOffIsMissed(t *testing.T) {
 		}
 	}
 	near, far := pipe() // in the clear
-	_ = newStreamConn(near, near, patience).writeMessage([]byte("message"))
+	_ = newStreamConn(near, near).writeMessage([]byte("message"))
 	wire := make([]byte, messageHead+len("message"))
 	if _, err := io.ReadFull(far, wire); err != nil {
 		t.Fatal(err)
 	}
 	for n := 1; n < len(wire); n++ {
 		near, far := pipe()
-		if got, _, err := receive(t, newStreamConn(far, far, patience), near, wire[:n]); len(got) > 0 || !errors.Is(err, io.ErrUnexpectedEOF) {
+		if got, _, err := receive(t, newStreamConn(far, far), near, wire[:n]); len(got) > 0 || !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("cut after %d bytes in the clear: %q, %v", n, got, err)
 		}
 	}
@@ -145,7 +146,7 @@ func TestMessageLargerThanAllowedIsRefusedBeforeItIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	told := 0
-	conn := newStreamConn(far, far, patience)
+	conn := newStreamConn(far, far)
 	conn.bad = func(error) { told++ }
 	if _, err := conn.readMessage(1 << 10); !errors.Is(err, errMessageTooLarge) || told != 1 {
 		t.Errorf("error %v, told %d times", err, told)
@@ -156,7 +157,7 @@ func TestMessageLargerThanAllowedIsRefusedBeforeItIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = near.Close()
-	conn = newStreamConn(far, far, patience)
+	conn = newStreamConn(far, far)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	if _, err := conn.readMessage(1 << 30); !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -170,7 +171,7 @@ func TestMessageLargerThanAllowedIsRefusedBeforeItIsRead(t *testing.T) {
 // A write that failed may have sent half a message; nothing must follow it.
 func TestNothingFollowsHalfAMessage(t *testing.T) {
 	near, far := pipe()
-	conn := newStreamConn(near, near, patience)
+	conn := newStreamConn(near, near)
 	failed := make(chan error, 1)
 	go func() { failed <- conn.writeMessage(make([]byte, 2*pipeBuffer)) }()
 	heard(t, far, 1)
@@ -185,43 +186,33 @@ func TestNothingFollowsHalfAMessage(t *testing.T) {
 	}
 }
 
-func TestReadsAndWritesOfAStreamEndByThemselves(t *testing.T) {
+// What is slow or silent ends by itself.
+func TestStreamsEndByThemselves(t *testing.T) {
+	cfg := testConfig("target")
+	cfg.StreamTimeout = 20 * time.Millisecond
+	n := start(t, cfg, nil)
+
 	near, _ := pipe()
-	conn := newStreamConn(near, near, 20*time.Millisecond)
-	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("read: %v", err)
+	mc := n.transport.memberConn(newStreamConn(near, near), netip.AddrPort{}, 20*time.Millisecond)
+	if err := mc.SetDeadline(time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
 	}
-	big := make([]byte, 4*pipeBuffer) // nobody reads
-	if _, err := conn.Write(big); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("write: %v", err)
+	if _, err := mc.Read(make([]byte, 1)); err == nil {
+		t.Error("a stream of memberlist's goes on")
 	}
 
-	near, far := pipe()
-	conn = newStreamConn(near, near, time.Millisecond)
-	if err := conn.SetReadDeadline(time.Now().Add(time.Hour)); err != nil { // longer than what is usual
-		t.Fatal(err)
-	}
-	got := make(chan error, 1)
-	go func() { _, err := conn.Read(make([]byte, 1)); got <- err }()
-	select {
-	case err := <-got:
-		t.Fatalf("ended at the usual time: %v", err)
-	case <-time.After(50 * time.Millisecond):
-	}
-	if _, err := newStreamConn(far, far, patience).Write([]byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-got; err != nil {
-		t.Errorf("read: %v", err)
+	near, _ = pipe() // nobody reads
+	s := newPacketStream(newStreamConn(near, near), cfg.StreamTimeout)
+	s.add(kindData, make([]byte, 2*pipeBuffer))
+	if err := s.flush(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a packet that nobody reads: %v", err)
 	}
 
-	near, _ = pipe()
-	conn = newStreamConn(near, near, time.Hour)
-	conn.limit = time.Now().Add(20 * time.Millisecond)
-	if err := conn.SetDeadline(time.Now().Add(time.Hour)); err != nil {
+	near, far := pipe() // nobody writes
+	s = newPacketStream(newStreamConn(near, near), cfg.StreamTimeout)
+	s.add(kindPath, []byte("127.0.0.1:1"))
+	if err := s.flush(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("read beyond the limit: %v", err)
-	}
+	n.servePackets(newStreamConn(far, far)) // it returns
 }

@@ -127,7 +127,7 @@ func FuzzMessages(f *testing.F) {
 			t.Fatal(err)
 		}
 		_ = near.Close()
-		conn := newStreamConn(far, far, patience)
+		conn := newStreamConn(far, far)
 		for {
 			m, err := conn.readMessage(1 << 10)
 			if err != nil {

@@ -16,7 +16,7 @@ type Handler interface {
 
 	// HandleStream serves one stream that a peer opened with Dial, on a
 	// goroutine of its own. conn is closed when it returns; ctx ends with the
-	// network. See [Network.Dial] for the deadlines of conn.
+	// network. conn has no deadlines.
 	HandleStream(ctx context.Context, conn net.Conn)
 
 	// AckPayload is sent with the answer to each probe. At most MaxAckPayload

@@ -216,7 +216,7 @@ func TestMembershipBombsOfInsidersAreRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			conn := newStreamConn(opened, raw, patience)
+			conn := newStreamConn(opened, raw)
 			if err := conn.writeMessage(bomb); err != nil {
 				t.Fatal(err)
 			}

@@ -9,8 +9,9 @@ import (
 
 // packetStream is a stream that carries packets to one peer.
 type packetStream struct {
-	conn *streamConn
-	wake chan struct{} // has room for one
+	conn    *streamConn
+	timeout time.Duration // of each packet
+	wake    chan struct{} // has room for one
 
 	mu    sync.Mutex
 	queue [][]byte
@@ -24,9 +25,8 @@ const (
 	maxStreamBytes   = 4 << 20
 )
 
-func newPacketStream(conn *streamConn) *packetStream {
-	_ = conn.SetReadDeadline(time.Now().Add(100 * 365 * 24 * time.Hour)) // nothing is read but its end
-	return &packetStream{conn: conn, wake: make(chan struct{}, 1)}
+func newPacketStream(conn *streamConn, timeout time.Duration) *packetStream {
+	return &packetStream{conn: conn, timeout: timeout, wake: make(chan struct{}, 1)}
 }
 
 func (s *packetStream) add(kind byte, payload []byte) bool {
@@ -51,6 +51,7 @@ func (s *packetStream) flush() error {
 	s.queue, s.bytes = nil, 0
 	s.mu.Unlock()
 	for _, packet := range queue {
+		_ = s.conn.SetWriteDeadline(time.Now().Add(s.timeout)) // if that fails, so does the write
 		if err := s.conn.writeMessage(packet); err != nil {
 			return err
 		}
@@ -100,7 +101,11 @@ func (n *Network) enqueue(s *packetStream, kind byte, payload []byte) {
 // servePackets takes packets from a peer that this node doesn't answer by
 // datagrams, as far as the peer can tell. The first message says where it is.
 func (n *Network) servePackets(conn *streamConn) {
-	first, err := conn.readMessage(256)
+	receive := func(limit int) ([]byte, error) {
+		_ = conn.SetReadDeadline(time.Now().Add(n.cfg.StreamTimeout)) // if that fails, so does the read
+		return conn.readMessage(limit)
+	}
+	first, err := receive(256)
 	if err != nil || len(first) < 1 {
 		return
 	}
@@ -111,7 +116,7 @@ func (n *Network) servePackets(conn *streamConn) {
 	}
 	n.paths.doubt(from) // what doesn't go one way may not go the other
 	for {
-		packet, err := conn.readMessage(MaxPacketSize + 1)
+		packet, err := receive(MaxPacketSize + 1)
 		if err != nil || len(packet) < 1 {
 			return
 		}

@@ -150,7 +150,7 @@ func (p *paths) open(addr netip.AddrPort) *packetStream {
 	if err != nil {
 		return nil
 	}
-	s := newPacketStream(conn)
+	s := newPacketStream(conn, n.cfg.StreamTimeout)
 	s.add(kindPath, []byte(n.self.Addr.String()))
 	if s.flush() != nil {
 		_ = conn.Close()

@@ -200,7 +200,7 @@ func TestStreamIsAcceptedOnlyFromWhoMay(t *testing.T) {
 			if _, secure := conn.(*secureConn); secure != (test.from.Keys != nil) || got.kind != kindData {
 				t.Errorf("TLS: %v, kind %d", secure, got.kind)
 			}
-			exchange(t, newStreamConn(conn, near, patience), newStreamConn(got.conn, far, patience))
+			exchange(t, newStreamConn(conn, near), newStreamConn(got.conn, far))
 		})
 	}
 }

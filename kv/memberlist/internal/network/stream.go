@@ -14,10 +14,9 @@ import (
 // helloTimeout is how long a connection may take to introduce itself.
 const helloTimeout = 5 * time.Second
 
-// Dial opens a stream to a peer, whose Handler gets it by HandleStream. ctx
-// bounds Dial alone. A read or write for which no deadline is set fails after
-// Config.StreamTimeout, and so does Dial; the caller closes the stream. Close
-// of the network does too.
+// Dial opens a stream to a peer, whose Handler gets it by HandleStream. ctx and
+// Config.StreamTimeout bound Dial alone; the caller sets deadlines for what it reads
+// and writes, and closes the stream. Close of the network does too.
 func (n *Network) Dial(ctx context.Context, to Peer) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.StreamTimeout)
 	defer cancel()
@@ -91,7 +90,7 @@ func (c *trackedConn) Close() error {
 
 // stream makes a stream of what has introduced itself over raw.
 func (n *Network) stream(secured net.Conn, raw *trackedConn) *streamConn {
-	conn := newStreamConn(secured, raw, n.cfg.StreamTimeout)
+	conn := newStreamConn(secured, raw)
 	conn.bad = func(err error) { n.rejects.add(CauseRecord, raw.RemoteAddr(), err.Error()) }
 	_ = conn.SetDeadline(time.Time{})
 	return conn

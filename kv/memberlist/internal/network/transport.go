@@ -143,38 +143,34 @@ func (t *transport) DialAddressTimeout(addr memberlist.Address, timeout time.Dur
 	return t.DialTimeout(addr.Addr, timeout)
 }
 
-// DialTimeout opens a stream that is over, whatever memberlist does with it,
-// after twice that time.
+// DialTimeout opens a stream.
 func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
 	to, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return nil, err
 	}
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	limit := time.Now().Add(2 * timeout)
 	ctx, cancel := t.n.withTimeout(timeout)
 	defer cancel()
 	conn, err := t.n.dial(ctx, to, kindMembership)
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: err}
 	}
-	conn.limit = limit
-	return &memberConn{streamConn: conn, t: t, to: to}, nil
+	return t.memberConn(conn, to, 2*timeout), nil
 }
 
 // accept reads the message that a stream for memberlist begins with, and hands
 // both to memberlist.
 func (t *transport) accept(conn *streamConn) {
-	conn.limit = time.Now().Add(2 * t.n.cfg.JoinTimeout)
-	mc := &memberConn{streamConn: conn, t: t}
+	mc := t.memberConn(conn, netip.AddrPort{}, 2*t.n.cfg.JoinTimeout)
 	if !t.fillFirst(mc) {
-		_ = conn.Close()
+		_ = mc.Close()
 		return
 	}
 	select {
 	case t.streams <- mc:
 	case <-t.done:
-		_ = conn.Close()
+		_ = mc.Close()
 	}
 }
 
@@ -200,6 +196,20 @@ type memberConn struct {
 	to      netip.AddrPort // zero: the other opened it
 	message []byte
 	filled  bool
+	over    *time.Timer
+}
+
+// memberConn returns a stream that is over after a while, whatever memberlist does
+// with it.
+func (t *transport) memberConn(conn *streamConn, to netip.AddrPort, limit time.Duration) *memberConn {
+	over := time.AfterFunc(limit, func() { _ = conn.Close() })
+	return &memberConn{streamConn: conn, t: t, to: to, over: over}
+}
+
+// Close ends the stream.
+func (c *memberConn) Close() error {
+	c.over.Stop()
+	return c.streamConn.Close()
 }
 
 // Write sends memberlist's message. It probes by a stream when a datagram had
