@@ -49,8 +49,8 @@ func (s *udpSocket) sendAll(packet []byte, to []Peer, mine func(netip.Addr) bool
 	b.packet[0] = packet
 	b.messages = b.messages[:0]
 	for i := range to {
-		if mine(to[i].Addr.Addr()) && to[i].wire.udp != nil {
-			b.messages = append(b.messages, ipv4.Message{Buffers: b.packet, Addr: to[i].wire.udp})
+		if mine(to[i].Addr.Addr()) && to[i].udp != nil {
+			b.messages = append(b.messages, ipv4.Message{Buffers: b.packet, Addr: to[i].udp})
 		} else {
 			unsent++
 		}

@@ -30,7 +30,7 @@ func TestCloseEndsAProbeThatIsUnderWay(t *testing.T) {
 	probed := make(chan struct{})
 	go func() {
 		defer close(probed)
-		_, _ = first.list.Ping(second.Self().ID, second.Self().wire.udp)
+		_, _ = first.list.Ping(second.Self().ID, second.Self().udp)
 	}()
 	eventually(t, "the ping is out", func() bool { return strings.Contains(stacks(), "memberlist.(*Memberlist).Ping(") && f.Stats().Lost > 0 })
 	if err := first.Close(); err != nil {

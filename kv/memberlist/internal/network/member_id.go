@@ -3,6 +3,7 @@ package network
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -61,6 +62,6 @@ func peerOf(node *memberlist.Node) (Peer, error) {
 	addr := netip.AddrPortFrom(ip, node.Port)
 	return Peer{
 		ID: strings.Clone(node.Name), Name: strings.Clone(name), Instance: instance, Addr: addr, Protocol: node.DCur,
-		Started: time.UnixMilli(int64(binary.BigEndian.Uint64(node.Meta[1:]))), wire: wireAddrOf(addr),
+		Started: time.UnixMilli(int64(binary.BigEndian.Uint64(node.Meta[1:]))), udp: net.UDPAddrFromAddrPort(addr),
 	}, nil
 }

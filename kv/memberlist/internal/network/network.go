@@ -133,7 +133,7 @@ func (n *Network) bind(ctx context.Context) error {
 	}
 	port := cmp.Or(n.cfg.AdvertisePort, int(n.wire.local().Port()))
 	n.self.Addr = netip.AddrPortFrom(chosen.addr.Unmap(), uint16(port))
-	n.self.wire = wireAddrOf(n.self.Addr)
+	n.self.udp = net.UDPAddrFromAddrPort(n.self.Addr)
 	n.logChoice(ctx, chosen)
 	return nil
 }

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"net"
 	"net/netip"
 	"time"
 )
@@ -30,7 +31,7 @@ type Peer struct {
 	// if it is new.
 	Away time.Duration
 
-	wire wireAddr
+	udp *net.UDPAddr // Addr, as batched sends want it
 }
 
 // State is what a node thinks of a member.

@@ -47,16 +47,11 @@ const logInterval = time.Minute
 // sends rubbish must not fill the log with it.
 type rejects struct {
 	logger *slog.Logger
+	due    Limiter
 	byName map[Cause]*reject // doesn't change
 }
 
-type reject struct {
-	count atomic.Uint64
-
-	mu       sync.Mutex
-	logged   time.Time
-	reported uint64
-}
+type reject struct{ count, reported atomic.Uint64 }
 
 func newRejects(logger *slog.Logger) *rejects {
 	r := &rejects{logger: logger, byName: map[Cause]*reject{}}
@@ -70,18 +65,10 @@ func newRejects(logger *slog.Logger) *rejects {
 func (r *rejects) add(cause Cause, from any, detail string) {
 	c := r.byName[cause]
 	n := c.count.Add(1)
-	c.mu.Lock()
-	now := time.Now()
-	due := c.logged.IsZero() || now.Sub(c.logged) >= logInterval
-	var since uint64
-	if due {
-		c.logged, since, c.reported = now, n-c.reported, n
-	}
-	c.mu.Unlock()
-	if due {
+	if r.due.Allow(string(cause), time.Now()) {
 		r.logger.LogAttrs(context.Background(), slog.LevelWarn, "gossip input refused",
 			slog.String("cause", string(cause)), slog.Any("from", from), slog.String("detail", detail),
-			slog.Uint64("count", since))
+			slog.Uint64("count", n-c.reported.Swap(n)))
 	}
 }
 

@@ -115,11 +115,7 @@ func (r *ring) acceptsPlaintext() bool { return len(r.Keys) == 0 || r.AcceptPlai
 // random salt that its packets carry: so a counter makes nonces that never
 // repeat, although the processes know nothing of each other.
 func packetAEAD(key, salt []byte, label string) (cipher.AEAD, error) {
-	return deriveAEAD(key, salt, "polykv gossip packet 1\x00"+label)
-}
-
-func deriveAEAD(key, salt []byte, info string) (cipher.AEAD, error) {
-	derived, err := hkdf.Key(sha256.New, key, salt, info, 32)
+	derived, err := hkdf.Key(sha256.New, key, salt, "polykv gossip packet 1\x00"+label, 32)
 	if err != nil {
 		return nil, err
 	}

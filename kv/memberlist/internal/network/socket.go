@@ -11,13 +11,6 @@ import (
 	"time"
 )
 
-// wireAddr is a peer's address in the form that batched sends want.
-type wireAddr struct{ udp *net.UDPAddr }
-
-func wireAddrOf(addr netip.AddrPort) wireAddr {
-	return wireAddr{udp: net.UDPAddrFromAddrPort(addr)}
-}
-
 // socketBuffer is how many bytes of packets the kernel is asked to hold: a
 // burst while the process doesn't run must not be lost.
 const socketBuffer = 2 << 20

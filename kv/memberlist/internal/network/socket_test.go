@@ -44,7 +44,7 @@ func TestNodesOfBothAddressFamilies(t *testing.T) {
 func TestFramesOfAFamilyWithoutSocketAreUnsent(t *testing.T) {
 	n := start(t, testConfig("a"), nil) // IPv4
 	to := Peer{Addr: netip.MustParseAddrPort("[::1]:1")}
-	to.wire = wireAddrOf(to.Addr)
+	to.udp = net.UDPAddrFromAddrPort(to.Addr)
 	if err := n.Send([]byte("x"), to); err != nil {
 		t.Fatal(err)
 	}
