@@ -1,6 +1,7 @@
 package memberlist
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -13,33 +14,13 @@ import (
 // Validate reports the first wrong field, by its name in YAML, and what is
 // allowed. It reads EncryptionKeysFile, and contacts nobody.
 func (c Config) Validate() error {
-	if err := c.validateIdentity(); err != nil {
-		return err
-	}
-	if err := c.validateAddresses(); err != nil {
-		return err
-	}
-	if err := c.validateDurations(); err != nil {
-		return err
-	}
-	if err := c.validateKept(); err != nil {
-		return err
-	}
-	return c.validateNumbers()
+	return cmp.Or(c.validateIdentity(), c.validateAddresses(), c.validateDurations(), c.validateKept(), c.validateNumbers())
 }
 
 func (c Config) validateIdentity() error {
 	if c.NodeName != "" {
 		if err := network.CheckName(c.NodeName); err != nil {
 			return fmt.Errorf("node_name: %w", err)
-		}
-	}
-	if n := len(c.ClusterLabel); n > network.MaxLabel {
-		return fmt.Errorf("cluster_label: has %d bytes; at most %d are allowed", n, network.MaxLabel)
-	}
-	for _, label := range c.AcceptClusterLabels {
-		if n := len(label); n > network.MaxLabel {
-			return fmt.Errorf("accept_cluster_labels: one has %d bytes; at most %d are allowed", n, network.MaxLabel)
 		}
 	}
 	if c.EncryptionKeys.Reveal() != "" && c.EncryptionKeysFile != "" {
@@ -49,16 +30,7 @@ func (c Config) validateIdentity() error {
 	if err != nil {
 		return err
 	}
-	encrypted := len(security.Keys) > 0
-	switch {
-	case c.AcceptPlaintext && !encrypted:
-		return errors.New("accept_plaintext: is set, but there are no encryption keys, so everything is plaintext")
-	case c.SendPlaintext && !encrypted:
-		return errors.New("send_plaintext: is set, but there are no encryption keys, so everything is plaintext")
-	case c.SendPlaintext && !c.AcceptPlaintext:
-		return errors.New("send_plaintext: is set without accept_plaintext, but what this node sends others will too")
-	}
-	return nil
+	return security.Check()
 }
 
 func (c Config) validateAddresses() error {

@@ -1,10 +1,17 @@
 package memberlist
 
 import (
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/polykv/polykv/kv/memberlist/internal/network"
+)
+
+// What the names of figures begin with, and those of counts end with.
+const (
+	figurePrefix = "polykv_gossip_"
+	countSuffix  = "_total"
 )
 
 // Figures calls yield for each of the node's figures, for a system of metrics;
@@ -13,10 +20,10 @@ import (
 // and down; labels are names and values in turns, the node's name among them.
 func (n *Node) Figures(yield func(name, help string, counter bool, value float64, labels ...string)) {
 	gauge := func(name, help string, value float64, labels ...string) {
-		yield("polykv_gossip_"+name, help, false, value, labels...)
+		yield(figurePrefix+name, help, false, value, labels...)
 	}
 	count := func(name, help string, value uint64, labels ...string) {
-		yield("polykv_gossip_"+name+"_total", help, true, float64(value), labels...)
+		yield(figurePrefix+name+countSuffix, help, true, float64(value), labels...)
 	}
 	n.memberFigures(gauge)
 	n.networkFigures(gauge, count)
@@ -80,14 +87,14 @@ func (n *Node) networkFigures(gauge gaugeFunc, count countFunc) {
 
 func (n *Node) spreadFigures(gauge gaugeFunc, count countFunc) {
 	s := n.spread.Stats()
-	for _, name := range sortedKeys(s.Counters) {
+	for _, name := range slices.Sorted(maps.Keys(s.Counters)) {
 		if name == "tombstones" {
 			gauge(name, "Deletions that are remembered.", float64(s.Counters[name]))
 			continue
 		}
 		count("events", "What happened while changes were carried, by event.", s.Counters[name], "event", name)
 	}
-	for _, outcome := range sortedKeys(s.Outcomes) {
+	for _, outcome := range slices.Sorted(maps.Keys(s.Outcomes)) {
 		count("changes", "Changes of other nodes, by what became of them.", s.Outcomes[outcome], "outcome", outcome)
 	}
 	const waiting = "What waits or is under way."
@@ -102,11 +109,3 @@ func (n *Node) spreadFigures(gauge gaugeFunc, count countFunc) {
 	gauge("lag_seconds", lag, s.Lag.Max.Seconds(), "quantile", "1")
 }
 
-func sortedKeys(m map[string]uint64) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}

@@ -3,9 +3,9 @@ package memberlist
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
-	"github.com/polykv/polykv/kv/memberlist/internal/network"
 	"github.com/polykv/polykv/kv/memberlist/internal/spread"
 )
 
@@ -126,7 +126,7 @@ func (n *Node) Status(q Query) Status {
 	st := Status{
 		At: time.Now(), Node: n.nodeStatus(), Members: n.memberStatus(), Keys: n.keysStatus(q),
 		TombCount: s.Counters["tombstones"], Queues: s.Queues, Lag: s.Lag,
-		Counters: n.counters(s), Messages: n.spread.Messages(),
+		Counters: n.counters(), Messages: n.spread.Messages(),
 	}
 	if q.Key != "" {
 		st.Key = n.keyStatus(q.Key)
@@ -166,29 +166,18 @@ func (n *Node) memberStatus() []MemberStatus {
 	return all
 }
 
-func (n *Node) counters(s spread.Stats) []Counter {
+// counters are the counts among the figures, named by what tells them apart.
+func (n *Node) counters() []Counter {
 	var all []Counter
-	for _, name := range sortedKeys(s.Counters) {
-		if name != "tombstones" {
-			all = append(all, Counter{name, s.Counters[name]})
+	n.Figures(func(name, _ string, counter bool, value float64, labels ...string) {
+		if !counter {
+			return
 		}
-	}
-	for _, name := range sortedKeys(s.Outcomes) {
-		all = append(all, Counter{"changes_" + name, s.Outcomes[name]})
-	}
-	traffic := n.net.Stats()
-	all = append(
-		all,
-		Counter{"datagrams_sent", traffic.FramesSent + traffic.MembershipSent},
-		Counter{"datagram_bytes_sent", traffic.FrameBytesSent + traffic.MembershipBytesSent},
-		Counter{"datagrams_received", traffic.FramesReceived + traffic.MembershipReceived},
-		Counter{"datagram_bytes_received", traffic.FrameBytesReceived + traffic.MembershipBytesReceived},
-		Counter{"stream_bytes", traffic.StreamBytes},
-		Counter{"packets_sent_by_tcp", traffic.ByStreamSent},
-		Counter{"packets_received_by_tcp", traffic.ByStreamReceived},
-	)
-	for _, cause := range network.Causes() {
-		all = append(all, Counter{"refused_" + string(cause), traffic.Rejected[cause]})
-	}
+		words := []string{strings.TrimSuffix(strings.TrimPrefix(name, figurePrefix), countSuffix)}
+		for i := 1; i < len(labels); i += 2 {
+			words = append(words, labels[i])
+		}
+		all = append(all, Counter{strings.Join(words, " "), uint64(value)})
+	})
 	return all
 }

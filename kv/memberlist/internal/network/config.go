@@ -1,17 +1,18 @@
 package network
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 )
 
-// Config says how a node takes part. DefaultConfig has the defaults.
+// Config says how a node takes part. DefaultConfig has the defaults; the layer above
+// validates what users write.
 type Config struct {
 	Name     string // of the node, unique in the cluster, 1 to 128 bytes
 	Instance uint64 // of this run of the node; 0: random
@@ -45,7 +46,7 @@ type Config struct {
 
 	Resolver *net.Resolver // of the join list; nil: the system's
 	Fabric   *Fabric       // instead of sockets
-	Logger   *slog.Logger
+	Logger   *slog.Logger  // nil: none
 }
 
 // DefaultConfig returns the defaults: for a node that listens on every address
@@ -71,36 +72,6 @@ func DefaultConfig() Config {
 	}
 }
 
-// check returns what would keep the node from working; the layer above has
-// validated what users write.
-func (c *Config) check() error {
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	if err := CheckName(c.Name); err != nil {
-		return err
-	}
-	for _, entry := range c.Join {
-		if err := CheckJoin(entry); err != nil {
-			return err
-		}
-	}
-	if c.MaxPacket < MinPacket || c.MaxPacket > MaxPacketSize {
-		return fmt.Errorf("a packet of %d bytes: allowed are %d to %d", c.MaxPacket, MinPacket, MaxPacketSize)
-	}
-	if c.MaxMembers < 1 || c.MaxStreams < 1 {
-		return errors.New("at least one member and one stream have to be allowed")
-	}
-	for _, d := range []time.Duration{
-		c.AloneInterval, c.JoinTimeout, c.ProbeInterval, c.ProbeTimeout, c.GossipInterval, c.StreamTimeout, c.FailedRetention, c.Settle,
-	} {
-		if d <= 0 {
-			return errors.New("intervals and timeouts must be more than 0")
-		}
-	}
-	return nil
-}
-
 // Bounds of Config.MaxPacket: what holds a membership message with the longest
 // name, and what UDP carries.
 const (
@@ -113,10 +84,8 @@ func CheckName(name string) error {
 	if name == "" || len(name) > MaxName || !utf8.ValidString(name) {
 		return fmt.Errorf("a name has 1 to %d bytes of valid UTF-8, not %q", MaxName, name)
 	}
-	for _, r := range name {
-		if unicode.IsControl(r) {
-			return fmt.Errorf("a name has no control characters: %q", name)
-		}
+	if strings.ContainsFunc(name, unicode.IsControl) {
+		return fmt.Errorf("a name has no control characters: %q", name)
 	}
 	return nil
 }

@@ -59,8 +59,8 @@ type Network struct {
 // the background: it doesn't fail because nobody else is up. ctx bounds Start
 // alone.
 func Start(ctx context.Context, cfg Config, handler Handler) (*Network, error) {
-	if err := cfg.check(); err != nil {
-		return nil, err
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	r, err := newRing(cfg.Security)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 // exchanged as a whole ([Network.SetSecurity]), so that no packet is ever
 // judged by half of it.
 type Security struct {
-	Label        string   // of the cluster, at most MaxLabel bytes; goes with everything this node sends
+	Label        string   // of the cluster, at most 255 bytes; goes with everything this node sends
 	AcceptLabels []string // accepted besides Label, while a cluster is being given another label
 
 	Keys            [][]byte // of 16, 24 or 32 bytes; the first seals, all open; none: no encryption
@@ -26,8 +26,27 @@ type Security struct {
 	SendPlaintext   bool     // likewise
 }
 
-// MaxLabel is how many bytes a label may have.
-const MaxLabel = 255
+// maxLabel is how many bytes a label may have.
+const maxLabel = 255
+
+// Check reports what can't work, by the fields of the configuration that it comes
+// from.
+func (s Security) Check() error {
+	encrypted := len(s.Keys) > 0
+	switch {
+	case len(s.Label) > maxLabel:
+		return fmt.Errorf("cluster_label: has %d bytes; at most %d are allowed", len(s.Label), maxLabel)
+	case slices.ContainsFunc(s.AcceptLabels, func(label string) bool { return len(label) > maxLabel }):
+		return fmt.Errorf("accept_cluster_labels: one has too many bytes; at most %d are allowed", maxLabel)
+	case s.AcceptPlaintext && !encrypted:
+		return errors.New("accept_plaintext: is set, but there are no encryption keys, so everything is plaintext")
+	case s.SendPlaintext && !encrypted:
+		return errors.New("send_plaintext: is set, but there are no encryption keys, so everything is plaintext")
+	case s.SendPlaintext && !s.AcceptPlaintext:
+		return errors.New("send_plaintext: is set without accept_plaintext, but what this node sends others will too")
+	}
+	return nil
+}
 
 const (
 	saltSize    = 16
@@ -71,28 +90,15 @@ const maxSenders = 8192
 
 func newRing(s Security) (*ring, error) {
 	r := &ring{Security: s, labels: map[labelID]string{}, own: idOf(s.Label), senders: map[senderID]cipher.AEAD{}}
-	for _, label := range slices.Concat([]string{s.Label}, s.AcceptLabels) {
-		if len(label) > MaxLabel {
-			return nil, fmt.Errorf("a label has %d bytes, at most %d are allowed", len(label), MaxLabel)
-		}
-		r.labels[idOf(label)] = label
-	}
-	var err error
-	if r.tls, err = newTLS(); err != nil {
+	err := s.Check()
+	if err != nil {
 		return nil, err
 	}
-	r.Keys = nil
-	for i, key := range s.Keys {
-		if n := len(key); n != 16 && n != 24 && n != 32 {
-			return nil, fmt.Errorf("key %d has %d bytes, allowed are 16, 24 and 32", i+1, n)
-		}
-		r.Keys = append(r.Keys, slices.Clone(key))
+	for _, label := range slices.Concat([]string{s.Label}, s.AcceptLabels) {
+		r.labels[idOf(label)] = label
 	}
-	if len(r.Keys) == 0 && (s.AcceptPlaintext || s.SendPlaintext) {
-		return nil, errors.New("plaintext beside encryption is asked for, but there are no keys")
-	}
-	if len(r.Keys) > 0 && s.SendPlaintext && !s.AcceptPlaintext {
-		return nil, errors.New("a node that sends plaintext must accept it from the others")
+	if r.tls, err = newTLS(); err != nil {
+		return nil, err
 	}
 	if len(r.Keys) == 0 {
 		return r, nil
