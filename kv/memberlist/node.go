@@ -1,6 +1,7 @@
 package memberlist
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -127,7 +128,7 @@ func byID(codecs []codec.Codec) map[string]codec.Codec {
 func (n *Node) connect(ctx context.Context, instance uint64, opts Options) error {
 	netCfg, spreadCfg := n.cfg.network(), n.cfg.spread()
 	netCfg.Instance, netCfg.Fabric = instance, opts.fabric
-	spreadCfg.Clock, spreadCfg.Housekeeping = opts.clock, opts.housekeeping
+	spreadCfg.Clock, spreadCfg.Housekeeping = opts.clock, cmp.Or(opts.housekeeping, spreadCfg.Housekeeping)
 	netCfg.Logger, spreadCfg.Logger = n.logger, n.logger
 	var err error
 	if netCfg.Security, err = n.cfg.security(); err != nil {

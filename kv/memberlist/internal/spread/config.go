@@ -70,29 +70,3 @@ func DefaultConfig() Config {
 		ExchangeInterval: 4 * time.Minute,
 	}
 }
-
-func (c Config) withDefaults() Config {
-	d := DefaultConfig()
-	c.DirectFanout = orDefault(c.DirectFanout, d.DirectFanout)
-	c.RelayFanout = orDefault(c.RelayFanout, d.RelayFanout)
-	c.Coalesce = orDefault(c.Coalesce, d.Coalesce)
-	c.TailDelay = orDefault(c.TailDelay, d.TailDelay)
-	c.StreamTimeout = orDefault(c.StreamTimeout, d.StreamTimeout)
-	c.Housekeeping = orDefault(c.Housekeeping, d.Housekeeping)
-	c.MaxServed = orDefault(c.MaxServed, d.MaxServed)
-	c.ExchangeInterval = orDefault(c.ExchangeInterval, d.ExchangeInterval)
-	if c.Clock == nil {
-		c.Clock = time.Now
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	return c
-}
-
-func orDefault[T int | time.Duration](v, otherwise T) T {
-	if v <= 0 {
-		return otherwise
-	}
-	return v
-}

@@ -2,6 +2,7 @@ package spread
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -58,7 +59,12 @@ var _ network.Handler = (*Spread)(nil)
 // nothing but collect changes until Attach; hand it to [network.Start] as the
 // handler, and attach what that returns.
 func New(store *state.Store, cfg Config) *Spread {
-	cfg = cfg.withDefaults()
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
 	s := &Spread{
 		cfg: cfg, store: store, codecHash: map[string]uint64{}, ours: map[uint64]bool{}, started: time.Now(),
 		queue: newQueue(), origins: newOrigins(),
