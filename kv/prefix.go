@@ -218,13 +218,7 @@ func (p *prefixed) SwapVersion(ctx context.Context, key string, prev Version, va
 	return p.in.SwapVersion(ctx, full, prev, value, guards...)
 }
 
-func (p *prefixed) Raw() (Client, error) {
-	raw, err := p.in.Raw()
-	if err != nil {
-		return nil, err
-	}
-	return &prefixed{in: Forward{raw}, prefix: p.prefix}, nil
-}
+func (p *prefixed) Raw() (Client, error) { return p.around(p.in.Raw()) }
 
 func (p *prefixed) Limits() (Limits, error) {
 	l, err := p.in.Limits()
@@ -237,8 +231,9 @@ func (p *prefixed) Limits() (Limits, error) {
 
 func (p *prefixed) Codec() (codec.Codec, error) { return p.in.Codec() }
 
-func (p *prefixed) WithCodec(cdc codec.Codec) (Client, error) {
-	view, err := p.in.WithCodec(cdc)
+func (p *prefixed) WithCodec(cdc codec.Codec) (Client, error) { return p.around(p.in.WithCodec(cdc)) }
+
+func (p *prefixed) around(view Client, err error) (Client, error) {
 	if err != nil {
 		return nil, err
 	}

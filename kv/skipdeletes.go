@@ -30,16 +30,13 @@ func (s skipDeletes) WatchPrefix(ctx context.Context, prefix string, f func(key 
 	})
 }
 
-func (s skipDeletes) Raw() (Client, error) {
-	raw, err := s.Forward.Raw()
-	if err != nil {
-		return nil, err
-	}
-	return SkipDeletes(raw), nil
-}
+func (s skipDeletes) Raw() (Client, error) { return s.around(s.Forward.Raw()) }
 
 func (s skipDeletes) WithCodec(cdc codec.Codec) (Client, error) {
-	view, err := s.Forward.WithCodec(cdc)
+	return s.around(s.Forward.WithCodec(cdc))
+}
+
+func (skipDeletes) around(view Client, err error) (Client, error) {
 	if err != nil {
 		return nil, err
 	}

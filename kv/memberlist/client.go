@@ -103,25 +103,18 @@ func (c *client) Ping(ctx context.Context) error {
 }
 
 // Raw returns the raw view, which tells the same when it is pinged.
-func (c *client) Raw() (kv.Client, error) {
-	raw, err := c.Forward.Raw()
-	if err != nil {
-		return nil, err
-	}
-	return c.around(raw), nil
-}
+func (c *client) Raw() (kv.Client, error) { return c.around(c.Forward.Raw()) }
 
 // WithCodec returns the view of another codec of the node, likewise.
 func (c *client) WithCodec(cdc codec.Codec) (kv.Client, error) {
-	view, err := c.Forward.WithCodec(cdc)
+	return c.around(c.Forward.WithCodec(cdc))
+}
+
+func (c *client) around(view kv.Client, err error) (kv.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.around(view), nil
-}
-
-func (c *client) around(view kv.Client) kv.Client {
-	return &client{Forward: kv.Forward{Client: view}, backend: c.backend, health: c.health, node: c.node}
+	return &client{Forward: kv.Forward{Client: view}, backend: c.backend, health: c.health, node: c.node}, nil
 }
 
 // Linearizable is false: what other nodes write at the same time is merged, or

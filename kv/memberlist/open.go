@@ -54,17 +54,14 @@ func (c *Client) Node() *Node { return c.node }
 func (c *Client) Close() error { return c.node.Close() }
 
 // Raw returns the raw view, whose Close closes the node too.
-func (c *Client) Raw() (kv.Client, error) {
-	raw, err := c.Forward.Raw()
-	if err != nil {
-		return nil, err
-	}
-	return &Client{Forward: kv.Forward{Client: raw}, node: c.node}, nil
-}
+func (c *Client) Raw() (kv.Client, error) { return c.around(c.Forward.Raw()) }
 
 // WithCodec returns the view of another codec of the node, likewise.
 func (c *Client) WithCodec(cdc codec.Codec) (kv.Client, error) {
-	view, err := c.Forward.WithCodec(cdc)
+	return c.around(c.Forward.WithCodec(cdc))
+}
+
+func (c *Client) around(view kv.Client, err error) (kv.Client, error) {
 	if err != nil {
 		return nil, err
 	}

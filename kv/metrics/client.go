@@ -183,16 +183,13 @@ func (c *client) SwapVersion(ctx context.Context, key string, prev kv.Version, v
 	return c.Forward.SwapVersion(ctx, key, prev, value, guards...)
 }
 
-func (c *client) Raw() (kv.Client, error) {
-	raw, err := c.Forward.Raw()
-	if err != nil {
-		return nil, err
-	}
-	return &client{Forward: kv.Forward{Client: raw}, ops: c.ops}, nil
-}
+func (c *client) Raw() (kv.Client, error) { return c.around(c.Forward.Raw()) }
 
 func (c *client) WithCodec(cdc codec.Codec) (kv.Client, error) {
-	view, err := c.Forward.WithCodec(cdc)
+	return c.around(c.Forward.WithCodec(cdc))
+}
+
+func (c *client) around(view kv.Client, err error) (kv.Client, error) {
 	if err != nil {
 		return nil, err
 	}
