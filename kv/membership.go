@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/polykv/polykv/internal/wait"
 )
 
 // phase is how far a member of a group is. These are all the states, and steps
@@ -137,16 +139,8 @@ func (g *group) respond(c *casCall, d decision, began time.Time) bool {
 	c.to(decided)
 	c.answer = d
 	c.worked(began)
-	signal(g.responded)
+	wait.Signal(g.responded)
 	return true
-}
-
-// signal leaves word in a channel of capacity 1.
-func signal(ch chan struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default:
-	}
 }
 
 // collect returns the answer of the member whose turn it is. waiting is true if
@@ -221,10 +215,10 @@ func (g *group) leave(c *casCall) error {
 			g.queue = slices.Delete(g.queue, i, i+1)
 		}
 		if len(g.queue) == 0 {
-			signal(g.emptied)
+			wait.Signal(g.emptied)
 		}
 	case deciding:
-		signal(g.responded)
+		wait.Signal(g.responded)
 	case sent:
 		if c.writes {
 			err = because(err, ErrIndeterminate)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -119,7 +120,7 @@ func (t *watchTable) emit(ev driver.Event) {
 		t.scanning = false
 	case driver.Progress:
 	}
-	signal(t.wake)
+	wait.Signal(t.wake)
 }
 
 // restart begins a snapshot; t.mu is held.
@@ -274,7 +275,7 @@ func (t *watchTable) interrupted(err error) (since time.Time) {
 	if refused := driver.IsPermanent(err); !t.outage || refused && !t.refused {
 		t.outage, t.refused = true, refused
 		t.mark(&t.gap, Event{Type: Interrupted, Err: err})
-		signal(t.wake)
+		wait.Signal(t.wake)
 	}
 	since, t.since = t.since, time.Time{}
 	return since

@@ -19,6 +19,14 @@ func For(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
+// Signal leaves word in a channel of capacity 1, where there may be some already.
+func Signal(word chan<- struct{}) {
+	select {
+	case word <- struct{}{}:
+	default:
+	}
+}
+
 // A Backoff is the jittered, growing pauses of one goroutine between attempts.
 type Backoff struct {
 	Next   time.Duration // the next pause

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 )
 
@@ -330,10 +331,7 @@ func (m *Membership) again() {
 	m.mu.Lock()
 	m.dirty = true
 	m.mu.Unlock()
-	select {
-	case m.kick <- struct{}{}:
-	default:
-	}
+	wait.Signal(m.kick)
 }
 
 // remove removes what the membership has in the store.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 )
 
@@ -120,7 +121,7 @@ func (s *session) enter(ctx context.Context) error {
 		s.wg.Go(s.live)
 	}
 	s.mu.Unlock()
-	s.wake()
+	wait.Signal(s.kick)
 	var refused error
 	err := s.wait(ctx, func() bool {
 		if s.refusedN > before {
@@ -138,14 +139,7 @@ func (s *session) leave(attempt string) {
 	s.users--
 	s.litter[attempt] = struct{}{}
 	s.mu.Unlock()
-	s.wake()
-}
-
-func (s *session) wake() {
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
+	wait.Signal(s.kick)
 }
 
 // live writes the beat, and clears away, until Close.
@@ -367,7 +361,7 @@ func (s *session) take(e kv.Event) bool {
 		}
 		if s.held != nil && s.held.id != s.seen.holder.ID {
 			s.urgent = true // a beat under the fence finds out
-			s.wake()
+			wait.Signal(s.kick)
 		}
 		return true
 	case e.Key == s.names.queue():

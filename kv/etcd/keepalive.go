@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -63,10 +64,7 @@ func (k *keepAlives) renew(ctx context.Context, lease int64) (*pb.LeaseKeepAlive
 	s := k.current
 	s.asked, s.unsent = append(s.asked, r), append(s.unsent, lease)
 	s.awaited++
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
+	wait.Signal(s.kick)
 	k.mu.Unlock()
 	select {
 	case got := <-r.answer:

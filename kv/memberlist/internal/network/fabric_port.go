@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"github.com/polykv/polykv/internal/wait"
 )
 
 // fabricQueue is how many packets a port holds, as a socket's buffer does.
@@ -64,10 +66,7 @@ func (p *fabricPort) enqueue(from netip.AddrPort, packet []byte) {
 		p.fabric.addLost()
 		return
 	}
-	select {
-	case p.arrived <- struct{}{}:
-	default:
-	}
+	wait.Signal(p.arrived)
 }
 
 func (p *fabricPort) readers() []func(func(netip.AddrPort, []byte)) {

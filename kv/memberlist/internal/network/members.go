@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/polykv/polykv/internal/wait"
 )
 
 // Versions of the frames and streams of the layer above, which memberlist
@@ -81,12 +83,7 @@ func (m *members) expect(others bool) {
 	}
 }
 
-func (m *members) changed() {
-	select {
-	case m.newer <- struct{}{}:
-	default:
-	}
-}
+func (m *members) changed() { wait.Signal(m.newer) }
 
 // publish makes the snapshots that are read without a lock.
 func (m *members) publish() []Peer {

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/polykv/polykv/internal/wait"
 )
 
 // packetStream is a stream that carries packets to one peer.
@@ -37,10 +39,7 @@ func (s *packetStream) add(kind byte, payload []byte) bool {
 	}
 	s.queue = append(s.queue, append([]byte{kind}, payload...))
 	s.bytes += len(payload)
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	wait.Signal(s.wake)
 	return true
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/memberlist/internal/network"
 )
 
@@ -156,12 +157,7 @@ func (c *comparer) answered(peer network.Peer, equal bool) {
 	}
 }
 
-func (c *comparer) wake() {
-	select {
-	case c.kick <- struct{}{}:
-	default:
-	}
-}
+func (c *comparer) wake() { wait.Signal(c.kick) }
 
 // due returns the peers to check now, one to compare with, if any, and when
 // to look again; zero: on a kick.

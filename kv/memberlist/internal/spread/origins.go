@@ -3,6 +3,8 @@ package spread
 import (
 	"sync"
 	"time"
+
+	"github.com/polykv/polykv/internal/wait"
 )
 
 const (
@@ -69,10 +71,7 @@ func (o *origins) mark(instance, seq uint64, tail bool, now time.Time) (fresh, l
 	if from.holes > 0 && from.due.IsZero() {
 		from.due, from.tries, from.left = now.Add(reorderDelay), 0, from.holes
 		o.gaps[instance] = from
-		select {
-		case o.kick <- struct{}{}:
-		default:
-		}
+		wait.Signal(o.kick)
 	}
 	return fresh, lost
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/memberlist/internal/network"
 	"github.com/polykv/polykv/kv/memberlist/internal/state"
 )
@@ -115,24 +116,19 @@ func (it *item) isIn(e, v state.Version) bool {
 	return !it.Partial && v.Compare(it.V) >= 0
 }
 
-func (p *pulls) wake() {
-	select {
-	case p.kick <- struct{}{}:
-	default:
-	}
-}
+func (p *pulls) wake() { wait.Signal(p.kick) }
 
 // next returns a pull to run now and where from, or when to look again.
-func (p *pulls) next(now time.Time) (w *pull, from network.Peer, wait time.Duration) {
+func (p *pulls) next(now time.Time) (w *pull, from network.Peer, pause time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n, wait := p.talking(now); n >= maxPulls {
-		return nil, from, wait
+	if n, pause := p.talking(now); n >= maxPulls {
+		return nil, from, pause
 	}
-	wait = time.Hour
+	pause = time.Hour
 	for i, w := range p.order {
 		if d := w.due.Sub(now); d > 0 {
-			wait = min(wait, d)
+			pause = min(pause, d)
 			continue
 		}
 		for j, peer := range w.sources {
@@ -147,20 +143,20 @@ func (p *pulls) next(now time.Time) (w *pull, from network.Peer, wait time.Durat
 			return w, peer, 0
 		}
 	}
-	return nil, from, wait
+	return nil, from, pause
 }
 
 // talking counts the pulls under way whose members have said something lately,
 // and returns how long until one of them may be counted out; p.mu is held.
-func (p *pulls) talking(now time.Time) (n int, wait time.Duration) {
-	wait = time.Hour
+func (p *pulls) talking(now time.Time) (n int, pause time.Duration) {
+	pause = time.Hour
 	for w := range p.running {
 		if left := answerPatience - now.Sub(w.heard); left > 0 {
 			n++
-			wait = min(wait, left)
+			pause = min(pause, left)
 		}
 	}
-	return n, wait
+	return n, pause
 }
 
 // isRunning reports whether w is under way; p.mu is held.
@@ -181,12 +177,12 @@ func (p *pulls) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		w, from, wait := p.next(time.Now())
+		w, from, pause := p.next(time.Now())
 		if w != nil {
 			p.s.wg.Go(func() { p.finish(w, from, p.pull(ctx, w, from)) })
 			continue
 		}
-		timer.Reset(wait)
+		timer.Reset(pause)
 		select {
 		case <-ctx.Done():
 			return

@@ -3,6 +3,7 @@ package spread
 import (
 	"sync"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/memberlist/internal/state"
 )
 
@@ -46,14 +47,7 @@ func (q *queue) add(u state.Update, room int) {
 	q.added++
 	q.put(it)
 	q.mu.Unlock()
-	q.signal()
-}
-
-func (q *queue) signal() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
+	wait.Signal(q.wake)
 }
 
 // put stores it; a whole state takes the place of one that waits already.
@@ -106,7 +100,7 @@ func (q *queue) take(limit int, into []item) (items []item, behind bool, upTo ui
 // done notes that what take returned has been sent. upTo is 0 if more waits.
 func (q *queue) done(upTo uint64) {
 	if upTo == 0 {
-		q.signal()
+		wait.Signal(q.wake)
 		return
 	}
 	q.mu.Lock()
