@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -196,7 +197,7 @@ func TestPingFailsInIsolation(t *testing.T) {
 			t.Errorf("with a peer: %v", err)
 		}
 	}
-	fabric.Pause(nodes[0].net.Self().Addr)
+	fabric.Partition([]netip.AddrPort{nodes[0].net.Self().Addr})
 	client := clientOf(t, nodes[1], codec.String{})
 	soon(t, "the other is missed", func() bool { return nodes[1].Ping(t.Context()) != nil })
 	for _, err := range []error{nodes[1].Ping(t.Context()), kv.Ping(t.Context(), client)} {
@@ -205,7 +206,7 @@ func TestPingFailsInIsolation(t *testing.T) {
 		}
 	}
 	putValue(t, client, "key", "written alone")
-	fabric.Resume(nodes[0].net.Self().Addr)
+	fabric.Heal()
 	awaitStored(t, clientOf(t, nodes[0], codec.String{}), "key", "written alone")
 	soon(t, "all is well", func() bool { return nodes[1].Ping(t.Context()) == nil })
 }

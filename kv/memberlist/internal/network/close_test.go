@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
@@ -26,7 +27,7 @@ func TestCloseEndsAProbeThatIsUnderWay(t *testing.T) {
 	b.Join = []string{first.Self().Addr.String()}
 	second := start(t, b, nil)
 	awaitPeers(t, 1, first, second)
-	f.Pause(second.Self().Addr)
+	f.Partition([]netip.AddrPort{second.Self().Addr})
 	probed := make(chan struct{})
 	go func() {
 		defer close(probed)

@@ -23,7 +23,6 @@ type Fabric struct {
 	minDelay time.Duration
 	maxDelay time.Duration
 	side     map[netip.AddrPort]int // of a partition; 0 for those that aren't named
-	paused   map[netip.AddrPort]bool
 	frozen   map[netip.AddrPort]chan struct{} // closed when the node goes on
 	rate     int                              // bytes a second of one direction of a stream; 0: no limit
 	changed  chan struct{}                    // closed when reachability changes
@@ -32,10 +31,9 @@ type Fabric struct {
 
 // FabricStats counts what nodes gave to a Fabric.
 type FabricStats struct {
-	DataPackets, DataBytes             uint64 // frames, with their heads
-	MembershipPackets, MembershipBytes uint64
-	Lost                               uint64 // packets, by chance, partition or a full queue
-	Streams, StreamBytes               uint64
+	DataPackets, DataBytes uint64 // frames, with their heads
+	MembershipPackets      uint64
+	Lost                   uint64 // packets, by chance, partition or a full queue
 }
 
 // NewFabric returns a network without loss or delay whose dice are those of
@@ -45,7 +43,6 @@ func NewFabric(seed uint64) *Fabric {
 		rand:    rand.New(rand.NewPCG(seed, 0)),
 		ports:   map[netip.AddrPort]*fabricPort{},
 		side:    map[netip.AddrPort]int{},
-		paused:  map[netip.AddrPort]bool{},
 		frozen:  map[netip.AddrPort]chan struct{}{},
 		changed: make(chan struct{}),
 	}
@@ -76,7 +73,8 @@ func (f *Fabric) SetRate(bytes int) {
 }
 
 // Partition splits the network: each of the groups, and all nodes of no group
-// together, hear only their own. It replaces the partition there was.
+// together, hear only their own. Streams stay open. It replaces the partition
+// there was.
 func (f *Fabric) Partition(groups ...[]netip.AddrPort) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -86,25 +84,12 @@ func (f *Fabric) Partition(groups ...[]netip.AddrPort) {
 			f.side[addr] = i + 1
 		}
 	}
-	f.notify()
+	close(f.changed)
+	f.changed = make(chan struct{})
 }
 
 // Heal ends the partition.
 func (f *Fabric) Heal() { f.Partition() }
-
-// Pause makes a node deaf and dumb without closing its streams, as a stopped
-// process or a broken cable does; Resume ends that.
-func (f *Fabric) Pause(addr netip.AddrPort) { f.setPaused(addr, true) }
-
-// Resume ends what Pause began.
-func (f *Fabric) Resume(addr netip.AddrPort) { f.setPaused(addr, false) }
-
-func (f *Fabric) setPaused(addr netip.AddrPort, paused bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.paused[addr] = paused
-	f.notify()
-}
 
 // Freeze stops a node as SIGSTOP stops a process: what it does to its socket
 // waits until Thaw, and what others send it waits in the socket.
@@ -140,11 +125,6 @@ func (f *Fabric) awaitThaw(addr netip.AddrPort, done <-chan struct{}) {
 	}
 }
 
-func (f *Fabric) notify() {
-	close(f.changed)
-	f.changed = make(chan struct{})
-}
-
 // Stats returns the counts since the fabric was made.
 func (f *Fabric) Stats() FabricStats {
 	f.mu.Lock()
@@ -155,7 +135,7 @@ func (f *Fabric) Stats() FabricStats {
 // reachable tells whether one hears the other, and what is closed when that
 // may have changed. f.mu is held.
 func (f *Fabric) reachable(from, to netip.AddrPort) bool {
-	return f.side[from] == f.side[to] && !f.paused[from] && !f.paused[to]
+	return f.side[from] == f.side[to]
 }
 
 var errUnreachable = errors.New("unreachable")
@@ -210,7 +190,6 @@ func (f *Fabric) packet(from, to netip.AddrPort, packet []byte) {
 		f.stats.DataBytes += uint64(len(packet))
 	} else {
 		f.stats.MembershipPackets++
-		f.stats.MembershipBytes += uint64(len(packet))
 	}
 	port := f.ports[to]
 	if port == nil || !f.reachable(from, to) || (f.loss > 0 && f.rand.Float64() < f.loss) {
@@ -274,7 +253,6 @@ func (f *Fabric) dial(ctx context.Context, from, to netip.AddrPort) (net.Conn, e
 	}
 	f.mu.Lock()
 	port := f.ports[to]
-	f.stats.Streams++
 	f.mu.Unlock()
 	if port == nil {
 		return nil, fmt.Errorf("dial %s: connection refused", to)

@@ -153,14 +153,7 @@ func (c *fabricConn) Write(b []byte) (written int, err error) {
 		b, written = b[n:], written+n
 		h.cond.Broadcast()
 	}
-	c.fabric.addStreamBytes(written)
 	return written, nil
-}
-
-func (f *Fabric) addStreamBytes(n int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.stats.StreamBytes += uint64(n)
 }
 
 func (c *fabricConn) Close() error {

@@ -195,7 +195,7 @@ func TestPausedMemberFailsAndComesBack(t *testing.T) {
 		return cfg
 	}, 3)
 	paused := nodes[2].Self()
-	f.Pause(paused.Addr)
+	f.Partition([]netip.AddrPort{paused.Addr})
 	awaitPeers(t, 1, nodes[:2]...)
 	awaitPeers(t, 0, nodes[2])
 	if nodes[2].Health().IsolatedSince.IsZero() {
@@ -204,7 +204,7 @@ func TestPausedMemberFailsAndComesBack(t *testing.T) {
 	if _, err := nodes[0].Dial(within(t, 50*time.Millisecond), paused); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("dial of a paused node: %v", err)
 	}
-	f.Resume(paused.Addr)
+	f.Heal()
 	awaitPeers(t, 2, nodes...)
 	for _, p := range nodes[0].Peers() {
 		if p.ID == paused.ID && p.Away == 0 {

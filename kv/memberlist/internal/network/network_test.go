@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -160,7 +161,7 @@ func TestListsOfMembersBecomeEqualAfterGossipIsOver(t *testing.T) {
 	a := start(t, config("a", false), nil)
 	deaf := start(t, config("deaf", true, a.Self().Addr.String()), nil)
 	awaitPeers(t, 1, a, deaf)
-	f.Pause(deaf.Self().Addr)
+	f.Partition([]netip.AddrPort{deaf.Self().Addr})
 	c := start(t, config("c", false, a.Self().Addr.String()), nil)
 	awaitPeers(t, 2, a, c)
 	sent := func() uint64 { return a.Stats().MembershipSent + c.Stats().MembershipSent }
@@ -174,6 +175,6 @@ func TestListsOfMembersBecomeEqualAfterGossipIsOver(t *testing.T) {
 	if len(deaf.Peers()) != 1 {
 		t.Fatal("it has heard all the same")
 	}
-	f.Resume(deaf.Self().Addr)
+	f.Heal()
 	awaitPeers(t, 2, deaf)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -263,13 +264,13 @@ func TestSecureStreamsInVirtualTime(t *testing.T) {
 		if got := heard(t, conn, 4); string(got) != "echo" {
 			t.Errorf("%q", got)
 		}
-		f.Pause(nodes[0].Peers()[0].Addr) // nobody takes what Close might have to say
+		f.Partition([]netip.AddrPort{nodes[0].Peers()[0].Addr}) // nobody takes what Close might have to say
 		begin := time.Now()
 		_ = conn.Close()
 		if took := time.Since(begin); took != 0 {
 			t.Errorf("Close took %v", took)
 		}
-		f.Resume(nodes[0].Peers()[0].Addr)
+		f.Heal()
 	})
 }
 

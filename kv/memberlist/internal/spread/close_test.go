@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -51,7 +52,7 @@ func TestCloseIsBounded(t *testing.T) {
 	c := newCluster(t, f)
 	c.network.SuspicionMult = 10_000
 	nodes := c.grow(2)
-	f.Pause(nodes[1].net.Self().Addr)
+	f.Partition([]netip.AddrPort{nodes[1].net.Self().Addr})
 	nodes[0].put(t, "key", random(t, 100_000))
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -66,7 +67,7 @@ func TestCloseIsBounded(t *testing.T) {
 	if err := nodes[0].spread.Close(ctx); err != nil {
 		t.Errorf("the second Close: %v", err)
 	}
-	f.Resume(nodes[1].net.Self().Addr)
+	f.Heal()
 }
 
 // TestCloseAlone closes a node that has no peers.

@@ -280,7 +280,7 @@ func TestStoppedPeer(t *testing.T) {
 		c.eventually(n.name+" is pulling it", func() bool { return n.spread.Stats().Queues.Pulling == 1 })
 	}
 	resume := c.withoutComparisons()
-	f.Pause(stopped.net.Self().Addr)
+	f.Partition([]netip.AddrPort{stopped.net.Self().Addr})
 	f.SetDelay(0, 0)
 	begin := time.Now()
 	for i := range 5 {
@@ -305,7 +305,7 @@ func TestStoppedPeer(t *testing.T) {
 	if took := time.Since(begin); took > c.config.StreamTimeout {
 		t.Errorf("the others took %v", took)
 	}
-	f.Resume(stopped.net.Self().Addr)
+	f.Heal()
 	resume()
 	awaitEqual(t, 2*patience, nodes...)
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+	"net/netip"
 	"os"
 	"runtime"
 	"testing"
@@ -184,7 +185,7 @@ func TestPullFromAStoppedMember(t *testing.T) {
 	if err := reader.spread.pool.with(t.Context(), peers[stopped.name], ask); err != nil {
 		t.Fatal(err)
 	}
-	f.Pause(stopped.net.Self().Addr)
+	f.Partition([]netip.AddrPort{stopped.net.Self().Addr})
 
 	pulls := reader.spread.pulls
 	pulls.mu.Lock()
@@ -261,9 +262,13 @@ func TestStoppedMembersHoldUpNobody(t *testing.T) {
 	for _, p := range reader.spread.Peers() {
 		peers[p.Name] = p
 	}
+	var alone [][]netip.AddrPort
+	for _, n := range stopped {
+		alone = append(alone, []netip.AddrPort{n.net.Self().Addr})
+	}
+	f.Partition(alone...)
 	pulls := reader.spread.pulls
 	for _, n := range stopped {
-		f.Pause(n.net.Self().Addr)
 		for i := range pullsPerPeer {
 			pulls.announce(&item{
 				Update:    state.Update{Key: fmt.Sprintf("%s/%d", n.name, i), Codec: "string", V: state.Version{Wall: 1, Instance: 1}},

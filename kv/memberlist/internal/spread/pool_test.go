@@ -3,6 +3,7 @@ package spread
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -106,7 +107,7 @@ func TestPoolAsksASilentPeerOnce(t *testing.T) {
 	if err := p.with(t.Context(), peer, ask); err != nil {
 		t.Fatal(err)
 	}
-	f.Pause(nodes[1].net.Self().Addr)
+	f.Partition([]netip.AddrPort{nodes[1].net.Self().Addr})
 	calls := 0
 	err := p.with(t.Context(), peer, func(st *stream) error {
 		calls++
