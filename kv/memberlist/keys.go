@@ -1,12 +1,14 @@
 package memberlist
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,7 +103,7 @@ func (n *Node) SetEncryptionKeys(keys ...string) error {
 func (n *Node) watchKeys(ctx context.Context, interval time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	last, _ := os.Stat(n.cfg.EncryptionKeysFile)
+	last, _ := n.cfg.security()
 	failed := false
 	for {
 		select {
@@ -109,28 +111,20 @@ func (n *Node) watchKeys(ctx context.Context, interval time.Duration) {
 			return
 		case <-tick.C:
 		}
-		info, err := os.Stat(n.cfg.EncryptionKeysFile)
-		if err == nil && last != nil && os.SameFile(info, last) && info.ModTime().Equal(last.ModTime()) && info.Size() == last.Size() {
+		now, err := n.cfg.security()
+		if err == nil && slices.EqualFunc(now.Keys, last.Keys, bytes.Equal) {
 			continue
 		}
 		if err == nil {
-			err = n.reloadKeys()
+			err = n.net.SetSecurity(now)
 		}
 		switch {
 		case err == nil:
-			last, failed = info, false
+			last, failed = now, false
 			n.logger.Info("gossip: the encryption keys were read again", slog.String("file", n.cfg.EncryptionKeysFile))
 		case !failed:
 			failed = true
 			n.logger.Warn("gossip: the file of encryption keys can't be read; the last keys stay in use", "error", err)
 		}
 	}
-}
-
-func (n *Node) reloadKeys() error {
-	s, err := n.cfg.security()
-	if err != nil {
-		return err
-	}
-	return n.net.SetSecurity(s)
 }
