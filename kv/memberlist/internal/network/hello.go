@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/tls"
 	"encoding/binary"
@@ -68,13 +69,16 @@ func (r *ring) openStream(raw net.Conn, kind byte, instance uint64) (net.Conn, e
 	if r.seal == nil {
 		return raw, r.introduce(raw, nil, kind, instance)
 	}
-	line := &lineConn{Conn: raw}
+	line := &lineConn{Conn: raw, in: raw}
 	conn := tls.Client(line, r.tls)
 	binding, err := bind(conn)
 	if err != nil {
 		return nil, fmt.Errorf("%w: there may be a node without TLS, of an earlier release, one that doesn't allow this address, or none at all", err)
 	}
-	return &secureConn{conn, line}, r.introduce(conn, binding, kind, instance)
+	if err := r.introduce(conn, binding, kind, instance); err != nil {
+		return nil, err
+	}
+	return newSecureConn(conn, line), nil
 }
 
 var errBadAnswer = errors.New("the answer to the stream's hello is not of this cluster")
@@ -118,7 +122,7 @@ func (r *ring) acceptStream(raw net.Conn, self uint64) (conn net.Conn, kind byte
 	if _, err := io.ReadFull(raw, first[:]); err != nil {
 		return nil, 0, CauseHello, err.Error()
 	}
-	line := &lineConn{Conn: raw, in: first[:]}
+	line := &lineConn{Conn: raw, in: io.MultiReader(bytes.NewReader(first[:]), raw)}
 	if first[0] != tlsHandshake {
 		kind, why, detail = r.welcome(line, nil, self)
 		return line, kind, why, detail
@@ -128,8 +132,10 @@ func (r *ring) acceptStream(raw net.Conn, self uint64) (conn net.Conn, kind byte
 	if err != nil {
 		return nil, 0, CauseHello, err.Error()
 	}
-	kind, why, detail = r.welcome(secure, binding, self)
-	return &secureConn{secure, line}, kind, why, detail
+	if kind, why, detail = r.welcome(secure, binding, self); why != "" {
+		return nil, 0, why, detail
+	}
+	return newSecureConn(secure, line), kind, "", ""
 }
 
 // causeSelf is a refusal that isn't counted.
