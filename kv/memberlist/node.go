@@ -77,10 +77,7 @@ func start(ctx context.Context, cfg Config, opts Options, codecs []codec.Codec) 
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
-	instance, err := network.RandomInstance()
-	if err != nil {
-		return nil, err
-	}
+	instance := network.RandomInstance()
 	codecs = cfg.withKept(withBuiltin(codecs))
 	store, err := state.New(state.Config{
 		Instance: instance, Codecs: codecs, Clock: opts.clock,

@@ -291,10 +291,7 @@ func (l *lightNet) leave() error {
 
 // startLight starts a process with a lightNet.
 func (c *simCluster) startLight(s *simSlot) (*simProcess, error) {
-	instance, err := network.RandomInstance()
-	if err != nil {
-		return nil, err
-	}
+	instance := network.RandomInstance()
 	cfg := c.config(s)
 	store, err := state.New(state.Config{
 		Instance: instance, Codecs: withBuiltin([]codec.Codec{counts}), Clock: s.clock.now,

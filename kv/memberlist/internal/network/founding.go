@@ -60,13 +60,8 @@ func (f founding) before(other founding) bool {
 var errForeign = errors.New("it belongs to another cluster without a label: give each cluster a cluster_label, or both the same if they are to be one")
 
 // found makes a new founding. m.mu is held, or m is not yet shared.
-func (m *members) found(now time.Time) error {
-	id, err := RandomInstance()
-	if err != nil {
-		return err
-	}
-	m.founding, m.founded = founding{id: max(id, 1), at: now.Truncate(time.Millisecond)}, now
-	return nil
+func (m *members) found(now time.Time) {
+	m.founding, m.founded = founding{id: RandomInstance(), at: now.Truncate(time.Millisecond)}, now
 }
 
 // foreign reports whether a node is of another cluster. m.mu is held.
@@ -106,9 +101,7 @@ func (m *members) settle(now time.Time) {
 	}
 	switch {
 	case alone && m.founding.settled && now.Sub(m.aloneSince) >= m.cfg.Settle:
-		if m.found(now) != nil { // without random numbers it stays as it is
-			return
-		}
+		m.found(now)
 	case !alone && !m.founding.settled && now.Sub(m.founded) >= m.cfg.Settle:
 		m.founding.settled = true
 	default:

@@ -59,18 +59,16 @@ type member struct {
 	doubted time.Time // since when it didn't answer, if it failed
 }
 
-func newMembers(self string, cfg *Config, r *rejects, started time.Time, labelled func() bool) (*members, error) {
+func newMembers(self string, cfg *Config, r *rejects, started time.Time, labelled func() bool) *members {
 	m := &members{
 		self: self, cfg: cfg, rejects: r, started: started, labelled: labelled, told: true,
 		newer: make(chan struct{}, 1), known: map[string]*member{},
 	}
-	if err := m.found(started); err != nil {
-		return nil, err
-	}
+	m.found(started)
 	m.snapshot.Store(&[]Peer{})
 	m.digest.Store(memberHash(self))
 	m.health.Store(&Health{})
-	return m, nil
+	return m
 }
 
 // expect is told whether the join list names somebody other than this node.

@@ -21,11 +21,7 @@ func testMembers(configure func(*Config)) *members {
 	if configure != nil {
 		configure(&cfg)
 	}
-	m, err := newMembers("self/0000000000000001", &cfg, newRejects(discard()), time.Now(), func() bool { return cfg.Label != "" })
-	if err != nil {
-		panic(err)
-	}
-	return m
+	return newMembers("self/0000000000000001", &cfg, newRejects(discard()), time.Now(), func() bool { return cfg.Label != "" })
 }
 
 func listNode(name string, instance uint64, started time.Time) *memberlist.Node {

@@ -66,10 +66,8 @@ func Start(ctx context.Context, cfg Config, handler Handler) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	for cfg.Instance == 0 {
-		if cfg.Instance, err = RandomInstance(); err != nil {
-			return nil, err
-		}
+	if cfg.Instance == 0 {
+		cfg.Instance = RandomInstance()
 	}
 	n := &Network{cfg: cfg, handler: handler, logger: cfg.Logger, rejects: newRejects(cfg.Logger)}
 	n.bufs.New = func() any { return &cryptBuf{packet: make([]byte, 0, 2048)} }
@@ -82,11 +80,7 @@ func Start(ctx context.Context, cfg Config, handler Handler) (*Network, error) {
 	if err := n.bind(ctx); err != nil {
 		return nil, err
 	}
-	n.members, err = newMembers(n.self.ID, &n.cfg, n.rejects, n.self.Started, func() bool { return n.ring.Load().Label != "" })
-	if err != nil {
-		n.wire.close()
-		return nil, err
-	}
+	n.members = newMembers(n.self.ID, &n.cfg, n.rejects, n.self.Started, func() bool { return n.ring.Load().Label != "" })
 	n.transport = newTransport(n)
 	n.admission = newAdmission(cfg.MaxStreams)
 	n.joiner = newJoiner(n)
@@ -103,11 +97,11 @@ func Start(ctx context.Context, cfg Config, handler Handler) (*Network, error) {
 	return n, nil
 }
 
-// RandomInstance returns a number for one run of a node.
-func RandomInstance() (uint64, error) {
+// RandomInstance returns a number for one run of a node, which is never 0.
+func RandomInstance() uint64 {
 	var b [8]byte
-	_, err := rand.Read(b[:])
-	return binary.BigEndian.Uint64(b[:]), err
+	_, _ = rand.Read(b[:]) // never fails
+	return max(binary.BigEndian.Uint64(b[:]), 1)
 }
 
 // bind opens the ports and finds out what to advertise.
