@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/polykv/polykv/codec"
+	"github.com/polykv/polykv/internal/testlog"
 	"github.com/polykv/polykv/internal/testserver"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
@@ -36,36 +38,6 @@ func (r *requests) of(op string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.n[op]
-}
-
-// lines counts the lines of a log, by level.
-type lines struct {
-	slog.Handler
-	mu sync.Mutex
-	at map[slog.Level][]string
-}
-
-func (l *lines) Enabled(context.Context, slog.Level) bool { return true }
-
-func (l *lines) Handle(_ context.Context, r slog.Record) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.at == nil {
-		l.at = map[slog.Level][]string{}
-	}
-	l.at[r.Level] = append(l.at[r.Level], r.Message)
-	return nil
-}
-
-func (l *lines) above(level slog.Level) (all []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for at, messages := range l.at {
-		if at > level {
-			all = append(all, messages...)
-		}
-	}
-	return all
 }
 
 // followed is a watch and what it has seen.
@@ -143,12 +115,12 @@ const fleetKeys, fleetValue = 2000, 1 << 10
 func WatchesShareASession(t *testing.T, c *testserver.Cluster, open func(addr string, log *slog.Logger) (driver.Store, error), once, again int64) {
 	t.Helper()
 	proxy := servertest.Proxy(t, c.Endpoints()[0])
-	log, asked := &lines{Handler: slog.DiscardHandler}, &requests{}
-	store, err := open(proxy.Addr(), slog.New(log))
+	log, asked := &testlog.Log{}, &requests{}
+	store, err := open(proxy.Addr(), log.Logger())
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := kv.New(store, codec.String{}, &kv.Options{Logger: slog.New(log), Observer: asked})
+	client := kv.New(store, codec.String{}, &kv.Options{Logger: log.Logger(), Observer: asked})
 	defer func() { _ = client.Close() }()
 	value := strings.Repeat("v", fleetValue)
 	var writers sync.WaitGroup
@@ -193,7 +165,8 @@ func WatchesShareASession(t *testing.T, c *testserver.Cluster, open func(addr st
 	if read > again {
 		t.Errorf("after the restart 22 watches read %d bytes", read)
 	}
-	if told := log.above(slog.LevelDebug); len(told) > 10 {
+	told := slices.DeleteFunc(strings.Split(log.String(), "\n"), func(line string) bool { return line == "" || strings.Contains(line, "level=DEBUG") })
+	if len(told) > 10 {
 		t.Errorf("the restart made %d lines: %q", len(told), told)
 	}
 	put(t, client, "r/0007", "new")
