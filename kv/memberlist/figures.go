@@ -108,4 +108,3 @@ func (n *Node) spreadFigures(gauge gaugeFunc, count countFunc) {
 	gauge("lag_seconds", lag, s.Lag.P99.Seconds(), "quantile", "0.99")
 	gauge("lag_seconds", lag, s.Lag.Max.Seconds(), "quantile", "1")
 }
-

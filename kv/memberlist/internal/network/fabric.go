@@ -22,7 +22,7 @@ type Fabric struct {
 	loss     float64
 	minDelay time.Duration
 	maxDelay time.Duration
-	side     map[netip.AddrPort]int // of a partition; 0 for those that aren't named
+	side     map[netip.AddrPort]int           // of a partition; 0 for those that aren't named
 	frozen   map[netip.AddrPort]chan struct{} // closed when the node goes on
 	rate     int                              // bytes a second of one direction of a stream; 0: no limit
 	changed  chan struct{}                    // closed when reachability changes

@@ -122,4 +122,3 @@ func (d *decoder) codec(before string) string {
 	}
 	return string(b)
 }
-
