@@ -3,9 +3,9 @@ package bolt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -133,6 +133,98 @@ func TestLeasesThatAreDue(t *testing.T) {
 	})
 }
 
+// A lease that was revoked is due no more.
+func TestRevokedLeaseIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var files Files
+		h := open(t, &files, fileOf(t))
+		g, err := h.Grant(t.Context(), time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		swap(t, h, driver.Swap{Key: "k", Lease: g.ID, ID: 1})
+		if err := h.Revoke(t.Context(), g.ID); err != nil {
+			t.Fatal(err)
+		}
+		h.file.update = func(func(*bbolt.Tx) error) error {
+			t.Error("it was ended again")
+			return nil
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
+// A write that waits while the file breaks is not made.
+func TestWriterWaitsInVain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var files Files
+		h := open(t, &files, fileOf(t))
+		goOn := make(chan struct{})
+		h.file.update = func(f func(*bbolt.Tx) error) error {
+			<-goOn
+			return errors.Join(h.file.bolt.Update(f), errDisk)
+		}
+		outcomes := make(chan driver.Outcome, 2)
+		for _, key := range []string{"a", "b"} {
+			go func() {
+				r, err := h.Swap(t.Context(), driver.Swap{Key: key, ID: 1})
+				if !errors.Is(err, errDisk) || driver.IsPermanent(err) != (r.Outcome == driver.NotApplied) {
+					t.Errorf("%s: %v, %v", key, r.Outcome, err)
+				}
+				outcomes <- r.Outcome
+			}()
+		}
+		synctest.Wait() // one writes, and the other has looked at the file and waits
+		close(goOn)
+		if first, second := <-outcomes, <-outcomes; first+second != driver.Unknown+driver.NotApplied || first == second {
+			t.Errorf("%v and %v", first, second)
+		}
+	})
+}
+
+// A write that is refused changes nothing, nor what its key is attached to.
+func TestRefusedWrites(t *testing.T) {
+	var files Files
+	h := open(t, &files, fileOf(t))
+	for _, s := range []driver.Swap{{}, {Guards: []driver.Guard{{Key: "absent", Version: 1}}}} {
+		g, err := h.Grant(t.Context(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Key, s.ID = "k", 2
+		now := swap(t, h, driver.Swap{Key: "k", Lease: g.ID, ID: 1})
+		if s.Guards != nil {
+			s.Prev = now
+		}
+		if r, err := h.Swap(t.Context(), s); err != nil || r.Outcome != driver.Conflict && r.Outcome != driver.GuardBroken {
+			t.Errorf("%+v: %v, %v", s, r.Outcome, err)
+		}
+		if err := h.Revoke(t.Context(), g.ID); err != nil || get(t, h, "k").Exists() {
+			t.Errorf("%+v: the key is not attached any more: %v", s, err)
+		}
+	}
+}
+
+// A file is the same by every name.
+func TestRelativePath(t *testing.T) {
+	t.Chdir(t.TempDir())
+	var files Files
+	relative := *NewConfig()
+	relative.Path = "data.db"
+	absolute := relative
+	var err error
+	if absolute.Path, err = filepath.Abs(relative.Path); err != nil {
+		t.Fatal(err)
+	}
+	a, b := open(t, &files, relative), open(t, &files, absolute)
+	put(t, a, "k", "v")
+	closeStore(t, a)
+	closeStore(t, b)
+	if e := get(t, open(t, &files, relative), "k"); string(e.Value) != "v" {
+		t.Errorf("opened again: %+v", e)
+	}
+}
+
 // A file that is opened ends no lease before it knows what is attached to it.
 func TestLeasesAreLoadedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -198,6 +290,30 @@ func TestFolderIsGone(t *testing.T) {
 	}
 }
 
+// Nobody waits to write until a snapshot has been told, unless the file has to grow.
+func TestWriteDuringSnapshot(t *testing.T) {
+	var files Files
+	h := open(t, &files, fileOf(t))
+	put(t, h, "large", strings.Repeat("x", 1<<20)) // which makes room
+	put(t, h, "a", "v")
+	other := open(t, &files, h.file.cfg)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	err := h.Watch(ctx, driver.WatchRequest{Range: driver.Range{IsPrefix: true}}, func(ev driver.Event) {
+		switch ev.Entry.Key {
+		case "a":
+			if r, err := other.Swap(ctx, driver.Swap{Key: "b", ID: 1}); r.Outcome != driver.Applied {
+				t.Errorf("a write: %v, %v", r.Outcome, err)
+			}
+		case "b":
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("the session ended: %v", err)
+	}
+}
+
 // A session tells what there is in its range, in order, and what changes.
 func TestWatch(t *testing.T) {
 	var files Files
@@ -206,23 +322,37 @@ func TestWatch(t *testing.T) {
 		put(t, h, key, "v "+key)
 	}
 	events := make(chan string, 100)
+	sees := func(want ...string) {
+		t.Helper()
+		for _, what := range want {
+			select {
+			case got := <-events:
+				if got != what {
+					t.Errorf("told %q, want %q", got, what)
+				}
+			case <-time.After(time.Minute):
+				t.Fatalf("%q is not told", what)
+			}
+		}
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() {
 		ended <- h.Watch(ctx, driver.WatchRequest{Range: driver.Range{Key: "p", IsPrefix: true}}, func(ev driver.Event) {
-			what := ev.Entry.Key + "=" + string(ev.Entry.Value)
-			if events <- what; what == "=" {
-				close(events) // Synced
-			}
+			events <- fmt.Sprintf("%v %s %s", ev.Type, ev.Entry.Key, ev.Entry.Value)
 		})
 	}()
-	var got []string
-	for what := range events {
-		got = append(got, what)
+	tell := func(typ driver.EventType, key, value string) string { return fmt.Sprintf("%v %s %s", typ, key, value) }
+	sees(tell(driver.Put, "p1", "v p1"), tell(driver.Put, "p2", "v p2"), tell(driver.Synced, "", ""))
+	g, err := h.Grant(t.Context(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if want := []string{"p1=v p1", "p2=v p2", "="}; !slices.Equal(got, want) {
-		t.Errorf("told %q, want %q", got, want)
+	swap(t, h, driver.Swap{Key: "p3", Value: []byte("leased"), Lease: g.ID, ID: 1})
+	if err := h.Revoke(t.Context(), g.ID); err != nil {
+		t.Fatal(err)
 	}
+	sees(tell(driver.Put, "p3", "leased"), tell(driver.Delete, "p3", ""))
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("the session ended: %v", err)
