@@ -83,9 +83,9 @@ func (s *store) options(ctx context.Context, servers []string, password string) 
 			}
 			return conn, err
 		}),
-		AsyncErrorCB: func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			if errors.Is(err, nats.ErrPermissionViolation) {
-				s.refused(err)
+		AsyncErrorCB: func(conn *nats.Conn, _ *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrPermissionViolation) && s.refused(err) {
+				conn.Close() // the library would wait on it for answers, and not be refused again
 			}
 		},
 		PermissionErrOnSubscribe: true,
@@ -178,15 +178,17 @@ func ask[R any](ctx context.Context, s *store, subject string, f func(context.Co
 
 // refused ends the requests that err may be about: those to the subject, whose domain
 // the domain's own server leaves out, or all if the caller may not listen to answers.
-func (s *store) refused(err error) {
+func (s *store) refused(err error) (deaf bool) {
 	text := strings.Replace(err.Error(), `"$JS.API.`, `"`+s.api, 1)
+	deaf = strings.Contains(text, "Subscription to")
 	s.refusals.Range(func(cancel, publish any) bool {
 		switch {
 		case strings.Contains(text, publish.(string)):
 			(*cancel.(*context.CancelCauseFunc))(refusal{err})
-		case strings.Contains(text, "Subscription to"):
+		case deaf:
 			(*cancel.(*context.CancelCauseFunc))(err)
 		}
 		return true
 	})
+	return deaf
 }

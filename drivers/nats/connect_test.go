@@ -1,10 +1,14 @@
 package nats
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -143,4 +147,85 @@ func TestConnections(t *testing.T) {
 		t.Errorf("a request that ended is remembered: %v", what)
 		return true
 	})
+}
+
+// A refusal ends every request that it may be about, and no other.
+func TestRefusals(t *testing.T) {
+	refusalOf := func(kind, subject string) error {
+		return fmt.Errorf("nats: Permissions Violation for %s to %q", kind, subject)
+	}
+	for _, test := range []struct {
+		api     string
+		refused error
+		asked   string
+		ends    bool
+	}{
+		{"$JS.API.", refusalOf("Publish", "$JS.API.STREAM.INFO.KV_b"), `STREAM.INFO.KV_b"`, true},
+		{"$JS.API.", refusalOf("Publish", "$JS.API.STREAM.INFO.KV_b2"), `STREAM.INFO.KV_b"`, false},
+		{"$JS.hub.API.", refusalOf("Publish", "$JS.API.STREAM.INFO.KV_b"), `STREAM.INFO.KV_b"`, true},
+		{"$JS.hub.API.", refusalOf("Publish", "$JS.hub.API.STREAM.INFO.KV_b"), `STREAM.INFO.KV_b"`, true},
+		{"$JS.API.", refusalOf("Publish", "$JS.API.CONSUMER.CREATE.KV_b.c"), "CONSUMER.CREATE.KV_b.", true},
+		{"$JS.API.", refusalOf("Subscription", "_INBOX.x.*"), `STREAM.INFO.KV_b"`, true},
+	} {
+		s := &store{api: test.api}
+		var asked []context.Context
+		for range 3 {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			s.refusals.Store(&cancel, `Publish to "`+s.api+test.asked)
+			asked = append(asked, ctx)
+		}
+		if deaf := s.refused(test.refused); deaf != strings.Contains(test.refused.Error(), "Subscription") {
+			t.Errorf("%v: nobody listens: %v", test.refused, deaf)
+		}
+		for _, ctx := range asked {
+			if ended := ctx.Err() != nil; ended != test.ends || ended && !errors.Is(context.Cause(ctx), test.refused) {
+				t.Errorf("%v, and %s: %v", test.refused, test.asked, context.Cause(ctx))
+			}
+		}
+	}
+}
+
+// Close waits for no server that says nothing, and a name that can't be looked up is no
+// server.
+func TestServersThatAreNone(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	cfg := *NewConfig()
+	cfg.Servers, cfg.DialTimeout = []string{silent.Addr().String()}, time.Hour
+	s, err := Open(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error, 1)
+	go func() {
+		_, err := s.Get(t.Context(), driver.GetRequest{Key: "k"})
+		got <- err
+	}()
+	conn, err := silent.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	for name, done := range map[string]chan error{"Close": closed, "Get": got} {
+		select {
+		case err := <-done:
+			if (name == "Get") != (err != nil) {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("%s waits for a server that says nothing", name)
+		}
+	}
+
+	cfg = *NewConfig()
+	cfg.Servers = []string{"dnssrv+" + strings.Repeat("a", 64) + ".b"} // which is no name
+	if res, err := open(t, cfg).Swap(t.Context(), driver.Swap{Key: "k", ID: 1}); res.Outcome != driver.NotApplied || err == nil || driver.IsPermanent(err) {
+		t.Errorf("a name of nothing: %v, %v", res.Outcome, err)
+	}
 }

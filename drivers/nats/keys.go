@@ -43,9 +43,8 @@ func (s subjects) filter(r driver.Range) string {
 	if !r.IsPrefix {
 		return s.of(r.Key)
 	}
-	i := strings.LastIndexByte(r.Key, '/')
-	if i < 0 {
-		return string(s) + ">"
+	if i := strings.LastIndexByte(r.Key, '/'); i >= 0 {
+		return s.of(r.Key[:i]) + ".>"
 	}
-	return s.of(r.Key[:i]) + ".>"
+	return string(s) + ">"
 }

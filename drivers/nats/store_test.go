@@ -225,12 +225,14 @@ func TestFull(t *testing.T) {
 	drivertest.Swap(t, s, driver.Swap{Key: "small", Prev: small, Remove: true}, driver.Applied)
 }
 
-// users are one that may do all, one that may read, and one that may do nothing.
+// users are one that may do all, one that may read, one that hears no answers, and one
+// that may do nothing.
 func users(o *server.Options) {
 	reads := []string{"$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.CONSUMER.CREATE.>", "$JS.API.CONSUMER.DELETE.>", "_INBOX.>", "$JS.FC.>"}
 	o.Users = []*server.User{
 		{Username: "all", Password: "secret"},
 		{Username: "reader", Password: "secret", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: reads}}},
+		{Username: "deaf", Password: "secret", Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Deny: []string{">"}}}},
 		{Username: "nobody", Password: "secret", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{">"}}}},
 	}
 }
@@ -258,7 +260,7 @@ func TestPermissions(t *testing.T) {
 		}
 	}
 	refused("the reader", reader)
-	for who, s := range map[string]*store{"nobody": as("nobody", "secret"), "a stranger": as("all", "guess")} {
+	for who, s := range map[string]*store{"nobody": as("nobody", "secret"), "the deaf": as("deaf", "secret"), "a stranger": as("all", "guess")} {
 		refused(who, s)
 		if _, err := s.Get(ctx, driver.GetRequest{Key: "k"}); !errors.Is(err, driver.ErrPermission) {
 			t.Errorf("a read by %s: %v", who, err)
