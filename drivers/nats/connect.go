@@ -136,11 +136,10 @@ func (s *store) attach(ctx context.Context, conn *nats.Conn) (*link, error) {
 	_, err = s.history.Observe(mark, kit.Answer{
 		Index: info.State.LastSeq, Evidence: kit.Current, Cluster: uint64(info.Created.UnixNano()),
 	})
-	c := &info.Config
-	l := &link{conn, js, stream, c.AllowMsgTTL && c.MaxMsgsPerSubject == 1, c.AllowAtomicPublish}
+	l := &link{conn, js, stream, info.Config.AllowMsgTTL && info.Config.MaxMsgsPerSubject == 1, info.Config.AllowAtomicPublish}
 	// This is where the library looks before it reads a message: by default any
 	// replica may answer, and here only the leader.
-	c.AllowDirect = false
+	info.Config.AllowDirect = false
 	return l, err
 }
 

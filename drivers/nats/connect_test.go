@@ -111,6 +111,9 @@ func TestDomain(t *testing.T) {
 		return open(t, cfg)
 	}
 	all := as("all", "hub")
+	if all.api != "$JS.hub.API." {
+		t.Errorf("requests go to %s", all.api)
+	}
 	drivertest.Put(t, all, "k", "v")
 	drivertest.Follow(t.Context(), t, all, driver.Range{Key: "k"}, nil).Sees(t, map[string]string{"k": "v"})
 	ctx := drivertest.WithTimeout(t, time.Minute)

@@ -114,15 +114,16 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 	if _, known := w.Prev.Meta.(meta); w.Prev.Exists() || known {
 		return s.swap(ctx, l, w)
 	}
-	// Where a key was removed, the message has to follow the marker.
+	// Where a key was removed, the message has to follow the marker; but not what exists.
 	now, err := s.read(ctx, l, w.Key)
 	switch {
 	case err != nil:
 		return driver.Result{Outcome: driver.NotApplied}, wrap(ctx, err)
 	case now.Exists() && len(w.Guards) == 0:
 		return driver.Result{Outcome: driver.Conflict, Entry: now, Known: true}, nil
+	case !now.Exists():
+		w.Prev.Meta = now.Meta
 	}
-	w.Prev.Meta = now.Meta
 	return s.swap(ctx, l, w)
 }
 
