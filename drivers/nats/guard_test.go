@@ -86,3 +86,24 @@ func TestReadsThatAreRefused(t *testing.T) {
 	}
 	drivertest.Swap(t, s, driver.Swap{Key: "k", Prev: now, Value: []byte("2"), ID: 2}, driver.Applied)
 }
+
+// A mark takes the place of what was there, and goes after a while, where the bucket and
+// the configuration allow it.
+func TestMarks(t *testing.T) {
+	for _, test := range []struct {
+		rollup, removes bool
+		ttl             time.Duration
+		want            [3]string // operation, what it takes the place of, and how long it stays
+	}{
+		{true, true, time.Hour, [3]string{"PURGE", "sub", "1h0m0s"}},
+		{true, true, 0, [3]string{"DEL"}},
+		{false, true, time.Hour, [3]string{"DEL"}},
+		{true, false, time.Hour, [3]string{}},
+	} {
+		s := &store{subjects: "$KV.b.", cfg: Config{MarkerTTL: test.ttl}}
+		h := s.message(&link{rollup: test.rollup}, driver.Swap{Key: "k", Remove: test.removes, ID: 255, Prev: driver.Entry{Version: 7}}).Header
+		if got := [3]string{h.Get(headerOperation), h.Get("Nats-Rollup"), h.Get("Nats-TTL")}; got != test.want || h.Get(headerWrite) != "ff" || h.Get(headerExpected) != "7" {
+			t.Errorf("%+v: %v", test, h)
+		}
+	}
+}

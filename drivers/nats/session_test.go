@@ -124,6 +124,11 @@ func TestSessionAnswers(t *testing.T) {
 		t.Errorf("what is waited for is %d: %v", ss.target, err)
 	}
 
+	ss.target, ss.rng = 99, driver.Range{Key: "purged"}
+	if _, _, err := ss.handle(t.Context(), status("Status", "100", "Nats-Last-Consumer", "0")); err != nil || ss.target != 0 {
+		t.Errorf("what is waited for is %d, and nothing is there: %v", ss.target, err)
+	}
+
 	ctx, cancel := context.WithCancel(t.Context())
 	f := drivertest.Follow(ctx, t, s, driver.Range{Key: "k"}, nil)
 	f.Sees(t, map[string]string{"k": "v"})
