@@ -32,9 +32,6 @@ func hastier(o *kv.Options) {
 	o.AttemptTimeout = 50 * time.Millisecond
 }
 
-// patient has no call give up before the case does.
-func (t *trial) patient(o *kv.Options) { o.RetryTimeout = 4 * t.patience }
-
 func cancelledRead(t *trial) {
 	c := t.open()
 	t.put(c, "k", "v")
@@ -49,7 +46,7 @@ func cancelledRead(t *trial) {
 
 func openContactsNobody(t *trial) {
 	t.put(t.open(), "k", "v")
-	c, line := t.openLine(t.patient)
+	c, line := t.openLine()
 	if n := line.Attempts(); n != 0 {
 		t.Fatalf("opening a client made %d requests", n)
 	}
@@ -72,14 +69,14 @@ func (t *trial) during(line Line, what string, f func()) {
 }
 
 func readRetried(t *trial) {
-	c, line := t.openLine(t.patient)
+	c, line := t.openLine()
 	t.put(c, "k", "v")
 	t.during(line, "Get", func() { t.wantGet(c, "k", "v") })
 	t.during(line, "List", func() { t.wantList(c, "", "k") })
 }
 
 func writeRetried(t *trial) {
-	c, line := t.openLine(t.patient)
+	c, line := t.openLine()
 	other := t.open()
 	var answer atomic.Value
 	t.during(line, "CAS of an absent key", func() { t.ok(t.cas(c, "k", increment), "CAS") })
@@ -148,7 +145,7 @@ func (t *trial) recovers(c kv.Client, key string, want any) {
 }
 
 func ctxBeforeRetryTimeout(t *trial) {
-	c, line := t.openLine(t.patient)
+	c, line := t.openLine()
 	t.put(c, "k", "v")
 	for _, interrupt := range []func(){line.Cut, line.Hang} {
 		interrupt()

@@ -140,7 +140,7 @@ func cancelWhileWaiting(t *trial) {
 }
 
 func cancelWithoutAnswer(t *trial) {
-	c, line := t.openLine(t.patient)
+	c, line := t.openLine()
 	other := t.open()
 	t.put(c, "k", "v")
 	t.wantGet(c, "k", "v")

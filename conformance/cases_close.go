@@ -289,7 +289,7 @@ func closeAmidCalls(t *trial) {
 
 func closeWhileAway(t *trial) {
 	for _, interrupt := range []func(Line){Line.Cut, Line.Hang} {
-		c, line := t.openLine(t.patient)
+		c, line := t.openLine()
 		t.put(c, "k", "v")
 		interrupt(line)
 		before := line.Attempts()

@@ -78,7 +78,7 @@ func leftAmidChange(t *trial) {
 }
 
 func leftAmidCut(t *trial) {
-	c, line := t.openLine(small, t.patient)
+	c, line := t.openLine(small)
 	writer := t.open()
 	t.fill(writer, "p/", leftKeys)
 	for _, breaks := range []func(){line.Cut, line.Hang} {
@@ -87,7 +87,7 @@ func leftAmidCut(t *trial) {
 }
 
 func leftAmidRestart(t *trial) {
-	c := t.open(small, t.patient)
+	c := t.open(small)
 	t.fill(c, "p/", leftKeys)
 	t.leave(c, func() { t.disrupt("Restart", t.store.Restart) }, nil)
 }
@@ -102,7 +102,7 @@ func leftAmidCompaction(t *trial) {
 }
 
 func falseAmidCut(t *trial) {
-	c, line := t.openLine(t.patient)
+	c, line := t.openLine()
 	other := t.open()
 	t.fill(other, "p/", leftKeys)
 	for at := 1; at <= leftKeys; at++ {

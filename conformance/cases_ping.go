@@ -27,7 +27,7 @@ func pingAlive(t *trial) {
 }
 
 func pingAway(t *trial) {
-	c, line := t.openLine(t.patient)
+	c, line := t.openLine()
 	t.ok(kv.Ping(t.ctx(), c), "Ping")
 	line.Cut()
 	before := line.Attempts()
@@ -40,7 +40,7 @@ func pingAway(t *trial) {
 }
 
 func pingBounded(t *trial) {
-	c, line := t.openLine(t.patient)
+	c, line := t.openLine()
 	line.Hang()
 	ctx, cancel := context.WithTimeout(t.ctx(), 20*time.Millisecond)
 	defer cancel()

@@ -289,7 +289,7 @@ func lossyHistory(t *trial) {
 }
 
 func writesAmongRestarts(t *trial) {
-	clients := t.openN(3, t.patient)
+	clients := t.openN(3)
 	var done atomic.Bool
 	var sure, perhaps atomic.Int64
 	restarts := t.start(func() {
@@ -313,7 +313,7 @@ func writesAmongRestarts(t *trial) {
 		}
 	})
 	restarts.wait("the restarts end")
-	got := int64(number(t.get(t.openWith(codec.String{}, t.patient), "k")))
+	got := int64(number(t.get(t.openWith(codec.String{}), "k")))
 	if got < sure.Load() || got > sure.Load()+perhaps.Load() {
 		t.Fatalf("the counter is %d after %d increments and %d of unknown outcome", got, sure.Load(), perhaps.Load())
 	}

@@ -96,7 +96,7 @@ func watchStartsCut(t *trial) {
 // written on, and lets the line come back to life in between.
 func flappingLine(t *trial) {
 	const flaps, writes = 5, 12
-	c, line := t.openLine(t.patient)
+	c, line := t.openLine()
 	other := t.open()
 	watches := []*watcher{t.watchPrefix(c, "k"), t.watchKey(c, "k0"), t.watchKey(c, "k1")}
 	ledgers := make([]ledger, 3)

@@ -24,7 +24,7 @@ func watchServerCases() []testCase {
 func watchSurvives(hook func(Store) func(context.Context) error) func(*trial) {
 	return func(t *trial) {
 		disrupt := hook(t.store)
-		clients := t.openN(3, t.patient)
+		clients := t.openN(3)
 		t.put(clients[0], "k0", "before")
 		t.put(clients[0], "k1", "before")
 		ledgers := []ledger{{"before"}, {"before"}}
@@ -98,7 +98,7 @@ func compactedMeanwhile(t *trial) {
 // restoredStore sets the store back, by which its index falls and versions
 // seen before mean nothing.
 func restoredStore(t *trial) {
-	c, other := t.open(t.patient), t.open(t.patient)
+	c, other := t.open(), t.open()
 	t.put(c, "k", "saved")
 	t.put(c, "deleted", "saved")
 	t.put(c, "same", "saved")
@@ -121,7 +121,7 @@ func restoredStore(t *trial) {
 	w.untilIs("deleted", "saved")
 	w.untilGone("later")
 	w.wantExactly("same", "saved")
-	for _, reader := range []kv.Client{c, other, t.openWith(codec.String{}, t.patient)} {
+	for _, reader := range []kv.Client{c, other, t.openWith(codec.String{})} {
 		t.wantGet(reader, "k", "saved")
 		t.wantGet(reader, "later", nil)
 	}

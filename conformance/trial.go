@@ -40,8 +40,9 @@ func (t *trial) ctx() context.Context { return t.limit }
 
 // options returns the options of a client: the defaults, and a log that shows
 // only when the case fails.
+// options has no call give up before the case does, unless opts say otherwise.
 func (t *trial) options(opts []option) kv.Options {
-	o := kv.Options{Logger: t.logger()}
+	o := kv.Options{Logger: t.logger(), RetryTimeout: 4 * t.patience}
 	for _, set := range opts {
 		set(&o)
 	}
