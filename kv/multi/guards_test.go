@@ -1,11 +1,15 @@
 package multi_test
 
 import (
+	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/multi"
 )
 
 // A caller's guards join the record's in one write. One of theirs that is broken
@@ -95,4 +99,64 @@ func TestGuardsLeaveRoomForTheRecords(t *testing.T) {
 	if err := c.CASGuarded(t.Context(), "k", increment, append(guards, guards[0])...); !errors.Is(err, kv.ErrNotSupported) {
 		t.Errorf("under %d guards: %v, want ErrNotSupported", len(guards)+1, err)
 	}
+}
+
+// high is a store whose versions are larger than those that a client can mark.
+type high struct{ driver.Store }
+
+const tooHigh = 1 << 50
+
+func (h high) Get(ctx context.Context, r driver.GetRequest) (driver.Entry, error) {
+	e, err := h.Store.Get(ctx, r)
+	return raised(e), err
+}
+
+func raised(e driver.Entry) driver.Entry {
+	if e.Version != 0 {
+		e.Version += tooHigh
+	}
+	return e
+}
+
+func (h high) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {
+	if s.Prev.Version != 0 {
+		s.Prev.Version -= tooHigh
+	}
+	result, err := h.Store.Swap(ctx, s)
+	result.Entry = raised(result.Entry)
+	return result, err
+}
+
+func (h high) Scan(ctx context.Context, r driver.ScanRequest) (driver.Page, error) {
+	page, err := h.Store.Scan(ctx, r)
+	for i, e := range page.Entries {
+		page.Entries[i] = raised(e)
+	}
+	return page, err
+}
+
+// A store whose versions can't be marked has none to show, and a write that it takes
+// all the same is not lost.
+func TestVersionsThatAreTooLarge(t *testing.T) {
+	p := newPair(t)
+	c := p.open(multi.DefaultConfig(), func(_ int, s driver.Store) driver.Store { return high{s} })
+	version, err := c.SwapVersion(t.Context(), "k", 0, "v")
+	if version != 0 || !errors.Is(err, kv.ErrIndeterminate) || !errors.Is(err, kv.ErrNotSupported) || !strings.Contains(err.Error(), "the write was applied") {
+		t.Errorf("SwapVersion: %d, %v", version, err)
+	}
+	for i, store := range p.plain {
+		if got := get(t, store, "k"); got != "v" {
+			t.Errorf("store %d holds %v", i, got)
+		}
+	}
+	if value, version, err := c.GetVersion(t.Context(), "k"); version != 0 || !errors.Is(err, kv.ErrNotSupported) {
+		t.Errorf("GetVersion: %v, %d, %v", value, version, err)
+	}
+	for e, err := range c.Entries(t.Context(), "") {
+		if e.Key != "k" || e.Version != 0 || !errors.Is(err, kv.ErrNotSupported) {
+			t.Errorf("Entries: %+v, %v", e, err)
+		}
+	}
+	put(t, c, "k", "w") // which needs none
+	p.wantEqual()
 }

@@ -193,7 +193,9 @@ func (v *view) SwapVersion(ctx context.Context, key string, prev kv.Version, val
 		}
 		version, err = client.SwapVersion(ctx, key, at, value, all...)
 		if err == nil {
-			version, err = mark(version, r.epoch)
+			if version, err = mark(version, r.epoch); err != nil {
+				err = fmt.Errorf("the write was applied, but %w: %w", kv.ErrIndeterminate, err)
+			}
 		}
 		return outcome{wrote: true}, v.blame(ctx, r, guards, err)
 	})
