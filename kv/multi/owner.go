@@ -84,10 +84,8 @@ func (o *owner) run() {
 		o.follow(ctx)
 		return
 	}
-	ticker := time.NewTicker(ownerBeats)
-	defer ticker.Stop()
+	ticks := time.Tick(ownerBeats)
 	stop := func() {}
-	defer func() { stop() }()
 	following := false
 	for ctx.Err() == nil {
 		o.claim(ctx)
@@ -102,7 +100,7 @@ func (o *owner) run() {
 		}
 		following = owns
 		select {
-		case <-ticker.C:
+		case <-ticks:
 		case <-ctx.Done():
 		}
 	}
@@ -110,13 +108,9 @@ func (o *owner) run() {
 
 // begin follows the primary until the function that it returns is called.
 func (o *owner) begin(ctx context.Context) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var following sync.WaitGroup
-	following.Go(func() { o.follow(ctx) })
-	return func() {
-		cancel()
-		following.Wait()
-	}
+	ctx, stop = context.WithCancel(ctx)
+	o.core.start(func() { o.follow(ctx) })
+	return stop
 }
 
 // claim takes or keeps the place of the owner, if nobody else has it.
@@ -132,7 +126,7 @@ func (o *owner) claim(ctx context.Context) {
 		if exists && json.Unmarshal(in, &now) != nil {
 			now = ownerRecord{Holder: "a client of another release"}
 		}
-		if mine = !exists || o.mayTake(now, text); !mine {
+		if mine = o.mayTake(now, text, exists); !mine {
 			return nil, kv.Keep, nil
 		}
 		next := o.self
@@ -146,10 +140,10 @@ func (o *owner) claim(ctx context.Context) {
 }
 
 // mayTake reports whether the place of now is this client's, or free.
-func (o *owner) mayTake(now ownerRecord, text string) bool {
+func (o *owner) mayTake(now ownerRecord, text string, exists bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return !o.left && (now.Holder == o.self.Holder || text == o.seen && time.Since(o.since) > ownerGone)
+	return !o.left && (!exists || now.Holder == o.self.Holder || text == o.seen && time.Since(o.since) > ownerGone)
 }
 
 // saw takes in how an attempt ended.
