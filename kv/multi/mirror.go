@@ -97,7 +97,7 @@ func (m *mirror) takes(to int) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	d := m.directions[to]
-	return d.state == mirrorOn && !d.dead && !m.closed
+	return d.state == mirrorOn && !d.dead
 }
 
 // add notes that key was written in the other store than to, and what the write
@@ -144,13 +144,11 @@ func (m *mirror) wait(ctx context.Context, to int, r <-chan struct{}) {
 	if r == nil || m.core.cfg.MirrorAsync {
 		return
 	}
-	timer := time.NewTimer(m.core.cfg.MirrorTimeout)
-	defer timer.Stop()
 	select {
 	case <-r:
 	case <-ctx.Done():
 	case <-m.core.ctx.Done():
-	case <-timer.C:
+	case <-time.After(m.core.cfg.MirrorTimeout):
 		m.tooLate(to, r)
 	}
 }
@@ -223,7 +221,7 @@ func (m *mirror) work() {
 	for {
 		m.mu.Lock()
 		el := m.queue.Front()
-		if el == nil || m.closed {
+		if el == nil {
 			m.workers--
 			m.mu.Unlock()
 			return
@@ -278,12 +276,11 @@ func (m *mirror) finish(t *task, r chan struct{}, err error, took time.Duration)
 	if r != nil {
 		defer close(r)
 	}
-	d, probe := t.direction, t.probe
-	t.probe, t.err = false, err
-	if probe {
-		d.probing = false
+	d := t.direction
+	if t.err = err; t.probe {
+		t.probe, d.probing = false, false
 	}
-	if m.closed || d.tasks[t.key] != t {
+	if d.tasks[t.key] != t {
 		t.release() // dropped meanwhile
 		return
 	}
@@ -292,7 +289,7 @@ func (m *mirror) finish(t *task, r chan struct{}, err error, took time.Duration)
 		t.callers = t.callers[t.tried:]
 		m.succeeded(d, t)
 	} else {
-		m.failed(d, t, err, probe)
+		m.failed(d, t, err)
 	}
 	m.core.observer.Mirrored(m.core.stores[d.to].name, took, err)
 	m.observe(d)
@@ -326,26 +323,21 @@ func (m *mirror) succeeded(d *direction, t *task) {
 }
 
 // failed puts t off; m.mu is held.
-func (m *mirror) failed(d *direction, t *task, err error, probe bool) {
+func (m *mirror) failed(d *direction, t *task, err error) {
 	m.putOff(t)
-	switch {
-	case errors.Is(err, errPaused), isFenced(err):
-		// Not a failure: the records say what comes of it.
-	case holdsForAll(err):
-		d.failed++
-		d.lastErr = err
-		if d.dead && probe {
-			m.schedule(d)
-		}
-		m.fail(d, err)
-	default: // about this key
-		d.failed++
-		d.lastErr = err
-		if d.dead && probe {
-			m.revive(d) // the store answers
-		}
-		m.core.log.Warn("polykv: a key can't be mirrored", "store", m.core.stores[d.to].name, "key", t.key, "error", err)
+	if errors.Is(err, errPaused) || isFenced(err) {
+		return // not a failure: the records say what comes of it
 	}
+	d.failed++
+	d.lastErr = err
+	if holdsForAll(err) {
+		m.fail(d, err)
+		return
+	}
+	if d.dead {
+		m.revive(d) // the store answers
+	}
+	m.core.log.Warn("polykv: a key can't be mirrored", "store", m.core.stores[d.to].name, "key", t.key, "error", err)
 }
 
 // holdsForAll reports whether err, of mirroring one key, is to be expected of
