@@ -262,10 +262,9 @@ func (c *comparison) differing(ctx context.Context, keys []string) ([]pair, erro
 }
 
 func (t Task) read(ctx context.Context, key string) (a, b seen, err error) {
-	if a.value, a.exists, err = t.From.Get(ctx, key, nil); err != nil {
-		return a, b, err
+	if a.value, a.exists, err = t.From.Get(ctx, key, nil); err == nil {
+		b.value, b.exists, err = t.To.Get(ctx, key, nil)
 	}
-	b.value, b.exists, err = t.To.Get(ctx, key, nil)
 	return a, b, err
 }
 

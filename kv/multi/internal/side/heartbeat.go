@@ -107,12 +107,9 @@ func Hostname() string {
 
 // WriteHeartbeat writes h under the client's own key.
 func (s *Side) WriteHeartbeat(ctx context.Context, h Heartbeat) error {
-	data, err := json.Marshal(h)
-	if err != nil {
-		return s.wrap("the heartbeat for", err)
-	}
 	return s.CAS(ctx, ClientsPrefix+h.Instance, nil, func([]byte, bool) ([]byte, kv.Action, error) {
-		return data, kv.Put, nil
+		data, err := json.Marshal(h)
+		return data, kv.Put, err
 	})
 }
 

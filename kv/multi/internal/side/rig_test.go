@@ -22,6 +22,7 @@ type hooked struct {
 	gets, swaps, scans atomic.Int64
 
 	onGet  func(req driver.GetRequest)
+	failed func(req driver.GetRequest) error // of the one that was just asked for
 	onSwap func(s driver.Swap, do func() (driver.Result, error)) (driver.Result, error)
 	onScan func(req driver.ScanRequest)
 }
@@ -30,6 +31,11 @@ func (h *hooked) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, 
 	h.gets.Add(1)
 	if h.onGet != nil {
 		h.onGet(req)
+	}
+	if h.failed != nil {
+		if err := h.failed(req); err != nil {
+			return driver.Entry{}, err
+		}
 	}
 	return h.Store.Get(ctx, req)
 }

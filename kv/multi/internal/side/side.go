@@ -77,10 +77,8 @@ func (s *Side) HasGuards(ctx context.Context) (bool, error) {
 	case errors.Is(err, kv.ErrFenced):
 		return s.hasVersions(ctx)
 	case errors.Is(err, kv.ErrNotSupported):
-		return false, nil
-	case err == nil:
-		return false, nil // a guard that can't hold held: it was ignored
-	}
+		err = nil
+	} // without an error a guard that can't hold held: it was ignored
 	return false, err
 }
 

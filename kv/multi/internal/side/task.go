@@ -59,8 +59,7 @@ func (t Task) equal(a, b seen) bool {
 // kv.ErrIndeterminate or any other error the task is not done and must be
 // kept; kv.ErrFenced says that one of Guards no longer holds.
 func (t Task) Copy(ctx context.Context, key string) (wrote bool, err error) {
-	_, wrote, err = t.copy(ctx, key, nil)
-	return wrote, err
+	return t.CopyChange(ctx, key, nil)
 }
 
 // CopyChange is Copy after one write to From by the caller, of which change
