@@ -27,8 +27,7 @@ func (rs *records) awaitOther(ctx context.Context, at int) {
 	if !rs.core.cfg.Mirror || rs.core.cfg.MirrorAsync {
 		return
 	}
-	timer := time.NewTimer(rs.core.cfg.MirrorTimeout)
-	defer timer.Stop()
+	late := time.After(rs.core.cfg.MirrorTimeout)
 	for {
 		rs.mu.Lock()
 		decided, changed := rs.seen[at].reads > 0 || rs.impatient, rs.changed
@@ -38,7 +37,7 @@ func (rs *records) awaitOther(ctx context.Context, at int) {
 		}
 		select {
 		case <-changed:
-		case <-timer.C:
+		case <-late:
 			rs.mu.Lock()
 			rs.impatient = true
 			rs.mu.Unlock()
@@ -109,8 +108,6 @@ func (rs *records) waitChange(ctx context.Context, changed <-chan struct{}, d ti
 	if w.deadline.IsZero() {
 		w.deadline = time.Now().Add(rs.core.cfg.FenceTimeout)
 	}
-	timer := time.NewTimer(min(d, time.Until(w.deadline)))
-	defer timer.Stop()
 	select {
 	case <-changed:
 		return nil
@@ -118,7 +115,7 @@ func (rs *records) waitChange(ctx context.Context, changed <-chan struct{}, d ti
 		return ctxError(ctx)
 	case <-rs.core.ctx.Done():
 		return kv.ErrClosed
-	case <-timer.C:
+	case <-time.After(min(d, time.Until(w.deadline))):
 	}
 	if !time.Now().Before(w.deadline) {
 		return rs.tooLong()

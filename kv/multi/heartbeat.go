@@ -97,17 +97,16 @@ type standing struct {
 // untilDue waits until the next heartbeat is due, or a moment after the last one
 // was overtaken.
 func (h *heartbeat) untilDue(ctx context.Context, reported standing, due time.Duration) {
-	timer := time.NewTimer(due)
-	defer timer.Stop()
+	timer := time.After(due)
 	for overtaken := false; ; {
 		now, changed := h.source.standing()
 		if now != reported && !overtaken {
 			overtaken = true
-			timer.Reset(rand.N(heartbeatSpread))
+			timer = time.After(rand.N(heartbeatSpread))
 		}
 		select {
 		case <-changed:
-		case <-timer.C:
+		case <-timer:
 			return
 		case <-ctx.Done():
 			return
@@ -154,8 +153,7 @@ func (rs *records) sees() (waiting int, all []side.Sight) {
 // begin waits until there is something to report in both stores or, should one be
 // away, in one of them for a while: a client is wanted on the lists early.
 func (h *heartbeat) begin(ctx context.Context) {
-	patience := time.NewTimer(heartbeatTimeout)
-	defer patience.Stop()
+	patience := time.After(heartbeatTimeout)
 	for late := false; ctx.Err() == nil; {
 		now, changed := h.source.standing()
 		if now.listed[0] && now.listed[1] || late && (now.listed[0] || now.listed[1]) {
@@ -163,7 +161,7 @@ func (h *heartbeat) begin(ctx context.Context) {
 		}
 		select {
 		case <-changed:
-		case <-patience.C:
+		case <-patience:
 			late = true
 		case <-ctx.Done():
 		}

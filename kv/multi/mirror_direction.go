@@ -83,12 +83,9 @@ func (m *mirror) abandon() {
 
 // retries runs what is in the backlogs when its time has come.
 func (m *mirror) retries() {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
 	for {
-		timer.Reset(m.due(time.Now()))
 		select {
-		case <-timer.C:
+		case <-time.After(m.due(time.Now())):
 		case <-m.wake:
 		case <-m.core.ctx.Done():
 			return
@@ -202,11 +199,9 @@ func (m *mirror) drained(ctx context.Context, to int) bool {
 	if over {
 		return true
 	}
-	recheck := time.NewTimer(20 * time.Millisecond) // the store may have died
-	defer recheck.Stop()
 	select {
 	case <-emptied:
-	case <-recheck.C:
+	case <-time.After(20 * time.Millisecond): // the store may have died
 	case <-ctx.Done():
 		return true
 	}

@@ -103,23 +103,20 @@ func (p *plain) write(ctx context.Context, op, key string) error {
 // written. Who writes waits for it.
 func (p *plain) look(ctx context.Context, writing bool) error {
 	p.mu.Lock()
-	age := time.Since(p.at)
 	due := plainCheck
 	if p.record.State != "" {
 		due = plainCheckMoving
 	}
-	if (p.at.IsZero() || age >= due) && p.reading == nil && !p.closed {
+	if time.Since(p.at) >= due && p.reading == nil && !p.closed {
 		p.reading = make(chan struct{})
 		p.reads.Go(p.read)
 	}
 	reading := p.reading
 	p.mu.Unlock()
 	if writing && reading != nil {
-		timer := time.NewTimer(plainPatience)
-		defer timer.Stop()
 		select {
 		case <-reading:
-		case <-timer.C:
+		case <-time.After(plainPatience):
 		case <-ctx.Done(): // the call itself says so
 		}
 	}

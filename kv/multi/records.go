@@ -101,10 +101,8 @@ func (rs *records) read(i int) {
 
 // sleep waits for a reason to read a record.
 func (rs *records) sleep(i int, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 	case <-rs.refreshes[i]:
 	case <-rs.core.ctx.Done():
 	}

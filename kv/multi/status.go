@@ -226,12 +226,11 @@ func (s *samples) all() []Sample {
 
 // sample samples the backlog until Close.
 func (c *core) sample() {
-	ticker := time.NewTicker(sampleEvery)
-	defer ticker.Stop()
+	ticks := time.Tick(sampleEvery)
 	for {
 		c.samples.add(Sample{At: time.Now(), Backlog: c.mirror.backlog()})
 		select {
-		case <-ticker.C:
+		case <-ticks:
 		case <-c.ctx.Done():
 			return
 		}

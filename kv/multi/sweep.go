@@ -156,17 +156,14 @@ func (s *sweeps) keep(c *Comparison, err error) {
 // until Close.
 func (s *sweeps) run() {
 	for {
-		timer := time.NewTimer(s.interval())
 		wanted := false
 		select {
-		case <-timer.C:
+		case <-time.After(s.interval()):
 		case <-s.wake:
 			wanted = true
 		case <-s.core.ctx.Done():
-			timer.Stop()
 			return
 		}
-		timer.Stop()
 		if _, _, err := s.direction(); err != nil || !s.mine(wanted) {
 			continue
 		}

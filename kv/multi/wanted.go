@@ -46,13 +46,12 @@ func (c *core) beginWanted() error {
 
 // followWanted does what is wanted until Close.
 func (c *core) followWanted(m *manual) {
-	ticker := time.NewTicker(wantedEvery)
-	defer ticker.Stop()
+	ticks := time.Tick(wantedEvery)
 	var failed Update
 	var at time.Time // when it failed; zero: nothing has
 	for {
 		select {
-		case <-ticker.C:
+		case <-ticks:
 		case <-c.ctx.Done():
 			return
 		}
@@ -61,7 +60,7 @@ func (c *core) followWanted(m *manual) {
 		case err != nil:
 			m.cannot(err)
 			continue
-		case !at.IsZero() && u.equal(failed) && time.Since(at) < wantedAgain:
+		case u.equal(failed) && time.Since(at) < wantedAgain:
 			continue
 		}
 		at = time.Time{}
