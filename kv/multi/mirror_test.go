@@ -52,7 +52,7 @@ func (p *pair) open(cfg multi.Config, wrap func(at int, s driver.Store) driver.S
 	c, err := multi.New(cfg, []multi.Backend{
 		{Name: "first", Client: kv.New(wrap(0, p.stores[0].Open()), codec.String{}, &o)},
 		{Name: "second", Client: kv.New(wrap(1, p.stores[1].Open()), codec.String{}, &o)},
-	}, append(options, multi.WithLogger(quiet))...)
+	}, append([]multi.Option{multi.WithLogger(quiet)}, options...)...)
 	if err != nil {
 		p.t.Fatal(err)
 	}
