@@ -177,7 +177,7 @@ func (c *copier) copy(ctx context.Context, key string) {
 	if ctx.Err() != nil {
 		return
 	}
-	exists, wrote, err := c.task.copy(ctx, key, nil)
+	did, err := c.task.copy(ctx, key, nil)
 	if err == nil && c.opts.Verify {
 		err = c.verify(ctx, key)
 	}
@@ -191,8 +191,8 @@ func (c *copier) copy(ctx context.Context, key string) {
 		if len(c.failures) < maxFailures {
 			c.failures = append(c.failures, Failure{key, err})
 		}
-	case wrote:
-		c.done(exists)
+	case did != kv.Keep:
+		c.done(did == kv.Put)
 		if c.opts.Wrote != nil {
 			c.opts.Wrote(key)
 		}

@@ -357,8 +357,9 @@ func TestSidesOfOddClients(t *testing.T) {
 	if _, exists, err := bare.Get(t.Context(), "k", nil); err == nil || exists || !strings.Contains(err.Error(), `a value of store "bare": `) {
 		t.Errorf("Get: %v, %v", exists, err)
 	}
-	err = bare.CAS(t.Context(), "l", nil, func([]byte, bool) ([]byte, kv.Action, error) { return []byte("what?"), kv.Put, nil })
-	if err == nil || !strings.Contains(err.Error(), `a value for store "bare": `) {
+	calls := 0
+	err = bare.CAS(t.Context(), "l", nil, func([]byte, bool) ([]byte, kv.Action, error) { calls++; return []byte("what?"), kv.Put, nil })
+	if err == nil || calls != 1 || !strings.Contains(err.Error(), `a value for store "bare": `) {
 		t.Errorf("CAS: %v", err)
 	}
 	s.want(t, "l", nil)
@@ -393,6 +394,9 @@ func TestSidesOfOddClients(t *testing.T) {
 	numbers, err := New("numbers", scripted{forward, nil, map[string]scriptedEntry{RecordKey: {RecordKey, 7, nil}}}, nil)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if value, exists, err := numbers.Get(t.Context(), RecordKey, nil); value != nil || exists || err == nil {
+		t.Errorf("a value that isn't bytes: %q, %v, %v", value, exists, err)
 	}
 	if _, version, err := numbers.ReadRecord(t.Context()); version != 0 || err == nil || !strings.Contains(err.Error(), "returned a int instead of bytes") {
 		t.Errorf("a record that isn't bytes: %d, %v", version, err)
@@ -675,13 +679,16 @@ func TestTasksThatFailToRead(t *testing.T) {
 	for nth, want := range map[int64]struct {
 		holds string
 		wrote bool
-	}{1: {"B", false}, 2: {"A", true}} {
+	}{1: {"B", false}, 2: {"A", true}, 3: {"A", true}} { // the third is of a second round, since the key has changed
 		from, to := newStore(t, "a"), newStore(t, "b")
 		from.put(t, "k", "A")
 		to.put(t, "k", "B")
 		reads := int64(0)
 		from.hooks.failed = func(driver.GetRequest) error {
-			if reads++; reads == nth {
+			if reads++; reads == 2 {
+				from.put(t, "k", "C")
+			}
+			if reads == nth {
 				return driver.Permanent(fmt.Errorf("%w: once", kv.ErrPermission))
 			}
 			return nil

@@ -115,19 +115,17 @@ func (s *Side) wrap(what string, err error) error {
 // encode turns a value of s's client into bytes; nil means that the key is
 // absent.
 func (s *Side) encode(value any) (data []byte, exists bool, err error) {
+	data, ok := value.([]byte)
 	switch {
 	case value == nil:
 		return nil, false, nil
 	case s.codec != nil:
 		data, err = s.codec.Encode(value)
-		if err != nil {
-			return nil, false, s.wrap("a value of", err)
-		}
-		return data, true, nil
+	case !ok:
+		err = fmt.Errorf("the raw view returned a %T instead of bytes", value)
 	}
-	data, ok := value.([]byte)
-	if !ok {
-		return nil, false, s.wrap("a value of", fmt.Errorf("the raw view returned a %T instead of bytes", value))
+	if err != nil {
+		return nil, false, s.wrap("a value of", err)
 	}
 	return data, true, nil
 }
@@ -182,22 +180,8 @@ func (s *Side) getByCAS(ctx context.Context, key string) (value []byte, exists b
 // An error of f ends the call.
 func (s *Side) CAS(ctx context.Context, key string, guards []kv.Guard, f func(in []byte, exists bool) (out []byte, do kv.Action, err error)) error {
 	callback := func(in any) (any, bool, error) {
-		data, exists, err := s.encode(in)
-		if err != nil {
-			return nil, false, err
-		}
-		out, do, err := f(data, exists)
-		switch {
-		case err != nil:
-			return nil, false, err
-		case do == kv.Remove:
-			return kv.Remove, false, nil
-		case do == kv.Put:
-			value, err := s.decode(out)
-			return value, false, err
-		default:
-			return nil, false, nil
-		}
+		out, err := s.decide(in, f)
+		return out, false, err
 	}
 	if len(guards) == 0 {
 		return s.client.CAS(ctx, key, callback)
@@ -210,6 +194,22 @@ func (s *Side) CAS(ctx context.Context, key string, guards []kv.Guard, f func(in
 		return err
 	}
 	return g.CASGuarded(ctx, key, callback, guards...)
+}
+
+// decide has f decide on in, a value of s's client.
+func (s *Side) decide(in any, f func(in []byte, exists bool) (out []byte, do kv.Action, err error)) (any, error) {
+	data, exists, err := s.encode(in)
+	if err != nil {
+		return nil, err
+	}
+	switch out, do, err := f(data, exists); {
+	case err == nil && do == kv.Put:
+		return s.decode(out)
+	case err == nil && do == kv.Remove:
+		return kv.Remove, nil
+	default:
+		return nil, err
+	}
 }
 
 // Delete removes key, under guards if there are any.

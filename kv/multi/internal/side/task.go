@@ -68,45 +68,48 @@ func (t Task) Copy(ctx context.Context, key string) (wrote bool, err error) {
 // write, if nobody else has written the key since; somebody else's write has a
 // task of its own.
 func (t Task) CopyChange(ctx context.Context, key string, change *Change) (wrote bool, err error) {
-	_, wrote, err = t.copy(ctx, key, change)
-	return wrote, err
+	did, err := t.copy(ctx, key, change)
+	return did != kv.Keep, err
 }
 
-// copy is CopyChange that also tells whether the key existed in From at the
-// end.
-func (t Task) copy(ctx context.Context, key string, change *Change) (exists, wrote bool, err error) {
+// copy is CopyChange that tells what it did last, kv.Put or kv.Remove; kv.Keep: it
+// wrote nothing.
+func (t Task) copy(ctx context.Context, key string, change *Change) (did kv.Action, err error) {
+	did = kv.Keep
 	var unknown error // of a swap that may still land
 	pause := wait.NewBackoff(5*time.Millisecond, 500*time.Millisecond)
 	for range maxRounds {
 		swapped, wanted, err := t.swap(ctx, key, unknown != nil, change)
 		change = nil
-		wrote = wrote || swapped
+		if swapped != kv.Keep {
+			did = swapped
+		}
 		if errors.Is(err, kv.ErrIndeterminate) && unknown == nil && ctx.Err() == nil {
 			unknown = err
 			if !pause.Sleep(ctx, ctx, nil) {
-				return wanted.exists, wrote, ctx.Err()
+				return did, ctx.Err()
 			}
 			continue
 		}
 		if err != nil {
-			return wanted.exists, wrote, err
+			return did, err
 		}
-		if wanted.exists && swapped {
+		if swapped == kv.Put {
 			unknown = nil // the version moved, so nothing of before can land any more
 		}
-		settled, err := t.settled(ctx, key, swapped, wanted)
+		settled, err := t.settled(ctx, key, swapped != kv.Keep, wanted)
 		switch {
 		case err != nil:
-			return wanted.exists, wrote, err
+			return did, err
 		case settled && unknown != nil:
 			// Absent on both sides, which keeps no creation out that is still
 			// under way: look again later.
-			return wanted.exists, wrote, fmt.Errorf("copy of %q to store %q: an earlier attempt may still land: %w", key, t.To.name, unknown)
+			return did, fmt.Errorf("copy of %q to store %q: an earlier attempt may still land: %w", key, t.To.name, unknown)
 		case settled:
-			return wanted.exists, wrote, nil
+			return did, nil
 		}
 	}
-	return exists, wrote, fmt.Errorf("copy of %q to store %q: %w: it kept changing in store %q", key, t.To.name, kv.ErrConflict, t.From.name)
+	return did, fmt.Errorf("copy of %q to store %q: %w: it kept changing in store %q", key, t.To.name, kv.ErrConflict, t.From.name)
 }
 
 // settled reports whether From still is as it was wanted. If nothing was
@@ -119,12 +122,11 @@ func (t Task) settled(ctx context.Context, key string, swapped bool, wanted seen
 	return err == nil && t.equal(seen{value, exists}, wanted), err
 }
 
-// swap makes one compare-and-swap. force writes even what is equal, so that
+// swap makes one compare-and-swap, and tells what it did. force writes even what is equal, so that
 // the version moves and no earlier attempt at it can land. A change counts for
 // the first call of the callback only.
-func (t Task) swap(ctx context.Context, key string, force bool, change *Change) (swapped bool, wanted seen, err error) {
+func (t Task) swap(ctx context.Context, key string, force bool, change *Change) (did kv.Action, wanted seen, err error) {
 	err = t.To.CAS(ctx, key, t.Guards, func(in []byte, there bool) ([]byte, kv.Action, error) {
-		swapped = false
 		var err error
 		wanted, err = t.wanted(ctx, key, seen{in, there}, change)
 		change = nil
@@ -133,15 +135,18 @@ func (t Task) swap(ctx context.Context, key string, force bool, change *Change) 
 		}
 		switch {
 		case !wanted.exists && !there, !force && t.equal(wanted, seen{in, there}):
-			return nil, kv.Keep, nil
+			did = kv.Keep
 		case !wanted.exists:
-			swapped = true
-			return nil, kv.Remove, nil
+			did = kv.Remove
+		default:
+			did = kv.Put
 		}
-		swapped = true
-		return wanted.value, kv.Put, nil
+		return wanted.value, did, nil
 	})
-	return swapped && err == nil, wanted, err
+	if err != nil {
+		did = kv.Keep
+	}
+	return did, wanted, err
 }
 
 // wanted is what To is to hold instead of now.
