@@ -20,7 +20,7 @@ type outcome struct {
 type capture struct {
 	client kv.Client    // of bytes
 	codec  codec.Codec  // of the caller's values; nil: they are bytes
-	change *side.Change // what the last call of the callback decided
+	change *side.Change // what the last call of the callback that writes decided
 }
 
 // capturable reports whether what a write on r changes would be of use.
@@ -45,25 +45,20 @@ func (v *view) capture(r *route, key string) *capture {
 // callback makes f one on bytes.
 func (n *capture) callback(f casFunc) casFunc {
 	return func(in any) (any, bool, error) {
-		n.change = nil
 		before, value, err := n.open(in)
 		if err != nil {
 			return nil, false, err
 		}
 		out, retry, err := f(value)
-		switch {
-		case err != nil, out == nil, out == kv.Remove && in == nil:
-			return out, retry, err
-		case out == kv.Remove:
-			n.change = &side.Change{Before: before}
-			return out, false, nil
+		if err != nil || out == nil || out == kv.Remove && in == nil {
+			return nil, retry, err
 		}
-		after, err := n.seal(out)
-		if err != nil {
-			return nil, false, err
+		n.change = &side.Change{Before: before}
+		if out == kv.Remove {
+			return out, retry, nil
 		}
-		n.change = &side.Change{Before: before, After: after}
-		return after, false, nil
+		n.change.After, err = n.seal(out)
+		return n.change.After, false, err
 	}
 }
 

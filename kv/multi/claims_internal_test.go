@@ -393,3 +393,27 @@ func TestADeadDirectionWithoutTasks(t *testing.T) {
 		c.wg.Wait()
 	})
 }
+
+// A client that is switched by hand lists itself where it can, and not by gossip
+// unless both stores are spread by it.
+func TestWhereAClientListsItself(t *testing.T) {
+	for _, test := range []struct{ gossip, bytes, want [2]bool }{
+		{[2]bool{}, [2]bool{true, true}, [2]bool{true, true}},
+		{[2]bool{}, [2]bool{false, true}, [2]bool{false, true}},
+		{[2]bool{true, false}, [2]bool{true, true}, [2]bool{false, true}},
+		{[2]bool{false, true}, [2]bool{true, true}, [2]bool{true, false}},
+		{[2]bool{true, true}, [2]bool{true, true}, [2]bool{true, true}},
+		{[2]bool{true, true}, [2]bool{true, false}, [2]bool{true, false}},
+	} {
+		c := coreOf(t, nil)
+		c.mirror = newMirror(c)
+		for i, s := range c.stores {
+			if s.gossip = test.gossip[i]; !test.bytes[i] {
+				s.raw = nil
+			}
+		}
+		if now, _ := newManual(c, 1).standing(); now.listed != test.want || now.primary != "b" || now.mirror != "a" {
+			t.Errorf("gossip %v, bytes %v: %+v", test.gossip, test.bytes, now)
+		}
+	}
+}

@@ -58,13 +58,10 @@ func (t *delivered) put(ev kv.Event) (before deliveredKey, news bool) {
 	sum := digestOf(ev.Stored)
 	same := !fresh && sum == k.last || k.put && sum == k.sum
 	k.last = sum
-	if same {
-		return before, false
-	}
-	if ev.Type == kv.Put {
+	if !same && ev.Type == kv.Put {
 		k.put, k.sum = true, sum
 	}
-	return before, true
+	return before, !same
 }
 
 // takeBack takes back that a Put of key counts as delivered.

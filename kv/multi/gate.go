@@ -43,8 +43,7 @@ func (g *gate) leave() {
 	defer g.mu.Unlock()
 	g.inside--
 	if g.inside == 0 && g.empty != nil {
-		close(g.empty)
-		g.empty = nil
+		close(g.empty) // nobody comes in any more until the gate is reopened
 	}
 }
 

@@ -54,9 +54,10 @@ func newHeartbeat(c *core, source reporter, mode string) *heartbeat {
 }
 
 // release is the version of the module that this is a part of.
-func release() string {
+func release() string { return releaseIn(debug.ReadBuildInfo()) }
+
+func releaseIn(info *debug.BuildInfo, ok bool) string {
 	const module = "github.com/polykv/polykv"
-	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return ""
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/multi"
+	"github.com/polykv/polykv/kv/multi/internal/side"
 )
 
 // denyingAt times the writes of one store, and refuses them when it is told to.
@@ -213,6 +214,14 @@ func TestWhenWhatIsWantedIsDone(t *testing.T) {
 			t.Errorf("it switches: %s", got)
 		}
 		d.expectAmong(t, "a switch that fails", map[string]int{`WARN msg="polykv: what is wanted of this client can't be done; it stays as it is" error=`: 1})
+		side0, err := side.New("first", p.plain[0], nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all, err := side0.Heartbeats(t.Context()); err != nil || len(all) != 1 || all[0].Mode != side.ModeWanted || all[0].Waiting != 0 || len(all[0].Sees) != 0 ||
+			all[0].Primary != "first" || all[0].Mirror != "second" || all[0].Epoch != 0 || all[0].Backlog != 1 || !strings.Contains(all[0].Problem, "not everything could be mirrored") {
+			t.Errorf("a heartbeat says %+v, %v", all, err)
+		}
 		n.say("second", false, nil) // another wish
 		if got := phases(11); got != "ssssssssss." {
 			t.Errorf("when something else is wanted: %s", got)

@@ -191,6 +191,19 @@ func TestWhenHeartbeatsBegin(t *testing.T) {
 			t.Error(err)
 		}
 		asked.expect(t, "a client that can read neither record")
+
+		r.clientOf(patientConfig(), func(at int, s driver.Store) driver.Store {
+			if at == 0 {
+				s = clocked{Store: s, prefix: side.ClientsPrefix, swaps: asked}
+			}
+			return clocked{Store: s, prefix: side.RecordKey, gets: reads}
+		})
+		time.Sleep(time.Minute)
+		reads.refuses.Store(false)
+		time.Sleep(20 * time.Second)
+		if read, wrote := reads.take(), asked.take(); len(wrote) == 0 || !slices.Contains(read, wrote[0]) {
+			t.Errorf("the records were read at %v, and the first heartbeat came at %v", read, wrote)
+		}
 	})
 }
 
@@ -254,6 +267,11 @@ func TestHowLongCallsWaitForAPrimary(t *testing.T) {
 		}
 		reads[0].take()
 		reads[1].take()
+		time.AfterFunc(20*time.Second, func() {
+			if h := r.heartbeats(0); len(h) != 1 || h[0].Waiting != 1 || h[0].Primary != "" || h[0].Epoch != 0 || h[0].Mirror != "" {
+				t.Errorf("while a write waits a heartbeat says %+v", h)
+			}
+		})
 		write(t.Context(), kv.ErrFenced, 30*time.Second, "no store was primary for 30s")
 		for at, c := range reads {
 			if n := len(c.take()); n < 45 || n > 130 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -334,4 +335,60 @@ func TestWhatIsNotMirrored(t *testing.T) {
 		}
 		p.wantEqual()
 	})
+}
+
+// A write waits for a switch for as long as its ctx or the client lives.
+func TestHowLongWritesWaitForASwitch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, swaps := newPair(t), newClock()
+		cfg := multi.DefaultConfig()
+		cfg.MirrorAsync = true
+		c := p.open(cfg, denyingAt(1, swaps))
+		swaps.refuses.Store(true)
+		put(t, c, "k", "v")
+		var switching sync.WaitGroup
+		switching.Go(func() {
+			if err := c.SetPrimary(t.Context(), "second"); !errors.Is(err, kv.ErrClosed) {
+				t.Errorf("the switch ended with %v", err)
+			}
+		})
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		write := func(ctx context.Context, want error, after time.Duration) {
+			t.Helper()
+			var err error
+			var e *kv.Error
+			if d := took(func() { err = c.Delete(ctx, "k") }); !errors.Is(err, want) || d != after || !errors.As(err, &e) || e.Op != "Delete" || e.Key != "k" {
+				t.Errorf("a write returned %v after %v", err, d)
+			}
+		}
+		write(ctx, context.DeadlineExceeded, time.Second)
+		time.AfterFunc(time.Second, func() { _ = c.Close() })
+		write(t.Context(), kv.ErrClosed, time.Second)
+		switching.Wait()
+	})
+}
+
+// The limits are those of the primary.
+func TestLimitsOfThePrimary(t *testing.T) {
+	p := newPair(t)
+	var backends []multi.Backend
+	for i, s := range p.stores {
+		backends = append(backends, multi.Backend{Name: fmt.Sprint("store", i), Client: kv.New(s.Open(), codec.String{}, &kv.Options{Logger: quiet, MaxValueSize: 1000 * (i + 1)})})
+	}
+	c, err := multi.New(multi.DefaultConfig(), backends, multi.WithLogger(quiet))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for i, b := range backends {
+		if err := c.SetPrimary(t.Context(), b.Name); err != nil {
+			t.Fatal(err)
+		}
+		want, err := kv.LimitsOf(b.Client)
+		if got, err2 := c.Limits(); got != want || err != nil || err2 != nil || got.Value != 1000*(i+1) {
+			t.Errorf("%s: %+v, %v; want %+v, %v", b.Name, got, err2, want, err)
+		}
+	}
 }
