@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
 
@@ -265,4 +266,149 @@ func TestChangesAreReportedSoon(t *testing.T) {
 			t.Errorf("three heartbeats took %v", took)
 		}
 	})
+}
+
+// Turning mirroring off forgets everything that is to be mirrored into a store,
+// whatever it waits for, and nothing of the other one.
+func TestWhatIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inside, goOn := make(chan struct{}), make(chan struct{})
+		c := coreOf(t, func(at int, s driver.Store) driver.Store {
+			return heldUp{s, func(s driver.Swap) error {
+				if at == 1 && s.Key == "running" {
+					close(inside)
+					<-goOn
+				}
+				return nil
+			}}
+		})
+		c.selector = &into{at: 1}
+		c.cfg.MirrorWorkers = 1
+		m := newMirror(c)
+		m.set(0, mirrorPaused)
+		m.add(t.Context(), 0, "other", nil)
+		m.set(1, mirrorPaused)
+		plant(t, c.stores[0], "running", "v")
+		m.add(t.Context(), 1, "running", nil)
+		if r := m.add(t.Context(), 1, "running", nil); r != nil {
+			t.Error("there is something to wait for, though mirroring is paused")
+		}
+		m.set(1, mirrorOn)
+		<-inside
+		waiters := []<-chan struct{}{m.add(t.Context(), 1, "running", nil), m.add(t.Context(), 1, "queued", nil)}
+		m.mu.Lock()
+		d := m.directions[1]
+		put := &task{direction: d, key: "put off"}
+		d.tasks[put.key] = put
+		m.putOff(put)
+		emptied := d.emptied
+		m.mu.Unlock()
+		if m.queue.Len() != 1 || d.backlog.Len() != 1 || len(d.tasks) != 3 || d.retryAt.IsZero() {
+			t.Fatalf("%d are queued, %d put off, of %d", m.queue.Len(), d.backlog.Len(), len(d.tasks))
+		}
+		m.set(1, mirrorOff)
+		for _, waiter := range append(waiters, emptied) {
+			<-waiter
+		}
+		if m.queue.Len() != 0 || d.backlog.Len() != 0 || len(d.tasks) != 0 || !d.retryAt.IsZero() || d.dead || d.probe != nil || len(m.directions[0].tasks) != 1 {
+			t.Errorf("%d are queued, %d put off, of %d", m.queue.Len(), d.backlog.Len(), len(d.tasks))
+		}
+		m.set(1, mirrorOn)
+		again := m.add(t.Context(), 1, "running", nil) // while the one that was dropped still runs
+		close(goOn)
+		<-again
+		synctest.Wait()
+		if len(d.tasks) != 0 || d.mirrored != 1 || m.workers != 0 {
+			t.Errorf("%d tasks, %d mirrored, %d workers", len(d.tasks), d.mirrored, m.workers)
+		}
+		m.abandon()
+		if m.add(t.Context(), 1, "late", nil) != nil || len(d.tasks) != 0 || len(m.directions[0].tasks) != 0 {
+			t.Error("something is kept after Close")
+		}
+	})
+}
+
+// A broken guard, and a store that takes no mirrored writes now, are no failures: the
+// records say what comes of them.
+func TestWhatIsNoFailureOfAMirror(t *testing.T) {
+	for _, test := range []struct {
+		selector *into
+		want     error
+		losses   int
+	}{{&into{at: 1, guards: side.Guards(7)}, kv.ErrFenced, 1}, {&into{at: -1}, errPaused, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			c := coreOf(t, nil)
+			c.selector = test.selector
+			m := newMirror(c)
+			m.set(1, mirrorOn)
+			plant(t, c.stores[0], "k", "v")
+			m.add(t.Context(), 1, "k", nil)
+			synctest.Wait()
+			d := m.directions[1]
+			if !errors.Is(d.tasks["k"].err, test.want) || d.failed != 0 || d.dead || d.lastErr != nil || d.backlog.Len() != 1 || len(test.selector.losses) != test.losses {
+				t.Errorf("%v: %+v of %+v, lost %v", test.want, d.tasks["k"], d, test.selector.losses)
+			}
+			m.abandon()
+		})
+	}
+}
+
+// A key that was written while it was mirrored, and mirroring paused, is kept, and its
+// age is that of the last write.
+func TestAWriteAmidAMirrorThatIsPaused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inside, goOn := make(chan struct{}), make(chan struct{})
+		c := coreOf(t, func(at int, s driver.Store) driver.Store {
+			return heldUp{s, func(driver.Swap) error {
+				if at == 1 {
+					inside <- struct{}{}
+					<-goOn
+				}
+				return nil
+			}}
+		})
+		c.selector = &into{at: 1}
+		m := newMirror(c)
+		m.set(1, mirrorOn)
+		d := m.directions[1]
+		plant(t, c.stores[0], "k", "v")
+		m.add(t.Context(), 1, "k", nil)
+		<-inside
+		time.Sleep(time.Second)
+		m.add(t.Context(), 1, "k", nil)
+		m.set(1, mirrorPaused)
+		goOn <- struct{}{}
+		synctest.Wait()
+		if m.queue.Len() != 0 || d.backlog.Len() != 1 || len(d.tasks) != 1 || d.mirrored != 1 || m.status()[1].Oldest != 0 || !d.retryAt.IsZero() {
+			t.Errorf("%d are queued, %d put off, of %d: %+v", m.queue.Len(), d.backlog.Len(), len(d.tasks), m.status()[1])
+		}
+		m.set(1, mirrorOn) // nothing is left to write
+		synctest.Wait()
+		if len(d.tasks) != 0 || d.mirrored != 2 {
+			t.Errorf("%d tasks, %d mirrored", len(d.tasks), d.mirrored)
+		}
+	})
+}
+
+// Mirroring that is turned on tries everything again, unless it was on and the store is
+// known not to answer.
+func TestWhatIsTriedWhenMirroringIsOn(t *testing.T) {
+	for _, test := range []struct {
+		was        mirrorState
+		dead, want bool
+	}{{mirrorOn, true, false}, {mirrorOn, false, true}, {mirrorPaused, true, true}, {mirrorPaused, false, true}} {
+		c := coreOf(t, nil)
+		c.cfg.MirrorWorkers = 0 // what is queued stays
+		m := newMirror(c)
+		d := m.directions[1]
+		m.set(1, mirrorPaused)
+		m.add(t.Context(), 1, "k", nil)
+		d.state, d.dead = test.was, test.dead
+		d.pause.Take()
+		d.pause.Take()
+		m.set(1, mirrorOn)
+		if queued := m.queue.Len() == 1; queued != test.want || d.backlog.Len() == 1 == test.want || d.dead == test.want || test.want && d.pause.Next > 2*c.cfg.MirrorMinBackoff {
+			t.Errorf("was %v, dead %v: %d are queued, %d put off; the next pause is %v", test.was, test.dead, m.queue.Len(), d.backlog.Len(), d.pause.Next)
+		}
+	}
 }

@@ -60,12 +60,16 @@ func (f faulty) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) 
 // into is a selector by which one store may be mirrored into; less than 0: neither.
 type into struct {
 	selector
-	at int
+	at     int
+	guards []kv.Guard
+	losses []int // into which stores a guard was broken
 }
 
-func (i into) mirroring(to int) (mirrorState, []kv.Guard) {
+func (i *into) lost(to int) { i.losses = append(i.losses, to) }
+
+func (i *into) mirroring(to int) (mirrorState, []kv.Guard) {
 	if to == i.at {
-		return mirrorOn, []kv.Guard{{Key: "of", Version: kv.Version(to + 1)}}
+		return mirrorOn, i.guards
 	}
 	return mirrorPaused, nil
 }
@@ -100,16 +104,16 @@ func TestWhoRepairs(t *testing.T) {
 		c.cfg.RepairInterval = time.Hour
 		s := &sweeps{core: c}
 		for at := range c.stores {
-			c.selector = into{at: at}
+			c.selector = &into{at: at, guards: side.Guards(kv.Version(at + 1))}
 			if to, guards, err := s.direction(); to != at || len(guards) != 1 || guards[0].Version != kv.Version(at+1) || err != nil {
 				t.Errorf("into %d: %d under %v, %v", at, to, guards, err)
 			}
 		}
-		c.selector = into{at: -1}
+		c.selector = &into{at: -1}
 		if _, _, err := s.direction(); !errors.Is(err, kv.ErrFenced) || s.claim() || s.mine(false) {
 			t.Errorf("there is something to repair: %v", err)
 		}
-		c.selector = into{at: 1}
+		c.selector = &into{at: 1}
 		claims := func(what string, want bool) {
 			t.Helper()
 			if s.claim() != want {
@@ -375,7 +379,7 @@ func TestWhatTheOwnerMirrors(t *testing.T) {
 func TestADeadDirectionWithoutTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := coreOf(t, nil)
-		c.selector = into{at: -1}
+		c.selector = &into{at: -1}
 		m := newMirror(c)
 		m.set(1, mirrorOn)
 		c.start(m.retries)

@@ -42,10 +42,10 @@ const (
 
 // direction is all that goes into one store.
 type direction struct {
-	to      int
-	state   mirrorState
-	dead    bool // what was tried last failed for a reason that holds for all keys
-	probing bool // a task is being tried in a dead direction
+	to    int
+	state mirrorState
+	dead  bool  // what was tried last failed for a reason that holds for all keys
+	probe *task // whose run tells whether a dead store answers again; nil: none
 
 	tasks   map[string]*task
 	backlog *list.List // of *task: those that wait for a retry, oldest first
@@ -64,7 +64,6 @@ type task struct {
 	since     time.Time     // of the oldest write that it stands for
 	place     *list.Element // in the queue or the backlog; nil: it is running
 	waiting   bool          // it is in the backlog
-	probe     bool          // its run tells whether the store answers again
 	next      chan struct{} // closed when the next run ends; nil: nobody waits for it
 	err       error         // how the last run ended
 
@@ -200,7 +199,7 @@ func (m *mirror) enqueue(t *task) {
 // putOff leaves t in the backlog and lets go of whoever waits for it; m.mu is
 // held.
 func (m *mirror) putOff(t *task) {
-	t.waiting, t.probe = true, false
+	t.waiting = true
 	t.writes, t.change = many, nil // it may take long
 	t.place = t.direction.backlog.PushBack(t)
 	t.release()
@@ -277,12 +276,11 @@ func (m *mirror) finish(t *task, r chan struct{}, err error, took time.Duration)
 		defer close(r)
 	}
 	d := t.direction
-	if t.err = err; t.probe {
-		t.probe, d.probing = false, false
+	if t.err = err; d.probe == t {
+		d.probe = nil
 	}
 	if d.tasks[t.key] != t {
-		t.release() // dropped meanwhile
-		return
+		return // dropped meanwhile
 	}
 	if err == nil {
 		d.mirrored++

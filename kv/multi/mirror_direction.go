@@ -21,7 +21,7 @@ func (m *mirror) schedule(d *direction) {
 
 // revive takes a store for one that answers and has its backlog run; m.mu is held.
 func (m *mirror) revive(d *direction) {
-	d.dead, d.probing, d.retryAt = false, false, time.Time{}
+	d.dead, d.probe, d.retryAt = false, nil, time.Time{}
 	d.pause.Reset()
 	m.resume(d)
 }
@@ -66,7 +66,7 @@ func (m *mirror) drop(d *direction) {
 		t.release()
 	}
 	clear(d.tasks)
-	d.dead, d.probing, d.retryAt, d.lastErr = false, false, time.Time{}, nil
+	d.dead, d.probe, d.retryAt, d.lastErr = false, nil, time.Time{}, nil
 	close(d.emptied)
 	d.emptied = make(chan struct{})
 }
@@ -120,16 +120,14 @@ func (m *mirror) retry(d *direction) {
 		return
 	}
 	el := d.backlog.Front()
-	if d.probing || el == nil {
+	if d.probe != nil || el == nil {
 		if el == nil && len(d.tasks) == 0 {
 			d.dead = false // nothing to try it by: the next write will
 		}
 		return
 	}
-	t, _ := d.backlog.Remove(el).(*task)
-	d.probing = true
-	t.probe = true
-	m.enqueue(t)
+	d.probe, _ = d.backlog.Remove(el).(*task)
+	m.enqueue(d.probe)
 }
 
 // drain waits until nothing is left to mirror into a store. What waits for a
