@@ -21,16 +21,14 @@ func (t *trial) mostGuards(c kv.Client) int {
 // guardNames are the keys of at most three guards that c takes at once.
 func (t *trial) guardNames(c kv.Client) []string {
 	t.Helper()
-	names := []string{"guard/a", "guard/b", "guard/c"}
-	return names[:min(len(names), t.mostGuards(c))]
+	return []string{"guard/a", "guard/b", "guard/c"}[:min(3, t.mostGuards(c))]
 }
 
 // guardsOn returns guards that hold until one of keys is written.
-func (t *trial) guardsOn(c kv.Client, keys []string) []kv.Guard {
+func (t *trial) guardsOn(c kv.Client, keys []string) (guards []kv.Guard) {
 	t.Helper()
-	guards := make([]kv.Guard, len(keys))
-	for i, key := range keys {
-		guards[i] = t.guardOn(c, key)
+	for _, key := range keys {
+		guards = append(guards, t.guardOn(c, key))
 	}
 	return guards
 }
@@ -65,6 +63,8 @@ func guardsSeveral(t *trial) {
 		if t.ok(err, "GetGuarded under %d guards that hold", len(order)); got != value {
 			t.Fatalf("GetGuarded returned %s, want %s", show(got), show(value))
 		}
+		_, err = t.versions(b).SwapVersion(t.ctx(), "k", 0, "over", order...)
+		t.wantErr(err, "SwapVersion of what must be absent, and isn't", kv.ErrConflict)
 		t.ok(g.CASGuarded(t.ctx(), "new", write(value), order...), "CASGuarded of an absent key under %d guards that hold", len(order))
 		t.ok(g.DeleteGuarded(t.ctx(), "new", order...), "DeleteGuarded under %d guards that hold", len(order))
 	}
