@@ -126,6 +126,39 @@ func TestPool(t *testing.T) {
 	if err := p.BeforeConnect(t.Context(), c); err != nil || c.Password != "secret" {
 		t.Errorf("the password is %q: %v", c.Password, err)
 	}
+	cfg.TLS.Enabled, cfg.Servers = true, []string{"a:1", "b:2"}
+	c = open(t, cfg).pool.Config().ConnConfig
+	if c.TLSConfig == nil || len(c.Fallbacks) != 1 || c.Fallbacks[0].TLSConfig == nil {
+		t.Errorf("a connection is plain: %+v", c)
+	}
+}
+
+// A table that is made again is another history, of which nothing is taken for one of
+// the first, and each connection is an epoch.
+func TestTableIsMadeAgain(t *testing.T) {
+	n := start(t)
+	s := open(t, n.config())
+	before, epoch := drivertest.Put(t, s, "k", "v"), s.Epoch()
+	if e := drivertest.Get(t, s, "k"); e.Generation != before.Generation || s.Epoch() != epoch {
+		t.Errorf("on one connection: %+v, was %+v; epoch %d, was %d", e, before, s.Epoch(), epoch)
+	}
+	err := n.SQL(t.Context(), "DROP TABLE polykv, polykv_leases", "DROP FUNCTION polykv_swap, polykv_expire",
+		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'polykv'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := drivertest.Put(t, open(t, n.config()), "k", "another")
+	if now.Version != before.Version {
+		t.Fatalf("version %d in the new table, %d in the old one", now.Version, before.Version)
+	}
+	drivertest.Eventually(t, func() error { // on another connection
+		_, err := s.Get(t.Context(), driver.GetRequest{Key: "k"})
+		return err
+	})
+	if e := drivertest.Get(t, s, "k"); e.Generation == before.Generation || s.Epoch() == epoch {
+		t.Errorf("%+v, was %+v; epoch %d, was %d", e, before, s.Epoch(), epoch)
+	}
+	drivertest.Swap(t, s, driver.Swap{Key: "k", Prev: before, Value: []byte("late")}, driver.Conflict)
 }
 
 // A lease lasts for what was asked for, and for some time more; renewed, for as long
