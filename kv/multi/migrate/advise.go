@@ -16,11 +16,9 @@ var ErrRefused = errors.New("refused")
 
 // String returns the command as the command line has it.
 func (c command) String() string {
-	names := [...]string{start: "start", cutover: "cutover", rollback: "rollback", abort: "abort", finishOnTarget: "finish", finishOnSource: "finish", force: "force"}
-	if c == 0 || int(c) >= len(names) {
-		return "no command"
-	}
-	return names[c]
+	return map[command]string{
+		start: "start", cutover: "cutover", rollback: "rollback", abort: "abort", finishOnTarget: "finish", finishOnSource: "finish", force: "force",
+	}[c]
 }
 
 // Phase says where a migration stands, in one word for programs.

@@ -87,10 +87,7 @@ func (m *Migration) Start(ctx context.Context) (Result, error) {
 // checkApart makes sure that the two sides are not one store under two names.
 func (m *Migration) checkApart(ctx context.Context) error {
 	v, err := m.read(ctx, source)
-	if errors.Is(err, ErrBadRecord) || err == nil && v.versions[source] != 0 {
-		return err
-	}
-	if err != nil || m.opts.DryRun {
+	if err != nil || v.versions[source] != 0 || m.opts.DryRun {
 		return err
 	}
 	key := side.ScratchPrefix + side.NewID()
@@ -137,7 +134,7 @@ func (m *Migration) Rollback(ctx context.Context) (Result, error) { return m.run
 func (m *Migration) Abort(ctx context.Context) (Result, error) {
 	r := m.newRun(abort)
 	err := r.do(ctx)
-	if err != nil && ctx.Err() == nil && !m.opts.DryRun && side.IsAny(err, kv.ErrUnavailable, context.DeadlineExceeded) {
+	if ctx.Err() == nil && !m.opts.DryRun && side.IsAny(err, kv.ErrUnavailable, context.DeadlineExceeded) {
 		err = r.abortAlone(ctx, err)
 	}
 	return r.result, err

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/polykv/polykv/internal/wait"
 )
 
 // Stage is how far a migration is wanted to be.
@@ -65,12 +67,10 @@ func (c *converging) again(ctx context.Context, why error) error {
 		c.reported = text
 		c.Waiting(why)
 	}
-	select {
-	case <-time.After(convergeEvery):
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ctx.Err(), why)
+	if err := wait.For(ctx, convergeEvery); err != nil {
+		return fmt.Errorf("%w: %w", err, why)
 	}
+	return nil
 }
 
 const (
@@ -98,14 +98,13 @@ func (m *Migration) Converge(ctx context.Context, to Stage, o ConvergeOptions) (
 		if result.Command != "" && (err == nil || len(result.Changes) > 0) {
 			done = append(done, result)
 		}
-		if err == nil && !more || err == nil && m.opts.DryRun {
+		switch {
+		case err == nil && (!more || m.opts.DryRun):
 			return done, nil
-		}
-		if err == nil {
+		case err == nil:
 			steps++
 			continue
-		}
-		if !mayWait(err) {
+		case !mayWait(err):
 			return done, err
 		}
 		if err := wait.again(ctx, err); err != nil {
@@ -141,9 +140,10 @@ func (m *Migration) step(ctx context.Context, to Stage) (result Result, more boo
 		now, _ := phase.Describe(m.names()[source], m.names()[target])
 		return Result{}, false, fmt.Errorf("%w: there is no way to the stage %q: %s", ErrRefused, to, now)
 	case command == copying:
-		return m.copyAndVerify(ctx, to)
+		result, err = m.copyAndVerify(ctx)
+		return result, false, err
 	case command == cutover && phase == Mirroring && !m.opts.DryRun:
-		if _, _, err := m.copyAndVerify(ctx, StageMoved); err != nil {
+		if _, err := m.copyAndVerify(ctx); err != nil {
 			return Result{}, true, err
 		}
 	}
@@ -211,13 +211,11 @@ func next(p Phase, to Stage) (c command, reached bool) {
 	return 0, false
 }
 
-// copyAndVerify copies what differs and makes sure that nothing does. For the
-// stage StageCopied that is all there is to do.
-func (m *Migration) copyAndVerify(ctx context.Context, to Stage) (Result, bool, error) {
-	more := to != StageCopied
+// copyAndVerify copies what differs and makes sure that nothing does.
+func (m *Migration) copyAndVerify(ctx context.Context) (Result, error) {
 	copied, err := m.Copy(ctx, CopyOptions{DeleteExtra: m.opts.AllowDifferences})
 	if err != nil || m.opts.DryRun {
-		return Result{}, more, err
+		return Result{}, err
 	}
 	found := ""
 	compared, err := m.Verify(ctx, VerifyOptions{Found: func(d Difference) error {
@@ -229,6 +227,5 @@ func (m *Migration) copyAndVerify(ctx context.Context, to Stage) (Result, bool, 
 	if err == nil && compared.Different > 0 && !m.opts.AllowDifferences {
 		err = fmt.Errorf("%w: %d of them, %s among them", ErrBehind, compared.Different, found)
 	}
-	result := Result{Command: "copy", Phase: Mirroring, Changes: []Change{}, Before: &copied.Totals, Compared: &compared.Totals}
-	return result, more, err
+	return Result{Command: "copy", Phase: Mirroring, Changes: []Change{}, Before: &copied.Totals, Compared: &compared.Totals}, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
@@ -86,9 +87,9 @@ const maxReads = 10
 func (m *Migration) readAny(ctx context.Context) (view, error) {
 	var errs [2]error
 	v := m.readBoth(ctx, &errs)
-	for r, err := range errs {
+	for _, err := range errs {
 		if err != nil && !errors.Is(err, kv.ErrNotSupported) {
-			return view{}, errs[r]
+			return view{}, err
 		}
 	}
 	return v, nil
@@ -122,14 +123,8 @@ func (m *Migration) copyPlain(ctx context.Context, a, b *side.Side, o side.CopyO
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		for tick := time.NewTicker(recordsEvery); ; {
-			select {
-			case <-ctx.Done():
-				tick.Stop()
-				return
-			case <-tick.C:
-			}
-			if v, err := m.readAny(ctx); err == nil && v.phase() != None {
+		for wait.For(ctx, recordsEvery) == nil {
+			if v, _ := m.readAny(ctx); v.phase() != None { // as it is, too, if they can't be read
 				cancel(errStarted)
 			}
 		}
@@ -137,10 +132,7 @@ func (m *Migration) copyPlain(ctx context.Context, a, b *side.Side, o side.CopyO
 	totals, err := side.Copy(ctx, a, b, o)
 	cancel(nil)
 	<-watched
-	if cause := context.Cause(ctx); errors.Is(cause, errStarted) {
-		return totals, cause
-	}
-	if v, readErr := m.readAny(context.WithoutCancel(ctx)); err == nil && readErr == nil && v.phase() != None {
+	if v, _ := m.readAny(context.WithoutCancel(ctx)); err == nil && v.phase() != None {
 		err = errStarted // within the last second
 	}
 	return totals, err

@@ -108,11 +108,8 @@ func decide(c command, s, t side.State, p pair) step {
 		return decideAbort(s, t)
 	case finishOnTarget:
 		return decideFinish(s, t)
-	case finishOnSource:
-		return decideFinish(t, s).swapped()
-	default: // force looks at one record alone
-		return step{refused: true}
 	}
+	return decideFinish(t, s).swapped()
 }
 
 func decideStart(s, t side.State, p pair) step {
@@ -166,7 +163,7 @@ func decideAbort(s, t side.State) step {
 		return step{changes: []change{{who: target, to: side.Retired}, {who: source, to: side.Primary}}, last: true}
 	case s == side.Primary && t == side.Filling:
 		return reattach(true)
-	case t == side.Sealed && s != side.Sealed && s != absent && s != side.Primary,
+	case t == side.Sealed && s != side.Sealed,
 		t == side.Primary && s == side.Filling:
 		return decideAbort(t, s).swapped()
 	case s == side.Primary && t == side.Standby, s == side.Standby && t == side.Primary:

@@ -17,16 +17,11 @@ const maxPasses = 50
 
 // view is what one pass has read, or written since.
 type view struct {
-	records  [2]side.Record
-	versions [2]kv.Version // 0: there is no record
+	records  [2]side.Record // empty where there is none
+	versions [2]kv.Version  // 0: there is no record
 }
 
-func (v *view) state(r role) side.State {
-	if v.versions[r] == 0 {
-		return absent
-	}
-	return v.records[r].State
-}
+func (v *view) state(r role) side.State { return v.records[r].State }
 
 func (v *view) phase() Phase { return phaseOf(v.state(source), v.state(target)) }
 
@@ -82,7 +77,7 @@ func (v *view) check(c command, names [2]string) error {
 // migration before has ended.
 func (v *view) checkRoles(c command, names [2]string) error {
 	newest := source
-	if v.versions[source] == 0 || v.versions[target] != 0 && v.records[target].Epoch > v.records[source].Epoch {
+	if v.records[target].Epoch > v.records[source].Epoch {
 		newest = target
 	}
 	record := v.records[newest]
@@ -159,14 +154,10 @@ func (r *run) do(ctx context.Context) error {
 	var last error
 	for range maxPasses {
 		done, err := r.pass(ctx)
-		switch {
-		case done || err != nil && !overtaken(err):
+		if done || err != nil && !overtaken(err) {
 			return err
-		case err == nil:
-			continue
 		}
-		last = err
-		if !pause.Sleep(ctx, ctx, nil) {
+		if last = err; err != nil && !pause.Sleep(ctx, ctx, nil) {
 			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 	}
@@ -227,7 +218,7 @@ func (r *run) change(ctx context.Context, v *view, ch change) error {
 	began := time.Now()
 	before := v.state(ch.who)
 	record := v.record(r.command, ch, r.names())
-	version := v.versions[ch.who] + 1 // for a dry run: any that isn't 0
+	version := v.versions[ch.who]
 	if !r.opts.DryRun {
 		sealing := ch.to == side.Sealed && before == side.Primary
 		if sealing {

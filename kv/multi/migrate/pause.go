@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -173,17 +174,13 @@ func (r *run) undo(ctx context.Context, cause error) error {
 	defer cancel()
 	back := &run{Migration: r.Migration, command: abort}
 	unsealed, unsealErr := back.unsealSoon(ctx, r.command.first())
-	limit := undoTimeout
 	if unsealed {
-		limit = tidyTimeout
+		ctx, cancel = context.WithTimeout(ctx, tidyTimeout)
+		defer cancel()
 	}
-	ctx, cancel = context.WithTimeout(ctx, limit)
-	defer cancel()
 	err := back.do(ctx)
 	r.result.Changes = append(r.result.Changes, back.result.Changes...)
-	if err == nil || back.result.Phase != "" {
-		r.result.Phase = back.result.Phase
-	}
+	r.result.Phase = cmp.Or(back.result.Phase, r.result.Phase)
 	switch {
 	case err == nil:
 		return &UndoneError{Command: r.command.String(), Sealed: true, Cause: cause}
@@ -201,7 +198,7 @@ func (r *run) unsealSoon(ctx context.Context, who role) (unsealed bool, err erro
 	pause := wait.NewBackoff(5*time.Millisecond, time.Second)
 	for {
 		unsealed, err = r.unseal(ctx, who)
-		if err == nil || ctx.Err() != nil || !overtaken(err) && !side.IsAny(err, kv.ErrUnavailable, context.DeadlineExceeded) {
+		if !overtaken(err) && !side.IsAny(err, kv.ErrUnavailable, context.DeadlineExceeded) {
 			return unsealed, err
 		}
 		if !pause.Sleep(ctx, ctx, nil) {
@@ -216,7 +213,7 @@ func (r *run) unsealSoon(ctx context.Context, who role) (unsealed bool, err erro
 // that no seal of before that is still under way can land.
 func (r *run) unseal(ctx context.Context, who role) (unsealed bool, err error) {
 	record, version, err := r.sides[who].ReadRecord(ctx)
-	if err != nil || version == 0 || record.State != side.Primary && !mayUnseal(record) {
+	if record.State != side.Primary && !mayUnseal(record) { // it is empty if it can't be read
 		return false, err
 	}
 	before := record.State
@@ -236,11 +233,9 @@ func (r *run) abortAlone(ctx context.Context, lost error) error {
 	for who, detached := range []Phase{source: Detached, target: DetachedBack} {
 		who := role(who)
 		reading, cancel := context.WithTimeout(ctx, tidyTimeout)
-		record, version, err := r.sides[who].ReadRecord(reading)
+		record, _, _ := r.sides[who].ReadRecord(reading) // empty if it can't be read
 		cancel()
 		switch {
-		case err != nil || version == 0:
-			continue
 		case record.State == side.Primary: // the other one may be anything
 			r.result.Phase, r.result.Left = Unknown, lost.Error()
 			r.result.Now, r.result.Next = describeLost(r.sides[who.other()].Name(), r.sides[who].Name(), &record)

@@ -62,16 +62,16 @@ func (m *Migration) Plan(ctx context.Context) (Plan, error) {
 	p := Plan{Checks: []Check{}, Problems: []KeyProblem{}}
 	v, err := m.readAny(ctx)
 	if err != nil {
-		return p, err
+		return Plan{}, err
 	}
 	p.Phase = v.phase()
 	if err := v.checkRoles(start, m.names()); err != nil {
-		return p, err
+		return Plan{}, err
 	}
 	for _, s := range m.sides {
 		checks, err := m.checkStore(ctx, s)
 		if err != nil {
-			return p, err
+			return Plan{}, err
 		}
 		p.Checks = append(p.Checks, checks...)
 	}
@@ -100,12 +100,12 @@ func (m *Migration) Plan(ctx context.Context) (Plan, error) {
 	p.Source.foreign(m.skipped[source])
 	p.Target.foreign(m.skipped[target])
 	p.Checks = append(p.Checks, m.checkContent(&v, &p)...)
-	if err == nil && !m.opts.DryRun && p.ProblemCount == 0 && slices.IndexFunc(p.Checks, isNo("guards", "permissions")) < 0 {
+	if err == nil && !m.opts.DryRun && !slices.ContainsFunc(p.Checks, isNo("guards", "permissions", "sizes")) {
 		var tried Check
 		tried, err = m.trySizes(ctx, &p)
 		p.Checks = append(p.Checks, tried)
 	}
-	p.Ready = err == nil && p.ProblemCount == 0 && !slices.ContainsFunc(p.Checks, func(c Check) bool { return !c.OK })
+	p.Ready = err == nil && !slices.ContainsFunc(p.Checks, func(c Check) bool { return !c.OK })
 	return p, err
 }
 
@@ -175,13 +175,10 @@ func (m *Migration) checkStore(ctx context.Context, s *side.Side) ([]Check, erro
 	return []Check{reach, guards, may}, nil
 }
 
-// tryWrite writes, reads and removes a key of our own.
+// tryWrite reads, writes and removes a key of our own.
 func (m *Migration) tryWrite(ctx context.Context, s *side.Side) error {
 	key := side.ScratchPrefix + side.NewID()
 	err := s.CAS(ctx, key, nil, func([]byte, bool) ([]byte, kv.Action, error) { return []byte("probe"), kv.Put, nil })
-	if err == nil {
-		_, _, err = s.Get(ctx, key, nil)
-	}
 	return errors.Join(err, s.Delete(ctx, key, nil))
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
@@ -202,12 +203,10 @@ func (r *run) rollCall(ctx context.Context, v *view, to role) ([]Blocker, error)
 			}
 		}
 		if waiting && !r.opts.DryRun && !r.opts.allClients() && time.Now().Before(deadline) {
-			select {
-			case <-time.After(rollCallEvery):
-				continue
-			case <-ctx.Done():
-				return nil, ctx.Err()
+			if err := wait.For(ctx, rollCallEvery); err != nil {
+				return nil, err
 			}
+			continue
 		}
 		return r.judge(answered, silent, v, to), nil
 	}
@@ -337,10 +336,11 @@ func (r *run) findDifferences(ctx context.Context, s step, found *DifferencesErr
 			if d.Reason == side.Extra && len(r.result.Deletes) < maxReported && r.opts.DryRun {
 				r.result.Deletes = append(r.result.Deletes, d.Key)
 			}
-			if err := found.add(d); err != nil || found.Count < maxReported || r.opts.AllowDifferences {
-				return err
+			err := found.add(d)
+			if found.Count == maxReported && !r.opts.AllowDifferences {
+				err = errEnough
 			}
-			return errEnough
+			return err
 		},
 	})
 	r.result.Before = &totals

@@ -22,7 +22,7 @@ func (m *Migration) trySizes(ctx context.Context, p *Plan) (Check, error) {
 	case err == nil:
 		return c, nil
 	case !side.IsAny(err, kv.ErrTooLarge, kv.ErrPermission):
-		return c, err
+		return Check{}, err
 	}
 	c.OK, c.Detail = false, fmt.Sprintf("a guarded write of %d bytes, as many as the largest value has (%q), is refused: %v", size, p.Source.LargestAt, err)
 	if errors.Is(err, kv.ErrTooLarge) {
