@@ -157,14 +157,15 @@ func TestDryRunChangesNothing(t *testing.T) {
 	for states, c := range map[string]struct {
 		command string
 		changes string
+		phase   Phase // that would be next
 	}{
-		"none none":       {"start", "old:→primary new:→standby "},
-		"primary standby": {"cutover", "old:primary→sealed new:standby→filling "},
-		"sealed filling":  {"cutover", "old:sealed→sealed new:filling→primary "},
-		"standby primary": {"finish", "old:standby→retired "},
-		"sealed standby":  {"abort", "new:standby→standby old:sealed→primary "},
+		"none none":       {"start", "old:→primary@1 new:→standby@1 ", Mirroring},
+		"primary standby": {"cutover", "old:primary→sealed@1 new:standby→filling@1 ", Sealed},
+		"sealed filling":  {"cutover", "old:sealed→sealed@1 new:filling→primary@2 ", Flipped},
+		"standby primary": {"finish", "old:standby→retired@2 ", Finished},
+		"sealed standby":  {"abort", "new:standby→standby@1 old:sealed→primary@1 ", Mirroring},
 	} {
-		t.Run(states, func(t *testing.T) {
+		virtually(t, states, func(t *testing.T) {
 			r := newRig(t)
 			r.put(0, "k", "v")
 			r.set(states)
@@ -174,10 +175,10 @@ func TestDryRunChangesNothing(t *testing.T) {
 			}[c.command](t.Context())
 			told := ""
 			for _, ch := range result.Changes {
-				told += fmt.Sprintf("%s:%s→%s ", ch.Store, ch.From, ch.To)
+				told += fmt.Sprintf("%s:%s→%s@%d ", ch.Store, ch.From, ch.To, ch.Epoch)
 			}
-			if err != nil || !result.DryRun || told != c.changes {
-				t.Errorf("told %s, %v", told, err)
+			if err != nil || !result.DryRun || told != c.changes || result.Phase != c.phase || result.Pause != 0 {
+				t.Errorf("told %s, %s, %v", told, result.Phase, err)
 			}
 			r.want(states)
 			if r.all(1) != "" {
@@ -200,6 +201,9 @@ func TestStartRefusesWhatCanNotWork(t *testing.T) {
 
 	if _, err := New(Backend{Name: "x", Client: r.clients[0]}, Backend{Name: "x", Client: r.clients[1]}, Options{}); err == nil {
 		t.Error("two stores of one name were taken")
+	}
+	if _, err := New(Backend{Name: "x"}, Backend{Name: "y", Client: r.clients[0]}, Options{}); err == nil || !strings.Contains(err.Error(), `"x"`) {
+		t.Errorf("a store without a client: %v", err)
 	}
 	if _, err := New(Backend{Name: "x", Client: r.clients[0]}, Backend{Name: "y"}, Options{}); err == nil || !strings.Contains(err.Error(), `"y"`) {
 		t.Errorf("a store without a client: %v", err)

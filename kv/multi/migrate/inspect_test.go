@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/polykv/polykv/codec"
@@ -48,25 +49,27 @@ func TestCopyGoesTheWayThatTheRecordsSay(t *testing.T) {
 
 // A plain copy doesn't wait for its end to notice.
 func TestPlainCopyIsEndedByAStart(t *testing.T) {
-	r := newRig(t)
-	for i := range 50 {
-		r.put(0, fmt.Sprintf("k%02d", i), "v")
-	}
-	began := false
-	r.hooks[1].within = func(ctx context.Context, _ driver.Swap) error {
-		if began {
-			return nil
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		for i := range 50 {
+			r.put(0, fmt.Sprintf("k%02d", i), "v")
 		}
-		began = true
-		r.do(r.again().migration(Options{}).Start)
-		<-ctx.Done() // the copy's end, or that of an attempt, which is later
-		return ctx.Err()
-	}
-	result, err := r.migration(Options{Workers: 1}).Copy(t.Context(), CopyOptions{})
-	wantErr(t, err, ErrRefused)
-	if !strings.Contains(err.Error(), "was started") || result.Copied != 0 {
-		t.Errorf("%+v, %v", result, err)
-	}
+		began := false
+		r.hooks[1].within = func(ctx context.Context, _ driver.Swap) error {
+			if began {
+				return nil
+			}
+			began = true
+			r.do(r.again().migration(Options{}).Start)
+			<-ctx.Done() // the copy's end, or that of an attempt, which is later
+			return ctx.Err()
+		}
+		result, err := r.migration(Options{Workers: 1}).Copy(t.Context(), CopyOptions{})
+		wantErr(t, err, ErrRefused)
+		if !strings.Contains(err.Error(), "was started") || result.Copied != 0 {
+			t.Errorf("%+v, %v", result, err)
+		}
+	})
 }
 
 func TestCopyKeepsExtraKeysUnlessAsked(t *testing.T) {
@@ -114,6 +117,9 @@ func TestCopyEndsWhenTheMigrationMovesOn(t *testing.T) {
 				return
 			}
 			wantErr(t, err, kv.ErrFenced)
+			if !strings.HasPrefix(err.Error(), "the migration moved on while keys were copied") {
+				t.Error(err)
+			}
 		})
 	}
 }
@@ -123,7 +129,7 @@ func TestVerifyComparesWithTheStoreThatCounts(t *testing.T) {
 		"none none": "old", "primary standby": "old", "sealed standby": "old", "sealed filling": "old",
 		"sealed primary": "new", "standby primary": "new", "retired primary": "new", "filling sealed": "new", "primary sealed": "old",
 	} {
-		t.Run(states, func(t *testing.T) {
+		virtually(t, states, func(t *testing.T) {
 			r := newRig(t)
 			r.put(0, "k", "v")
 			r.set(states)
@@ -141,34 +147,38 @@ func TestVerifyComparesWithTheStoreThatCounts(t *testing.T) {
 }
 
 func TestFinishReportsForeignWrites(t *testing.T) {
-	r := newRig(t)
-	for i := range 150 {
-		r.put(0, fmt.Sprintf("foreign-%03d", i), "v")
-	}
-	r.set("standby primary")
-	result, err := r.careful(Options{}).Finish(t.Context(), "")
-	var differ *DifferencesError
-	if !errors.As(err, &differ) || differ.Count != 150 || len(differ.Differences) != 100 || differ.Primary != "new" || differ.Standby != "old" ||
-		differ.Differences[0].Reason != side.Extra || !strings.Contains(err.Error(), "foreign-000") {
-		t.Fatalf("%+v, %v", result, err)
-	}
-	r.want("standby primary")
-	r.do(finish(r.migration(Options{AllowDifferences: true}), ""))
-	r.want("retired primary")
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		for i := range 150 {
+			r.put(0, fmt.Sprintf("foreign-%03d", i), "v")
+		}
+		r.set("standby primary")
+		result, err := r.careful(Options{}).Finish(t.Context(), "")
+		var differ *DifferencesError
+		if !errors.As(err, &differ) || differ.Count != 150 || len(differ.Differences) != 100 || differ.Primary != "new" || differ.Standby != "old" ||
+			differ.Differences[0].Reason != side.Extra || !strings.Contains(err.Error(), "foreign-000") {
+			t.Fatalf("%+v, %v", result, err)
+		}
+		r.want("standby primary")
+		r.do(finish(r.migration(Options{AllowDifferences: true}), ""))
+		r.want("retired primary")
+	})
 }
 
 func TestFinishOnTheSourceComparesTheOtherWay(t *testing.T) {
-	r := newRig(t)
-	r.put(1, "foreign", "v")
-	r.set("primary standby")
-	_, err := r.careful(Options{}).Finish(t.Context(), "old")
-	var differ *DifferencesError
-	if !errors.As(err, &differ) || differ.Primary != "old" || differ.Standby != "new" || differ.Differences[0].Reason != side.Extra {
-		t.Fatalf("%v", err)
-	}
-	_, err = r.migration(Options{}).Finish(t.Context(), "")
-	wantErr(t, err, ErrRefused) // the mistake that naming the store prevents
-	r.want("primary standby")
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.put(1, "foreign", "v")
+		r.set("primary standby")
+		_, err := r.careful(Options{}).Finish(t.Context(), "old")
+		var differ *DifferencesError
+		if !errors.As(err, &differ) || differ.Primary != "old" || differ.Standby != "new" || differ.Differences[0].Reason != side.Extra {
+			t.Fatalf("%v", err)
+		}
+		_, err = r.migration(Options{}).Finish(t.Context(), "")
+		wantErr(t, err, ErrRefused) // the mistake that naming the store prevents
+		r.want("primary standby")
+	})
 }
 
 func TestPlanFindsWhatStandsInTheWay(t *testing.T) {
@@ -241,16 +251,16 @@ func TestSizesAreTried(t *testing.T) {
 	r.hooks[1].onSwap = tooLarge
 	p, err := r.migration(Options{}).Plan(t.Context())
 	if err != nil || p.Ready || p.ProblemCount != 2 || p.Problems[0].Key != "c" || p.Problems[1].Key != "d" ||
-		p.Problems[0].Problem != `the value has 701 bytes, the server of store "new" refuses more than 700` {
+		p.Problems[0].Problem != `the value has 701 bytes, the server of store "new" refuses more than 700` || p.checks() == "" || !strings.Contains(p.checks(), "new/largest!") {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	if left := reserved(t, r); left != "" {
 		t.Errorf("the plan left %s behind", left)
 	}
 	r.do(r.migration(Options{}).Start)
-	_, err = r.migration(Options{}).Cutover(t.Context())
+	result, err := r.migration(Options{}).Cutover(t.Context())
 	var undone *UndoneError
-	if !errors.As(err, &undone) || undone.Sealed || !strings.Contains(err.Error(), `2 keys could not be copied, "c" among them`) && !strings.Contains(err.Error(), `"d" among them`) {
+	if !errors.As(err, &undone) || undone.Sealed || result.Before.Failed != 2 || !strings.Contains(err.Error(), `2 keys could not be copied, "c" among them`) && !strings.Contains(err.Error(), `"d" among them`) {
 		t.Errorf("the cutover: %v", err)
 	}
 	r.want("primary standby")
@@ -270,6 +280,7 @@ func TestProblemsOfKeys(t *testing.T) {
 	}{
 		{40, 60, ""},
 		{41, 1, `the key has 41 bytes, store "t" takes 40`},
+		{1, 1 << 20, `the value has 1048576 bytes, store "t" takes 90`},
 		{1, 91, `the value has 91 bytes, store "t" takes 90`},
 		{1, 71, `the value has 71 bytes, store "t" takes 70 in a guarded write, which those of a migration are`},
 		{1, 61, `the value has 61 bytes, store "s" takes 60 in a guarded write, so coordinated clients could not write it again`},
@@ -277,6 +288,9 @@ func TestProblemsOfKeys(t *testing.T) {
 		if got := problemOf(limits, [2]string{"s", "t"}, strings.Repeat("k", c.key), c.value); got != c.want {
 			t.Errorf("%+v: %s", c, got)
 		}
+	}
+	if got := problemOf([2]kv.Limits{{}, {Value: 1}}, [2]string{"s", "t"}, "k", 2); got != `the value has 2 bytes, store "t" takes 1` {
+		t.Error(got)
 	}
 	if got := problemOf([2]kv.Limits{}, [2]string{"s", "t"}, "k", 1<<30); got != "" {
 		t.Errorf("no limits known: %s", got)
@@ -335,7 +349,8 @@ func TestStatusShowsClientsAndRecords(t *testing.T) {
 	}
 	beat(0, Heartbeat{Instance: "a", Host: "h1", PID: 1, Beat: 7, Seen: now, Primary: "old", Backlog: 3, Oldest: 2 * time.Second})
 	beat(1, Heartbeat{Instance: "a", Host: "h1", PID: 1, Beat: 6, Seen: now.Add(-10 * time.Second), Primary: "new"})
-	beat(0, Heartbeat{Instance: "b", Host: "h2", PID: 2, Beat: 9, Seen: now, Primary: "new", Backlog: 4})
+	beat(1, Heartbeat{Instance: "b", Host: "h2", PID: 2, Beat: 9, Seen: now, Primary: "new", Backlog: 4})
+	beat(0, Heartbeat{Instance: "b", Host: "h2", PID: 2, Beat: 8, Seen: now, Primary: "old", Backlog: 40})
 	beat(1, Heartbeat{Instance: "c", Host: "h3", PID: 3, Beat: 5, Seen: now.Add(-time.Hour), Primary: "old", Backlog: 50})
 	m := r.migration(Options{})
 	st, err := m.Status(t.Context())

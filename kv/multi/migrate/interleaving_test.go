@@ -247,7 +247,7 @@ func TestCutoverGivesUpOnAForeignWriter(t *testing.T) {
 	r.put(0, "k", "v")
 	r.set("primary standby")
 	n := 0
-	r.hooks[1].onScan = func() {
+	r.hooks[1].onScan = func(string) {
 		if r.states() == "sealed filling" {
 			n++
 			r.put(1, "k", fmt.Sprint("foreign ", n))

@@ -43,6 +43,10 @@ func TestExchangedStoresAreRefused(t *testing.T) {
 			"plan":       func(m *Migration) error { _, err := m.Plan(context.Background()); return err },
 			"copy":       func(m *Migration) error { _, err := m.Copy(context.Background(), CopyOptions{}); return err },
 			"verify":     func(m *Migration) error { _, err := m.Verify(context.Background(), VerifyOptions{}); return err },
+			"converge": func(m *Migration) error {
+				_, err := m.Converge(context.Background(), StageMirroring, ConvergeOptions{})
+				return err
+			},
 			"status": func(m *Migration) error {
 				st, err := m.Status(context.Background())
 				if err == nil && st.Problem != "" {
@@ -59,7 +63,7 @@ func TestExchangedStoresAreRefused(t *testing.T) {
 				next := states == "retired primary" // the migration is over, and the next one may go back
 				err := command(r.exchanged())
 				switch {
-				case next && (name == "start" || name == "plan" || name == "status" || name == "verify"):
+				case next && (name == "start" || name == "plan" || name == "converge" || name == "status" || name == "verify"):
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -140,7 +144,7 @@ func (r *rig) hangOnceSealed(store int) {
 // and clients then go on with the source, which needs the target for nothing.
 func TestCutoverIsUndoneAfterTheLongestPause(t *testing.T) {
 	for _, back := range []bool{false, true} {
-		t.Run(fmt.Sprintf("back=%v", back), func(t *testing.T) {
+		virtually(t, fmt.Sprintf("back=%v", back), func(t *testing.T) {
 			r := newRig(t)
 			r.put(0, "k", "v")
 			r.put(1, "k", "v")
@@ -175,30 +179,32 @@ func (r *rig) lost(store int) {
 // A store that is lost after the seal doesn't keep clients from writing, and
 // what is left to do is done once it is back.
 func TestStoreLostWhileWritesWait(t *testing.T) {
-	r := newRig(t)
-	r.put(0, "k", "v")
-	r.put(1, "k", "v")
-	r.set("primary standby")
-	r.hooks[1].onScan = func() {
-		if r.states() == "sealed filling" {
-			r.lost(1)
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.put(0, "k", "v")
+		r.put(1, "k", "v")
+		r.set("primary standby")
+		r.hooks[1].onScan = func(string) {
+			if r.states() == "sealed filling" {
+				r.lost(1)
+			}
 		}
-	}
-	m := r.migration(Options{MaxPause: time.Second})
-	result, err := m.Cutover(t.Context())
-	var undone *UndoneError
-	if !errors.As(err, &undone) || !undone.Sealed || undone.Left == nil || result.Phase != Detached || !strings.Contains(err.Error(), "polykv migrate abort") {
-		t.Fatalf("%v, %+v", err, result)
-	}
-	r.want("primary filling")
-	back := r.again().migration(Options{})
-	if st, err := back.Status(t.Context()); err != nil || st.Phase != Detached || !st.Writable {
-		t.Errorf("%+v, %v", st, err)
-	}
-	r.do(back.Abort)
-	r.want("primary standby")
-	r.do(back.Cutover)
-	r.want("standby primary")
+		m := r.migration(Options{MaxPause: time.Second})
+		result, err := m.Cutover(t.Context())
+		var undone *UndoneError
+		if !errors.As(err, &undone) || !undone.Sealed || undone.Left == nil || result.Phase != Detached || !strings.Contains(err.Error(), "polykv migrate abort") {
+			t.Fatalf("%v, %+v", err, result)
+		}
+		r.want("primary filling")
+		back := r.again().migration(Options{})
+		if st, err := back.Status(t.Context()); err != nil || st.Phase != Detached || !st.Writable {
+			t.Errorf("%+v, %v", st, err)
+		}
+		r.do(back.Abort)
+		r.want("primary standby")
+		r.do(back.Cutover)
+		r.want("standby primary")
+	})
 }
 
 // A command that lost a store before it changed anything says that nothing was
@@ -225,7 +231,7 @@ func TestStoreLostBeforeTheSeal(t *testing.T) {
 		{"finish", "standby primary", []int{1}, false},
 		{"finish", "sealed primary", []int{1}, false},
 	} {
-		t.Run(fmt.Sprintf("%s/%s/%v", c.command, c.states, c.lost), func(t *testing.T) {
+		virtually(t, fmt.Sprintf("%s/%s/%v", c.command, c.states, c.lost), func(t *testing.T) {
 			r := newRig(t)
 			r.set(c.states)
 			for _, store := range c.lost {
@@ -240,10 +246,20 @@ func TestStoreLostBeforeTheSeal(t *testing.T) {
 			r.want(c.states)
 		})
 	}
-	t.Run("finish while it compares", func(t *testing.T) {
+	t.Run("finish after a cutover that has not let go", func(t *testing.T) {
+		r := newRig(t)
+		r.set("sealed primary")
+		r.hooks[0].onSwap = func(driver.Swap) error { return fmt.Errorf("%w: connection refused", kv.ErrUnavailable) }
+		_, err := r.migration(Options{}).Finish(t.Context(), "")
+		wantErr(t, err, kv.ErrUnavailable)
+		if errors.As(err, new(*UndoneError)) {
+			t.Error(err)
+		}
+	})
+	virtually(t, "finish while it compares", func(t *testing.T) {
 		r := newRig(t)
 		r.set("standby primary")
-		r.hooks[0].onScan = func() { r.lost(0) }
+		r.hooks[0].onScan = func(string) { r.lost(0) }
 		_, err := r.migration(Options{}).Finish(t.Context(), "")
 		wantErr(t, err, kv.ErrUnavailable)
 		if !errors.As(err, new(*UndoneError)) {
@@ -290,7 +306,7 @@ func TestAbortWithAStoreLost(t *testing.T) {
 		{"primary standby", false, 1, "primary standby", "make store \"new\" reachable"},
 		{"standby primary", false, 0, "standby primary", "make store \"old\" reachable"},
 	} {
-		t.Run(fmt.Sprintf("%s/final=%v/lost=%d", c.states, c.final, c.lost), func(t *testing.T) {
+		virtually(t, fmt.Sprintf("%s/final=%v/lost=%d", c.states, c.final, c.lost), func(t *testing.T) {
 			r := newRig(t)
 			r.set(c.states)
 			if c.final {
@@ -350,7 +366,7 @@ func TestForce(t *testing.T) {
 		{"sealed filling", "old", -1, "", "is not lost, it answers"},
 		{"sealed filling", "third", 1, "", `no store "third"`},
 	} {
-		t.Run(fmt.Sprintf("%s/%s", c.states, c.on), func(t *testing.T) {
+		virtually(t, fmt.Sprintf("%s/%s", c.states, c.on), func(t *testing.T) {
 			r := newRig(t)
 			r.set(c.states)
 			if c.lost >= 0 {
@@ -382,7 +398,7 @@ func TestForce(t *testing.T) {
 			r.want(want)
 		})
 	}
-	t.Run("a client uses the other store", func(t *testing.T) {
+	virtually(t, "a client uses the other store", func(t *testing.T) {
 		r := newRig(t)
 		r.set("standby primary")
 		beat := Heartbeat{Instance: "i", Host: "host", PID: 7, Beat: 1, Seen: time.Now(), Primary: "new", Sees: []side.Sight{{Store: "old"}, {Store: "new"}}}

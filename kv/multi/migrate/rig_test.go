@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/polykv/polykv/codec"
@@ -23,24 +24,37 @@ type hooked struct {
 	driver.Store
 	onSwap func(s driver.Swap) error                      // set before use
 	within func(ctx context.Context, s driver.Swap) error // the same with the ctx of the attempt
-	onScan func()
+	onScan func(prefix string)
 	onGet  func(key string)
 	getErr func() error // nil: reads are answered
-	frozen bool         // they are not, until their ctx ends
+	frozen bool         // nothing is answered, until its ctx ends
 }
 
 func (h *hooked) Get(ctx context.Context, req driver.GetRequest) (driver.Entry, error) {
 	if h.onGet != nil {
 		h.onGet(req.Key)
 	}
-	if h.getErr != nil {
-		return driver.Entry{}, h.getErr()
-	}
-	if h.frozen {
-		<-ctx.Done()
-		return driver.Entry{}, ctx.Err()
+	if err := h.answer(ctx); err != nil {
+		return driver.Entry{}, err
 	}
 	return h.Store.Get(ctx, req)
+}
+
+func (h *hooked) answer(ctx context.Context) error {
+	if h.getErr != nil {
+		if err := h.getErr(); err != nil {
+			return err
+		}
+	}
+	return h.freeze(ctx)
+}
+
+func (h *hooked) freeze(ctx context.Context) error {
+	if !h.frozen {
+		return nil
+	}
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 func (h *hooked) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {
@@ -54,15 +68,18 @@ func (h *hooked) Swap(ctx context.Context, s driver.Swap) (driver.Result, error)
 			return driver.Result{Outcome: driver.NotApplied}, err
 		}
 	}
+	if err := h.freeze(ctx); err != nil {
+		return driver.Result{Outcome: driver.NotApplied}, err
+	}
 	return h.Store.Swap(ctx, s)
 }
 
 func (h *hooked) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
 	if h.onScan != nil {
-		h.onScan()
+		h.onScan(req.Prefix)
 	}
-	if h.getErr != nil {
-		return driver.Page{}, h.getErr()
+	if err := h.answer(ctx); err != nil {
+		return driver.Page{}, err
 	}
 	return h.Store.Scan(ctx, req)
 }
@@ -83,6 +100,15 @@ var quiet = kv.Options{Logger: slog.New(slog.DiscardHandler), RetryTimeout: 200 
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	return rigOn(t, [2]*inmemory.Store{inmemory.NewStore(), inmemory.NewStore()})
+}
+
+// patient has the calls of r's own client of a store wait for an hour.
+func (r *rig) patient(store int) {
+	o := quiet
+	o.RetryTimeout, o.AttemptTimeout = time.Hour, time.Hour
+	old := r.clients[store]
+	r.clients[store] = kv.New(r.hooks[store], codec.String{}, &o)
+	r.t.Cleanup(func() { _ = old.Close() })
 }
 
 // again returns a rig with other clients on the same stores: another process.
@@ -212,6 +238,12 @@ func (r *rig) do(command func(context.Context) (Result, error)) Result {
 
 func finish(m *Migration, on string) func(context.Context) (Result, error) {
 	return func(ctx context.Context) (Result, error) { return m.Finish(ctx, on) }
+}
+
+// virtually is t.Run in virtual time.
+func virtually(t *testing.T, name string, test func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
 }
 
 func wantErr(t *testing.T, err, target error) {

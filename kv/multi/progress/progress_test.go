@@ -77,11 +77,24 @@ func TestEveryPhaseIsExplained(t *testing.T) {
 
 // During a cutover that goes as it should, nothing is red.
 func TestCutoverIsNoAlarm(t *testing.T) {
-	for lasted, red := range map[time.Duration]bool{time.Second: false, time.Minute: true} {
+	for lasted, red := range map[time.Duration]bool{15 * time.Second: false, 15*time.Second + 1: true} {
 		got := get(t, fixed{Phase: multi.PhaseCutover, Coordinated: true, Problem: "a cutover is under way", NoPrimaryFor: lasted}, "/")
 		if strings.Contains(got, `id="problem" class="bad"`) != red || !strings.Contains(got, "a cutover is under way") {
 			t.Errorf("after %v: %s", lasted, got)
 		}
+	}
+}
+
+// Outside of a cutover a problem is red at once.
+func TestProblemIsAnAlarm(t *testing.T) {
+	if got := get(t, fixed{Phase: multi.PhaseFenced, Coordinated: true, Problem: "no store is primary"}, "/"); !strings.Contains(got, `id="problem" class="bad"`) {
+		t.Error(got)
+	}
+}
+
+func TestChartShowsTheBacklog(t *testing.T) {
+	if got, want := get(t, full(), "/"), "Keys waiting to be mirrored: now 99, at most 2500 in the last 3m18s"; !strings.Contains(got, want) {
+		t.Errorf("no %q in %s", want, got)
 	}
 }
 
