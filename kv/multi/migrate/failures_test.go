@@ -147,6 +147,7 @@ func TestStoreHangsWhileWritesWait(t *testing.T) {
 	}{
 		{false, 1, "sealed standby", 10 * time.Second, "primary standby", Mirroring, false},
 		{false, 1, "sealed filling", 15 * time.Second, "primary filling", Detached, true},
+		{true, 0, "filling sealed", 15 * time.Second, "filling primary", DetachedBack, true},
 		{false, 0, "sealed filling", 40 * time.Second, "sealed filling", "", false},
 		{true, 1, "filling sealed", 40 * time.Second, "filling sealed", "", false},
 	} {

@@ -185,7 +185,7 @@ func (r *run) undo(ctx context.Context, cause error) error {
 	case err == nil:
 		return &UndoneError{Command: r.command.String(), Sealed: true, Cause: cause}
 	case unsealed:
-		r.result.Phase = Detached
+		r.result.Phase = detached[r.command.first()]
 		return &UndoneError{Command: r.command.String(), Sealed: true, Cause: cause, Left: err}
 	case errors.Is(err, ErrRefused) && (r.result.Phase == Flipped || r.result.Phase == FlippedBack):
 		return fmt.Errorf("the %s has made its store primary, but was interrupted then; run it again: %w", r.command, cause)
@@ -227,10 +227,13 @@ func (r *run) unseal(ctx context.Context, who role) (unsealed bool, err error) {
 	return true, nil
 }
 
+// detached is where a migration stands after a store was unsealed alone.
+var detached = [2]Phase{source: Detached, target: DetachedBack}
+
 // abortAlone is an abort that can't reach one of the stores: it unseals the
 // other one, if that is safe. lost is why.
 func (r *run) abortAlone(ctx context.Context, lost error) error {
-	for who, detached := range []Phase{source: Detached, target: DetachedBack} {
+	for who, phase := range detached {
 		who := role(who)
 		reading, cancel := context.WithTimeout(ctx, tidyTimeout)
 		record, _, _ := r.sides[who].ReadRecord(reading) // empty if it can't be read
@@ -244,7 +247,7 @@ func (r *run) abortAlone(ctx context.Context, lost error) error {
 			if _, err := r.unsealSoon(ctx, who); err != nil {
 				return err
 			}
-			r.result.Phase, r.result.Left = detached, lost.Error()
+			r.result.Phase, r.result.Left = phase, lost.Error()
 			return nil
 		case record.State == side.Sealed:
 			return fmt.Errorf("store %q can't be unsealed: the cutover was about to make store %q primary, which may have happened, and that store doesn't answer; "+
