@@ -99,16 +99,24 @@ func (m *Migration) readAny(ctx context.Context) (view, error) {
 func (m *Migration) readBoth(ctx context.Context, errs *[2]error) view {
 	var v view
 	for range maxReads {
-		for r, s := range m.sides {
-			reading, cancel := context.WithTimeout(ctx, storeTimeout)
-			v.records[r], v.versions[r], errs[r] = s.ReadRecord(reading)
-			cancel()
+		for _, r := range []role{source, target} {
+			v.records[r], v.versions[r], errs[r] = m.readSoon(ctx, r)
 		}
-		if errs[source] != nil || errs[target] != nil || !errors.Is(m.still(ctx, source, &v), kv.ErrConflict) {
+		if errs[source] != nil || errs[target] != nil {
+			break
+		}
+		if _, now, err := m.readSoon(ctx, source); err != nil || now == v.versions[source] {
 			break
 		}
 	}
 	return v
+}
+
+// readSoon reads the record of a store that may hang.
+func (m *Migration) readSoon(ctx context.Context, r role) (side.Record, kv.Version, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return m.sides[r].ReadRecord(ctx)
 }
 
 // recordsEvery is how often a plain copy looks whether a migration was started.

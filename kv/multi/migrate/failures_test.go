@@ -187,6 +187,30 @@ func TestStoreHangsWhileWritesWait(t *testing.T) {
 	}
 }
 
+// A store that hangs is given five seconds, whenever it begins to.
+func TestStatusOfAStoreThatHangs(t *testing.T) {
+	for store := range 2 {
+		for n := 1; n <= 3; n++ { // the read of a record from which on it hangs
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.set("primary standby")
+				reads := 0
+				r.patient(store)
+				r.hooks[store].onGet = func(string) {
+					reads++
+					r.hooks[store].frozen = reads >= n
+				}
+				r.hooks[store].onScan = func(string) { r.hooks[store].frozen = false }
+				began := time.Now()
+				st, err := r.migration(Options{}).Status(t.Context())
+				if took := time.Since(began); err != nil || took > 5*time.Second || reads > n+2 {
+					t.Errorf("store %d, read %d: %v after %v: %+v", store, n, err, took, st)
+				}
+			})
+		}
+	}
+}
+
 // A command is done with the change that it was run for: what somebody else does right
 // then is not undone.
 func TestCommandsEndWithTheirChange(t *testing.T) {

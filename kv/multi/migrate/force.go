@@ -10,9 +10,6 @@ import (
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
 
-// lostAfter is how long a store may take to answer before it counts as lost.
-const lostAfter = 5 * time.Second
-
 // forcedEpochs is by how much a forced record's epoch grows: the other store's
 // can be higher by one, if it was made primary last.
 const forcedEpochs = 2
@@ -58,11 +55,9 @@ func (m *Migration) Force(ctx context.Context, on string) (Result, error) {
 	return r.result, nil
 }
 
-// checkLost makes sure that a store doesn't answer.
+// checkLost makes sure that a store doesn't answer within storeTimeout.
 func (r *run) checkLost(ctx context.Context, who role) error {
-	limited, cancel := context.WithTimeout(ctx, lostAfter)
-	defer cancel()
-	_, _, err := r.sides[who].ReadRecord(limited)
+	_, _, err := r.readSoon(ctx, who)
 	switch {
 	case ctx.Err() != nil, side.IsAny(err, kv.ErrUnavailable, context.DeadlineExceeded): // what ended ctx ends what comes next
 		return nil

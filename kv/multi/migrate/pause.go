@@ -235,9 +235,7 @@ var detached = [2]Phase{source: Detached, target: DetachedBack}
 func (r *run) abortAlone(ctx context.Context, lost error) error {
 	for who, phase := range detached {
 		who := role(who)
-		reading, cancel := context.WithTimeout(ctx, tidyTimeout)
-		record, _, _ := r.sides[who].ReadRecord(reading) // empty if it can't be read
-		cancel()
+		record, _, _ := r.readSoon(ctx, who) // empty if it can't be read
 		switch {
 		case record.State == side.Primary: // the other one may be anything
 			r.result.Phase, r.result.Left = Unknown, lost.Error()
