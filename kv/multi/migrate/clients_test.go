@@ -73,6 +73,10 @@ func TestClientsThatStandInTheWay(t *testing.T) {
 			func(h *Heartbeat) { h.FenceTimeout-- }, nil, "config", "--allow-misconfigured",
 			"its fence_timeout, 9.999999999s, is shorter than the longest pause, 10s: its calls would fail before the cutover is undone", Options{AllowMisconfigured: true},
 		},
+		"it is late": {
+			func(h *Heartbeat) { h.Seen = h.Seen.Add(-25 * time.Second) }, nil, "clients", "--allow-no-clients",
+			"no client was seen: none runs coordinated with these two stores", Options{AllowNoClients: true},
+		},
 	} {
 		virtually(t, name, func(t *testing.T) {
 			r := newRig(t)

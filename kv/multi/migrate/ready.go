@@ -190,7 +190,7 @@ func (r *run) rollCall(ctx context.Context, v *view, to role) ([]Blocker, error)
 			}
 			sight, _ := c.Sight(r.sides[to].Name())
 			switch {
-			case sight.Version == uint64(v.versions[to]) || r.opts.DryRun && !c.Late:
+			case r.opts.DryRun && !c.Late, !r.opts.DryRun && sight.Version == uint64(v.versions[to]):
 				answered = append(answered, c)
 				b := r.trouble(c, v)
 				waiting = waiting || b != nil && b.Check == checkReach // its word may be on its way to the other store
