@@ -284,6 +284,25 @@ func TestStartGoesOn(t *testing.T) {
 	}
 }
 
+// A start that finds keys since another one was quicker, and clients mirror already,
+// has nothing to refuse.
+func TestStartThatIsOvertaken(t *testing.T) {
+	r := newRig(t)
+	r.set("primary none")
+	quicker := false
+	r.hooks[1].onScan = func(string) {
+		if !quicker {
+			quicker = true
+			r.do(r.again().migration(Options{}).Start)
+			r.put(1, "k", "v")
+		}
+	}
+	if result := r.do(r.migration(Options{}).Start); len(result.Changes) != 0 {
+		t.Errorf("%+v", result)
+	}
+	r.want("primary standby")
+}
+
 // A start in the other direction that was killed shows the roles of the next
 // migration, which the older record of the two doesn't know yet.
 func TestStartBackThatWasKilled(t *testing.T) {

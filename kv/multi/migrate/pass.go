@@ -278,7 +278,7 @@ func (r *run) work(ctx context.Context, s step, v *view) error {
 	guards := side.Guards(v.versions[fromRole(s).other()])
 	switch {
 	case s.empty:
-		return r.checkEmpty(ctx)
+		return r.checkEmpty(ctx, v)
 	case s.prepare:
 		return r.prepare(ctx, s, v)
 	case s.complete:

@@ -20,12 +20,15 @@ const (
 )
 
 // checkEmpty makes sure that the target holds no keys, or may hold some.
-func (r *run) checkEmpty(ctx context.Context) error {
+func (r *run) checkEmpty(ctx context.Context, v *view) error {
 	if r.opts.AllowKeys {
 		return nil
 	}
 	n, err := r.sides[target].Count(ctx, "")
-	if err == nil && n > 0 {
+	if err != nil || n == 0 {
+		return err
+	}
+	if err = r.still(ctx, target, v); err == nil { // else another start came first, and clients mirror
 		err = fmt.Errorf("%w: store %q holds %d keys; keys that store %q doesn't have will be deleted there, so it takes AllowKeys (--allow-keys) to go on",
 			ErrRefused, r.sides[target].Name(), n, r.sides[source].Name())
 	}
