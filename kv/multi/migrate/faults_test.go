@@ -44,6 +44,7 @@ func TestEveryFaultIsTold(t *testing.T) {
 		most   int // bytes that the target takes; 0: any
 	}{
 		"plan":     {"none none", func(ctx context.Context, m *Migration) error { _, err := m.Plan(ctx); return err }, 1, 0},
+		"sizes":    {"none none", func(ctx context.Context, m *Migration) error { _, err := m.Plan(ctx); return err }, 1, 5},
 		"start":    {"none none", command((*Migration).Start), 0, 0},
 		"cutover":  {"primary standby", command((*Migration).Cutover), 0, 0},
 		"rollback": {"standby primary", command((*Migration).Rollback), 0, 0},

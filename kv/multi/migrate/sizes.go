@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func (m *Migration) tryValue(ctx context.Context, s *side.Side, keySize, size in
 			return make([]byte, size), kv.Put, nil
 		})
 	}
-	return errors.Join(err, s.Delete(ctx, large, nil), s.Delete(ctx, guard, nil))
+	return cmp.Or(errors.Join(s.Delete(ctx, large, nil), s.Delete(ctx, guard, nil)), err)
 }
 
 // nameRefused finds out by halving how large a value the target takes, and adds
