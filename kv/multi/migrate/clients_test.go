@@ -40,42 +40,53 @@ func TestClientsThatStandInTheWay(t *testing.T) {
 		"nothing": {change: func(*Heartbeat) {}},
 		"it goes by a file": {
 			func(h *Heartbeat) { h.Mode = side.ModeWanted }, nil, "config", "--allow-misconfigured",
-			"it is not coordinated: it goes by a file (multi.wanted_file)", Options{AllowMisconfigured: true},
+			"it is not coordinated: it goes by a file (multi.wanted_file)",
+			Options{AllowMisconfigured: true},
 		},
 		"another release": {
 			func(h *Heartbeat) { h.Sees = nil }, nil, "config", "--allow-misconfigured",
-			"it doesn't tell what it sees: it runs another release", Options{AllowMisconfigured: true},
+			"it doesn't tell what it sees: it runs another release",
+			Options{AllowMisconfigured: true},
 		},
 		"other stores": {
 			func(h *Heartbeat) { h.Sees[1].Store = "third" }, nil, "config", "--allow-misconfigured",
-			`it is configured for other stores, not for "new"`, Options{AllowMisconfigured: true},
+			`it is configured for other stores, not for "new"`,
+			Options{AllowMisconfigured: true},
 		},
 		"it can't read": {
 			func(h *Heartbeat) { h.Sees[0].Error = "refused" }, nil, "reach", "--allow-unreachable",
-			`it can't read the record of store "old": refused`, Options{AllowUnreachable: true},
+			`it can't read the record of store "old": refused`,
+			Options{AllowUnreachable: true},
 		},
 		"no record": {
 			func(h *Heartbeat) { h.Sees[1].Migration = "" }, nil, "config", "--allow-misconfigured",
-			`it finds no record in store "new": it looks at another store, or below another prefix`, Options{AllowMisconfigured: true},
+			`it finds no record in store "new": it looks at another store, or below another prefix`,
+			Options{AllowMisconfigured: true},
 		},
 		"another migration": {
 			func(h *Heartbeat) { h.Sees[0].Migration = "m2" }, nil, "config", "--allow-misconfigured",
-			`it finds the record of another migration in store "old": it looks at another store, or below another prefix`, Options{AllowMisconfigured: true},
+			`it finds the record of another migration in store "old": it looks at another store, or below another prefix`,
+			Options{AllowMisconfigured: true},
 		},
 		"it can't write": {
-			func(*Heartbeat) {}, []int{0}, "reach", "--allow-unreachable",
-			`it can't write to store "new": what it tells of itself is missing there`, Options{AllowUnreachable: true},
+			func(*Heartbeat) {},
+			[]int{0},
+			"reach", "--allow-unreachable",
+			`it can't write to store "new": what it tells of itself is missing there`,
+			Options{AllowUnreachable: true},
 		},
 		"it can't mirror": {
 			func(h *Heartbeat) { h.MirrorError = "full" }, nil, "reach", "--allow-unreachable", "it can't mirror: full", Options{AllowUnreachable: true},
 		},
 		"it is impatient": {
 			func(h *Heartbeat) { h.FenceTimeout-- }, nil, "config", "--allow-misconfigured",
-			"its fence_timeout, 9.999999999s, is shorter than the longest pause, 10s: its calls would fail before the cutover is undone", Options{AllowMisconfigured: true},
+			"its fence_timeout, 9.999999999s, is shorter than the longest pause, 10s: its calls would fail before the cutover is undone",
+			Options{AllowMisconfigured: true},
 		},
 		"it is late": {
 			func(h *Heartbeat) { h.Seen = h.Seen.Add(-25 * time.Second) }, nil, "clients", "--allow-no-clients",
-			"no client was seen: none runs coordinated with these two stores", Options{AllowNoClients: true},
+			"no client was seen: none runs coordinated with these two stores",
+			Options{AllowNoClients: true},
 		},
 	} {
 		virtually(t, name, func(t *testing.T) {

@@ -184,6 +184,25 @@ func TestConvergeWaitsForWhatMayGoAway(t *testing.T) {
 	}
 }
 
+// A step that was made is told even if what comes after it fails.
+func TestConvergeTellsWhatItDid(t *testing.T) {
+	r := newRig(t)
+	r.set("standby primary")
+	r.beat(Heartbeat{Instance: "gone", Beat: 1}, 0, 1)
+	r.hooks[0].onSwap = func(s driver.Swap) error {
+		if strings.HasPrefix(s.Key, side.ClientsPrefix) {
+			return errFault
+		}
+		return nil
+	}
+	results, err := r.migration(Options{}).Converge(t.Context(), StageFinished, ConvergeOptions{})
+	wantErr(t, err, errFault)
+	if commandsOf(results) != "finish" {
+		t.Errorf("it tells of %v", results)
+	}
+	r.want("retired primary")
+}
+
 // Somebody who undoes every step doesn't keep it busy for ever.
 func TestConvergeGivesUp(t *testing.T) {
 	r := newRig(t)

@@ -79,8 +79,13 @@ func TestOvertaken(t *testing.T) {
 		err  error
 		want bool
 	}{
-		{kv.ErrConflict, true}, {kv.ErrFenced, true}, {kv.ErrIndeterminate, true}, {errFault, false}, {kv.ErrUnavailable, false},
-		{errors.Join(kv.ErrIndeterminate, context.Canceled), false}, {errors.Join(kv.ErrConflict, kv.ErrTooLarge), false},
+		{kv.ErrConflict, true},
+		{kv.ErrFenced, true},
+		{kv.ErrIndeterminate, true},
+		{errFault, false},
+		{kv.ErrUnavailable, false},
+		{errors.Join(kv.ErrIndeterminate, context.Canceled), false},
+		{errors.Join(kv.ErrConflict, kv.ErrTooLarge), false},
 	} {
 		if overtaken(c.err) != c.want {
 			t.Errorf("%v: %v", c.err, !c.want)
@@ -174,7 +179,8 @@ func TestStoreHangsWhileWritesWait(t *testing.T) {
 			r.want(c.states)
 			var undone *UndoneError
 			if c.phase == "" {
-				if !errors.As(err, new(*WaitingError)) {
+				var waiting *WaitingError
+				if !errors.As(err, &waiting) || strings.Count(waiting.Undo.Error(), "\n") != 1 { // of both attempts
 					t.Errorf("%v", err)
 				}
 				return
@@ -251,6 +257,37 @@ func TestCommandsEndWithTheirChange(t *testing.T) {
 	}
 }
 
+// The one of two primaries that was forced stays, whichever it is.
+func TestAbortKeepsTheForcedPrimary(t *testing.T) {
+	r := newRig(t)
+	r.set("primary primary")
+	record, version, err := r.sides[0].ReadRecord(t.Context())
+	record.Epoch = 3
+	if _, _, swapErr := r.sides[0].SwapRecord(t.Context(), version, record); err != nil || swapErr != nil {
+		t.Fatal(err, swapErr)
+	}
+	m := r.migration(Options{Changed: func(c Change) {
+		if c.To == side.Standby {
+			r.want("primary standby")
+			r.set("sealed standby") // which it was not run for
+		}
+	}})
+	r.do(m.Abort)
+	r.want("sealed standby")
+}
+
+// A cutover whose source another run unsealed, without the target, was aborted.
+func TestCutoverThatIsDetachedWasAborted(t *testing.T) {
+	r := newRig(t)
+	r.put(0, "k", "v")
+	r.put(1, "k", "v")
+	r.set("sealed filling")
+	r.before(1, 1, func() { r.set("primary filling") })
+	_, err := r.migration(Options{}).Cutover(t.Context())
+	wantErr(t, err, ErrAborted)
+	r.want("primary filling")
+}
+
 // A start that was interrupted is gone on with: the migration stays the same one.
 func TestStartGoesOn(t *testing.T) {
 	r := newRig(t)
@@ -267,8 +304,14 @@ func TestStartGoesOn(t *testing.T) {
 	if _, _, swapErr := r.sides[0].SwapRecord(t.Context(), version, record); err != nil || swapErr != nil {
 		t.Fatal(err, swapErr)
 	}
-	if result := r.do(r.migration(Options{}).Start); len(result.Changes) != 1 {
-		t.Errorf("%+v", result)
+	back := func(Change) { // the change is all that it was run for
+		if record, version, err = r.sides[0].ReadRecord(t.Context()); err == nil {
+			record.Migration = "m3"
+			_, _, err = r.sides[0].SwapRecord(t.Context(), version, record)
+		}
+	}
+	if result := r.do(r.migration(Options{Changed: back}).Start); len(result.Changes) != 1 || err != nil {
+		t.Errorf("%+v, %v", result, err)
 	}
 	if record, _, err := r.sides[1].ReadRecord(t.Context()); err != nil || record.Migration != "m2" {
 		t.Errorf("%+v, %v", record, err)
