@@ -235,8 +235,8 @@ func TestLeasesAreLoadedAtOnce(t *testing.T) {
 		go func() { loaded <- h.file.bolt.View(h.file.load) }()
 		synctest.Wait()
 		select {
-		case <-loaded:
-			t.Error("the leases are loaded while one ends")
+		case err := <-loaded:
+			t.Errorf("the leases are loaded while one ends: %v", err)
 		default:
 		}
 		<-h.file.writer
