@@ -489,7 +489,7 @@ func TestHowOftenAClientOfOneStoreLooks(t *testing.T) {
 		time.Sleep(10*time.Second - 1)
 		put(t, c, "k", "v")
 		looks.expect(t, "within ten seconds")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		put(t, c, "k", "v")
 		looks.expect(t, "after ten seconds", 10*time.Second)
 		s, err := side.New("first", admin, nil)
@@ -504,7 +504,7 @@ func TestHowOftenAClientOfOneStoreLooks(t *testing.T) {
 		time.Sleep(time.Second - 1)
 		put(t, c, "k", "v")
 		looks.expect(t, "within a second", 20*time.Second)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		looks.hangs.Store(true)
 		if d := took(func() { get(t, c, "k") }); d != 0 {
 			t.Errorf("a read took %v", d)
@@ -533,7 +533,8 @@ func TestHowOftenAClientOfOneStoreLooks(t *testing.T) {
 		for what, look := range map[string]func(){
 			"List": func() { _, _ = c.List(t.Context(), "") },
 			"Entries": func() {
-				for range kv.Entries(t.Context(), c, "") {
+				for _, err := range kv.Entries(t.Context(), c, "") {
+					_ = err // what it reads is another test's
 				}
 			},
 		} {
