@@ -16,12 +16,8 @@ var errDecline = errors.New("nothing to write")
 // swap carries s out in one transaction and tells the watches. The caller
 // holds f.writer, so the order of the commits is that of the events.
 func (f *file) swap(s driver.Swap) (driver.Result, error) {
-	if err := f.broken(); err != nil {
-		return driver.Result{Outcome: driver.NotApplied}, err
-	}
 	var r driver.Result
-	var index uint64 // of this write; 0: there is none
-	err := f.update(func(tx *bbolt.Tx) (err error) {
+	outcome, err := f.commit(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucket)
 		if !hold(b, s.Guards) {
 			r.Outcome = driver.GuardBroken
@@ -31,7 +27,7 @@ func (f *file) swap(s driver.Swap) (driver.Result, error) {
 			r = driver.Result{Outcome: driver.Conflict, Entry: now, Known: true}
 			return errDecline
 		}
-		index, err = b.NextSequence()
+		index, err := b.NextSequence()
 		if err = errors.Join(err, f.attach(tx, s)); err != nil {
 			return err
 		}
@@ -47,10 +43,6 @@ func (f *file) swap(s driver.Swap) (driver.Result, error) {
 	case errors.Is(err, errDecline):
 		return r, nil
 	case err != nil:
-		outcome := f.afterFailure(index, err)
-		if kit.NoRoom(err.Error()) {
-			err = fmt.Errorf("%w: %w", driver.ErrFull, err)
-		}
 		return driver.Result{Outcome: outcome}, err
 	}
 	f.leases.Attach(&s)
@@ -58,27 +50,43 @@ func (f *file) swap(s driver.Swap) (driver.Result, error) {
 	return r, nil
 }
 
-// afterFailure tells what became of the write with this index, for which bbolt
-// returned err.
+// commit carries do out in one transaction and tells what became of it. The caller
+// holds f.writer.
 //
 // A commit writes the pages of data, syncs them, writes the page that makes
-// them current, and syncs that. If a new transaction doesn't show the
-// write, that last page was not written, and never will be: the write was not
+// them current, and syncs that. If a new transaction doesn't show this
+// one, that last page was not written, and never will be: nothing was
 // applied, be the disk full or broken. If it does show it, only the last sync
-// can have failed. The write may be lost with the machine then, and so may
+// can have failed. What was written may be lost with the machine then, and so may
 // everything that is built on it, so the file is not used any more.
-func (f *file) afterFailure(index uint64, err error) driver.Outcome {
-	var current uint64
-	viewErr := f.bolt.View(func(tx *bbolt.Tx) error {
-		current = tx.Bucket(bucket).Sequence()
+func (f *file) commit(do func(*bbolt.Tx) error) (driver.Outcome, error) {
+	if err := f.broken(); err != nil {
+		return driver.NotApplied, err
+	}
+	var id, current int // of this transaction, once it may be committed, and of the last one that can be seen
+	err := f.update(func(tx *bbolt.Tx) error {
+		if err := do(tx); err != nil {
+			return err
+		}
+		id = tx.ID()
 		return nil
 	})
-	if index == 0 || (viewErr == nil && current < index) {
-		return driver.NotApplied
+	if err == nil {
+		return driver.Applied, nil
+	}
+	viewErr := f.bolt.View(func(tx *bbolt.Tx) error {
+		current = tx.ID()
+		return nil
+	})
+	if kit.NoRoom(err.Error()) {
+		err = fmt.Errorf("%w: %w", driver.ErrFull, err)
+	}
+	if id == 0 || (viewErr == nil && current < id) {
+		return driver.NotApplied, err
 	}
 	f.failure = driver.Permanent(fmt.Errorf("%s: a commit failed, so the file must be closed and opened again: %w", f.cfg.Path, err))
 	close(f.failed)
-	return driver.Unknown
+	return driver.Unknown, err
 }
 
 // broken returns why the file can't be used any more, if so.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
@@ -35,39 +36,64 @@ func TestCommitFailsBeforeItCounts(t *testing.T) {
 	}
 }
 
-// A commit whose last sync fails can be seen, and may be lost all the same.
+// A commit whose last sync fails can be seen, and may be lost all the same, be it a
+// write or what begins or ends a lease.
 func TestCommitFailsAtTheLastSync(t *testing.T) {
-	var files Files
-	cfg := fileOf(t)
-	h := open(t, &files, cfg)
-	watching := make(chan error)
-	synced := make(chan struct{})
-	go func() {
-		watching <- h.Watch(t.Context(), driver.WatchRequest{Range: driver.Range{IsPrefix: true}}, func(ev driver.Event) {
-			if ev.Type == driver.Synced {
-				close(synced)
+	for name, fails := range map[string]func(*testing.T, *handle, driver.LeaseID) error{
+		"swap": func(t *testing.T, h *handle, _ driver.LeaseID) error {
+			r, err := h.Swap(t.Context(), driver.Swap{Key: "k", Value: []byte("v"), ID: 1})
+			if r.Outcome != driver.Unknown {
+				t.Errorf("Swap: %v", r.Outcome)
 			}
+			return err
+		},
+		"grant": func(t *testing.T, h *handle, _ driver.LeaseID) error {
+			g, err := h.Grant(t.Context(), time.Hour)
+			if g.ID != "" {
+				t.Errorf("granted: %+v", g)
+			}
+			return err
+		},
+		"revoke": func(t *testing.T, h *handle, id driver.LeaseID) error { return h.Revoke(t.Context(), id) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var files Files
+			cfg := fileOf(t)
+			h := open(t, &files, cfg)
+			lease, err := h.Grant(t.Context(), time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			watching := make(chan error)
+			synced := make(chan struct{})
+			go func() {
+				watching <- h.Watch(t.Context(), driver.WatchRequest{Range: driver.Range{IsPrefix: true}}, func(ev driver.Event) {
+					if ev.Type == driver.Synced {
+						close(synced)
+					}
+				})
+			}()
+			<-synced
+			h.file.update = func(f func(*bbolt.Tx) error) error {
+				return errors.Join(h.file.bolt.Update(f), errDisk)
+			}
+			if err := fails(t, h, lease.ID); !errors.Is(err, errDisk) || driver.IsPermanent(err) {
+				t.Errorf("it ended with %v", err)
+			}
+			if err := <-watching; !errors.Is(err, errDisk) {
+				t.Errorf("the watch ended with %v", err)
+			}
+			if _, err := h.Get(t.Context(), driver.GetRequest{Key: "k"}); !driver.IsPermanent(err) {
+				t.Errorf("Get after it: %v", err)
+			}
+			if r, err := h.Swap(t.Context(), driver.Swap{Key: "k", ID: 1}); r.Outcome != driver.NotApplied || !driver.IsPermanent(err) {
+				t.Errorf("Swap after it: %v, %v", r.Outcome, err)
+			}
+			closeStore(t, h)
+			h = open(t, &files, cfg)
+			put(t, h, "other", "the file is as good as new")
 		})
-	}()
-	<-synced
-	h.file.update = func(f func(*bbolt.Tx) error) error {
-		return errors.Join(h.file.bolt.Update(f), errDisk)
 	}
-	r, err := h.Swap(t.Context(), driver.Swap{Key: "k", Value: []byte("v"), ID: 1})
-	if r.Outcome != driver.Unknown || !errors.Is(err, errDisk) {
-		t.Fatalf("Swap: %v, %v", r.Outcome, err)
-	}
-	if err := <-watching; !errors.Is(err, errDisk) {
-		t.Errorf("the watch ended with %v", err)
-	}
-	if _, err := h.Get(t.Context(), driver.GetRequest{Key: "k"}); !driver.IsPermanent(err) {
-		t.Errorf("Get after it: %v", err)
-	}
-	if r, err := h.Swap(t.Context(), driver.Swap{Key: "k", ID: 1}); r.Outcome != driver.NotApplied || !driver.IsPermanent(err) {
-		t.Errorf("Swap after it: %v, %v", r.Outcome, err)
-	}
-	closeStore(t, h)
-	put(t, open(t, &files, cfg), "k", "the file is as good as new")
 }
 
 func TestContextEndsDuringCommit(t *testing.T) {

@@ -69,7 +69,7 @@ func (f *file) load(tx *bbolt.Tx) error {
 }
 
 func (f *file) grant(ttl time.Duration) (id driver.LeaseID, err error) {
-	err = f.update(func(tx *bbolt.Tx) error {
+	_, err = f.commit(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(leaseBucket)
 		n, err := b.NextSequence()
 		id = driver.LeaseID(strconv.FormatUint(n, 10))
@@ -97,7 +97,7 @@ func (f *file) end(id driver.LeaseID, revoke bool) error {
 	if !over {
 		return nil
 	}
-	err := f.update(func(tx *bbolt.Tx) (err error) {
+	_, err := f.commit(func(tx *bbolt.Tx) (err error) {
 		b, attached := tx.Bucket(bucket), tx.Bucket(attachedBucket)
 		for _, key := range keys {
 			err = errors.Join(err, b.Delete([]byte(key)), attached.Delete([]byte(key)))
