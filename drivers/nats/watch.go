@@ -76,7 +76,8 @@ func (ss *session) aim(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
 	msg, err := ss.store.last(ctx, ss.link, ss.subjects.filter(ss.rng))
-	if ss.target = 0; msg != nil {
+	ss.target = 0
+	if msg != nil {
 		ss.target = msg.Sequence
 	}
 	return err

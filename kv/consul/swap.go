@@ -133,10 +133,13 @@ func whyNotSwapped(errs api.TxnErrors, w driver.Swap) (driver.Result, error) {
 func (s *store) put(ctx context.Context, w driver.Swap, _ kit.Mark) (driver.Result, error) {
 	pair := &api.KVPair{Key: s.cfg.Root.In(w.Key), Value: w.Value, Flags: w.ID, ModifyIndex: uint64(w.Prev.Version)}
 	ok, _, err := s.kv.CAS(pair, (&api.WriteOptions{}).WithContext(ctx))
-	if ok {
-		return driver.Result{Outcome: driver.Applied}, err
+	switch {
+	case err != nil:
+		return driver.Result{}, err
+	case ok:
+		return driver.Result{Outcome: driver.Applied}, nil
 	}
-	return driver.Result{Outcome: driver.Conflict}, err
+	return driver.Result{Outcome: driver.Conflict}, nil
 }
 
 // Resolve implements driver.Resolver. The Flags say whose write the key's last

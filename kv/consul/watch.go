@@ -131,7 +131,8 @@ func (w *session) diff(l listing) (news bool) {
 		}
 		if len(old) > 0 && old[0].Key == e.Key {
 			same := old[0].Version == e.Version
-			if old = old[1:]; same {
+			old = old[1:]
+			if same {
 				continue
 			}
 		}

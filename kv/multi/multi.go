@@ -154,10 +154,7 @@ func newStore(b Backend, cdc codec.Codec, coordinated bool) (*store, error) {
 	if s.side, err = side.New(b.Name, b.Client, cdc); err != nil {
 		return nil, err
 	}
-	s.raw, err = kv.Raw(b.Client)
-	if err != nil && !errors.Is(err, kv.ErrNotSupported) {
-		return nil, fmt.Errorf("backend %q: %w", b.Name, err)
-	}
+	s.raw, _ = kv.Raw(b.Client) // side.New has refused every error but "not supported"
 	if s.coded, err = kv.CodecOf(b.Client); err != nil && !errors.Is(err, kv.ErrNotSupported) {
 		return nil, fmt.Errorf("backend %q: %w", b.Name, err)
 	}
