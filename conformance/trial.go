@@ -38,9 +38,8 @@ type option func(*kv.Options)
 // ctx is what operations run under that have no ctx of their own to test.
 func (t *trial) ctx() context.Context { return t.limit }
 
-// options returns the options of a client: the defaults, and a log that shows
-// only when the case fails.
-// options has no call give up before the case does, unless opts say otherwise.
+// options returns the options of a client: the defaults, a log that shows only when
+// the case fails, and no call that gives up before the case does. opts change them.
 func (t *trial) options(opts []option) kv.Options {
 	o := kv.Options{Logger: t.logger(), RetryTimeout: 4 * t.patience}
 	for _, set := range opts {
