@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-
-	"github.com/polykv/polykv/codec"
 )
 
 // Fenced returns a client whose every write carries guards: CAS, Delete,
@@ -41,12 +39,16 @@ func Fenced(c Client, guards ...Guard) (Client, error) {
 	if err := checkGuards(guards, most); err != nil {
 		return fail(err)
 	}
-	return &fenced{Forward: Forward{c}, guards: slices.Clone(guards)}, nil
+	return fence(c, slices.Clone(guards)), nil
 }
 
 type fenced struct {
-	Forward
+	Views
 	guards []Guard
+}
+
+func fence(c Client, guards []Guard) Client {
+	return &fenced{Views{Forward{c}, func(view Client) Client { return fence(view, guards) }}, guards}
 }
 
 // with returns the fence and a call's own guards.
@@ -95,19 +97,6 @@ func (c *fenced) room(guards []Guard) error {
 
 func (c *fenced) SwapVersion(ctx context.Context, key string, prev Version, value any, guards ...Guard) (Version, error) {
 	return c.Forward.SwapVersion(ctx, key, prev, value, c.with(guards)...)
-}
-
-func (c *fenced) Raw() (Client, error) { return c.around(c.Forward.Raw()) }
-
-func (c *fenced) WithCodec(cdc codec.Codec) (Client, error) {
-	return c.around(c.Forward.WithCodec(cdc))
-}
-
-func (c *fenced) around(view Client, err error) (Client, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &fenced{Forward: Forward{view}, guards: c.guards}, nil
 }
 
 func (c *fenced) Limits() (Limits, error) {

@@ -14,8 +14,27 @@ import (
 //
 // A wrapper that changes keys or values must override all of them, and one that
 // changes anything the two that return clients, Raw and WithCodec: their
-// results are wrapped like the client itself.
+// results are wrapped like the client itself. [Views] does that.
 type Forward struct{ Client }
+
+// Views is Forward for wrappers of which Wrap wraps the views, as the client itself is.
+type Views struct {
+	Forward
+	Wrap func(view Client) Client
+}
+
+// Raw wraps the result of [Raw].
+func (v Views) Raw() (Client, error) { return v.wrapped(v.Forward.Raw()) }
+
+// WithCodec wraps the result of [WithCodec].
+func (v Views) WithCodec(cdc codec.Codec) (Client, error) { return v.wrapped(v.Forward.WithCodec(cdc)) }
+
+func (v Views) wrapped(view Client, err error) (Client, error) {
+	if err != nil {
+		return nil, err
+	}
+	return v.Wrap(view), nil
+}
 
 // extras are Client and the optional interfaces that all clients of this
 // package have.

@@ -1,10 +1,6 @@
 package kv
 
-import (
-	"context"
-
-	"github.com/polykv/polykv/codec"
-)
+import "context"
 
 // SkipDeletes returns a client whose WatchKey and WatchPrefix never call f with
 // nil, for code written for the clients of Cortex and dskit, which take every
@@ -14,31 +10,18 @@ import (
 //
 // Everything else, [Watch] with its Delete events included, is that of c, and
 // the [Raw] view skips deletions likewise. Closing it closes c.
-func SkipDeletes(c Client) Client { return skipDeletes{Forward{c}} }
+func SkipDeletes(c Client) Client { return &skipDeletes{Views{Forward{c}, SkipDeletes}} }
 
-type skipDeletes struct{ Forward }
+type skipDeletes struct{ Views }
 
-func (s skipDeletes) WatchKey(ctx context.Context, key string, f func(any) bool) {
+func (s *skipDeletes) WatchKey(ctx context.Context, key string, f func(any) bool) {
 	s.Forward.WatchKey(ctx, key, func(value any) bool {
 		return value == nil || f(value)
 	})
 }
 
-func (s skipDeletes) WatchPrefix(ctx context.Context, prefix string, f func(key string, value any) bool) {
+func (s *skipDeletes) WatchPrefix(ctx context.Context, prefix string, f func(key string, value any) bool) {
 	s.Forward.WatchPrefix(ctx, prefix, func(key string, value any) bool {
 		return value == nil || f(key, value)
 	})
-}
-
-func (s skipDeletes) Raw() (Client, error) { return s.around(s.Forward.Raw()) }
-
-func (s skipDeletes) WithCodec(cdc codec.Codec) (Client, error) {
-	return s.around(s.Forward.WithCodec(cdc))
-}
-
-func (skipDeletes) around(view Client, err error) (Client, error) {
-	if err != nil {
-		return nil, err
-	}
-	return SkipDeletes(view), nil
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/consul"
 	"github.com/polykv/polykv/kv/driver"
@@ -81,48 +80,25 @@ func openMemberlist(ctx context.Context, c *memberlist.Config, env Env) (kv.Clie
 		env.Options.Logger.Warn("gossip: the node has no metrics", "error", err)
 		return client, nil
 	}
-	return &measured{Client: client, registerer: env.Registerer, figures: figures}, nil
+	return newMeasured(client, func() error {
+		env.Registerer.Unregister(figures)
+		return client.Close()
+	}), nil
 }
 
 // measured is a client of a node whose figures are published as long as it is
-// open.
+// open, or a view of one. Either's Close is the client's.
 type measured struct {
-	*memberlist.Client
-	registerer prometheus.Registerer
-	figures    prometheus.Collector
+	kv.Views
+	close func() error
 }
 
-func (m *measured) Close() error {
-	m.registerer.Unregister(m.figures)
-	return m.Client.Close()
+func newMeasured(c kv.Client, closeAll func() error) kv.Client {
+	wrap := func(view kv.Client) kv.Client { return newMeasured(view, closeAll) }
+	return &measured{kv.Views{Forward: kv.Forward{Client: c}, Wrap: wrap}, closeAll}
 }
 
-// Raw returns the raw view, whose Close is the client's.
-func (m *measured) Raw() (kv.Client, error) { return m.around(m.Client.Raw()) }
-
-// WithCodec returns the view of another codec, likewise.
-func (m *measured) WithCodec(cdc codec.Codec) (kv.Client, error) {
-	return m.around(m.Client.WithCodec(cdc))
-}
-
-func (m *measured) around(view kv.Client, err error) (kv.Client, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &measuredView{Forward: kv.Forward{Client: view}, whole: m}, nil
-}
-
-// measuredView is a view of a measured client.
-type measuredView struct {
-	kv.Forward
-	whole *measured
-}
-
-func (v *measuredView) Close() error { return v.whole.Close() }
-
-func (v *measuredView) Raw() (kv.Client, error) { return v.whole.Raw() }
-
-func (v *measuredView) WithCodec(cdc codec.Codec) (kv.Client, error) { return v.whole.WithCodec(cdc) }
+func (m *measured) Close() error { return m.close() }
 
 func memberlistTarget(c *Config) Target {
 	return Target{Address: strings.Join(c.Memberlist.Join, ", "), DialTimeout: c.Memberlist.JoinTimeout}

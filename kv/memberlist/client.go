@@ -34,7 +34,7 @@ func newClients(s *state.Store, maxValue int, health func() error) *clients {
 // client is one of them: the engine over the node's state, which also tells
 // how the node is when it is pinged.
 type client struct {
-	kv.Forward
+	kv.Views
 	backend string
 	health  func() error
 	node    *Node // nil in tests of the state alone
@@ -54,6 +54,7 @@ func (cs *clients) new(c codec.Codec, opts kv.Options) (kv.Client, error) {
 		opts.Backend = backend
 	}
 	opened := &client{backend: opts.Backend, health: cs.health, node: cs.node}
+	opened.Wrap = opened.wrap
 	opened.Client = kv.New(newHandle(cs.store, view, cs.maxValue, func() { cs.drop(opened) }), c, &opts)
 	if !cs.add(opened) {
 		_ = opened.Close() // never fails
@@ -102,19 +103,9 @@ func (c *client) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Raw returns the raw view, which tells the same when it is pinged.
-func (c *client) Raw() (kv.Client, error) { return c.around(c.Forward.Raw()) }
-
-// WithCodec returns the view of another codec of the node, likewise.
-func (c *client) WithCodec(cdc codec.Codec) (kv.Client, error) {
-	return c.around(c.Forward.WithCodec(cdc))
-}
-
-func (c *client) around(view kv.Client, err error) (kv.Client, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &client{Forward: kv.Forward{Client: view}, backend: c.backend, health: c.health, node: c.node}, nil
+// wrap returns a view of c, which tells the same when it is pinged.
+func (c *client) wrap(view kv.Client) kv.Client {
+	return &client{Views: kv.Views{Forward: kv.Forward{Client: view}, Wrap: c.wrap}, backend: c.backend, health: c.health, node: c.node}
 }
 
 // Linearizable is false: what other nodes write at the same time is merged, or

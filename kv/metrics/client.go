@@ -8,7 +8,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
 )
 
@@ -16,11 +15,15 @@ import (
 // included, under the name backend. It offers every optional interface that c
 // offers and closes c.
 func (m *Metrics) Wrap(c kv.Client, backend string) kv.Client {
-	return &client{Forward: kv.Forward{Client: c}, ops: m.operations(backend)}
+	return m.operations(backend).wrap(c)
+}
+
+func (o *operations) wrap(c kv.Client) kv.Client {
+	return &client{Views: kv.Views{Forward: kv.Forward{Client: c}, Wrap: o.wrap}, ops: o}
 }
 
 type client struct {
-	kv.Forward
+	kv.Views
 	ops *operations
 }
 
@@ -181,17 +184,4 @@ func (c *client) GetVersion(ctx context.Context, key string, guards ...kv.Guard)
 func (c *client) SwapVersion(ctx context.Context, key string, prev kv.Version, value any, guards ...kv.Guard) (_ kv.Version, err error) {
 	defer c.ops.swapVersion.done(time.Now(), &err)
 	return c.Forward.SwapVersion(ctx, key, prev, value, guards...)
-}
-
-func (c *client) Raw() (kv.Client, error) { return c.around(c.Forward.Raw()) }
-
-func (c *client) WithCodec(cdc codec.Codec) (kv.Client, error) {
-	return c.around(c.Forward.WithCodec(cdc))
-}
-
-func (c *client) around(view kv.Client, err error) (kv.Client, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &client{Forward: kv.Forward{Client: view}, ops: c.ops}, nil
 }

@@ -7,7 +7,6 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
 )
 
@@ -15,11 +14,12 @@ import (
 // [kv.WithCodec] views included, and of every callback. backend names the store
 // in the spans. It offers every optional interface that c offers and closes c.
 func (t *Tracing) Wrap(c kv.Client, backend string) kv.Client {
-	return &client{Forward: kv.Forward{Client: c}, tracing: t, backend: backend}
+	wrap := func(view kv.Client) kv.Client { return t.Wrap(view, backend) }
+	return &client{Views: kv.Views{Forward: kv.Forward{Client: c}, Wrap: wrap}, tracing: t, backend: backend}
 }
 
 type client struct {
-	kv.Forward
+	kv.Views
 	tracing *Tracing
 	backend string
 }
@@ -182,17 +182,4 @@ func (c *client) SwapVersion(ctx context.Context, key string, prev kv.Version, v
 	ctx, end := c.start(ctx, "SwapVersion", kv.KeyRange(key))
 	defer end(&err)
 	return c.Forward.SwapVersion(ctx, key, prev, value, guards...)
-}
-
-func (c *client) Raw() (kv.Client, error) { return c.around(c.Forward.Raw()) }
-
-func (c *client) WithCodec(cdc codec.Codec) (kv.Client, error) {
-	return c.around(c.Forward.WithCodec(cdc))
-}
-
-func (c *client) around(view kv.Client, err error) (kv.Client, error) {
-	if err != nil {
-		return nil, err
-	}
-	return c.tracing.Wrap(view, c.backend), nil
 }

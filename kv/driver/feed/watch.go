@@ -170,11 +170,9 @@ func (s *stop) poll() error {
 		return nil
 	}
 	select {
-	case <-s.ctx.Done():
-		return s.ctx.Err()
 	case <-s.closed:
 		return driver.ErrClosed
 	default:
-		return nil
+		return s.ctx.Err()
 	}
 }
