@@ -22,7 +22,14 @@ type link struct {
 
 	rollup bool // a marker takes the place of all before it, and may expire
 	atomic bool // several messages may be written as one
+	found  time.Time
 }
+
+// lookAgain is after how long the bucket is looked for again: nobody is told that it was
+// deleted, and sequences of one that was made again mean something else.
+const lookAgain = 5 * time.Second
+
+func (l *link) alive() bool { return !l.conn.IsClosed() && time.Since(l.found) < lookAgain }
 
 // open opens the link. A connection over which the bucket was not found is kept for
 // the next attempt.
@@ -78,10 +85,10 @@ func (s *store) options(ctx context.Context, servers []string, password string) 
 		CustomDialer: dialer(func(network, address string) (net.Conn, error) {
 			d := net.Dialer{Timeout: s.cfg.DialTimeout}
 			conn, err := d.DialContext(ctx, network, address)
-			if err == nil { // Close waits for nobody who is blocked on it
-				context.AfterFunc(ctx, func() { _ = conn.Close() })
+			if err != nil {
+				return nil, err
 			}
-			return conn, err
+			return kit.Tied(ctx, conn), nil
 		}),
 		AsyncErrorCB: func(conn *nats.Conn, _ *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrPermissionViolation) && s.refused(err) {
@@ -136,7 +143,7 @@ func (s *store) attach(ctx context.Context, conn *nats.Conn) (*link, error) {
 	_, err = s.history.Observe(mark, kit.Answer{
 		Index: info.State.LastSeq, Evidence: kit.Current, Cluster: uint64(info.Created.UnixNano()),
 	})
-	l := &link{conn, js, stream, info.Config.AllowMsgTTL && info.Config.MaxMsgsPerSubject == 1, info.Config.AllowAtomicPublish}
+	l := &link{conn, js, stream, info.Config.AllowMsgTTL && info.Config.MaxMsgsPerSubject == 1, info.Config.AllowAtomicPublish, time.Now()}
 	// This is where the library looks before it reads a message: by default any
 	// replica may answer, and here only the leader.
 	info.Config.AllowDirect = false

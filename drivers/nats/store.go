@@ -55,7 +55,7 @@ func Open(cfg Config, log *slog.Logger) (driver.Store, error) {
 	if cfg.Domain != "" {
 		s.api = "$JS." + cfg.Domain + ".API."
 	}
-	s.links = kit.NewShared(s.open, func(l *link) bool { return !l.conn.IsClosed() })
+	s.links = kit.NewShared(s.open, (*link).alive)
 	return s, nil
 }
 

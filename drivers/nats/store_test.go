@@ -3,6 +3,7 @@ package nats
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -124,6 +125,44 @@ func TestBucketIsMadeAgain(t *testing.T) {
 		t.Errorf("the generation is still %d", e.Generation)
 	}
 	drivertest.Swap(t, s, driver.Swap{Key: "k", Prev: before, Value: []byte("late")}, driver.Conflict)
+}
+
+// Nobody tells those who are connected that the bucket is another; they look, and a
+// session that hears nothing more ends.
+func TestBucketIsMadeAgainUnseen(t *testing.T) {
+	t.Parallel()
+	n := start(t, nil)
+	s, js := open(t, n.config()), asOther(t, n)
+	before, epoch := drivertest.Put(t, s, "k", "v"), s.Epoch()
+	f := drivertest.Follow(t.Context(), t, s, driver.Range{Key: "k"}, nil)
+	f.Sees(t, map[string]string{"k": "v"})
+	stream, err := js.Stream(t.Context(), s.stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(t.Context(), s.stream); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), stream.CachedInfo().Config); err != nil {
+		t.Fatal(err)
+	}
+	if now := drivertest.Put(t, open(t, n.config()), "k", "other"); now.Version != before.Version {
+		t.Fatalf("version %d in the new bucket, %d in the old one", now.Version, before.Version)
+	}
+	drivertest.Eventually(t, func() error {
+		if e := drivertest.Get(t, s, "k"); e.Generation == before.Generation {
+			return fmt.Errorf("the generation is still %d", e.Generation)
+		}
+		return nil
+	})
+	drivertest.Swap(t, s, driver.Swap{Key: "k", Prev: before, Value: []byte("late")}, driver.Conflict)
+	if s.Epoch() != epoch {
+		t.Error("there is another connection")
+	}
+	if err := f.Ends(t); err == nil || t.Context().Err() != nil {
+		t.Errorf("the session ended: %v", err)
+	}
+	drivertest.Follow(t.Context(), t, s, driver.Range{Key: "k"}, nil).Sees(t, map[string]string{"k": "other"})
 }
 
 // Markers go after a while, where nobody makes an older state current by that.
