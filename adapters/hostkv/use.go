@@ -60,38 +60,33 @@ func Use(c Client, cdc codec.Codec, o Options) kv.Client {
 	if opts.Backend == "" {
 		opts.Backend = "host"
 	}
-	return used{kv.Forward{Client: kv.New(newStore(c, cdc, o), cdc, &opts)}}
+	return newUsed(kv.New(newStore(c, cdc, o), cdc, &opts))
 }
 
 // used refuses what the versions of a store would be needed for, since they
 // are hashes and may come back.
-type used struct{ kv.Forward }
+type used struct{ kv.Views }
+
+func newUsed(c kv.Client) kv.Client {
+	return &used{kv.Views{Forward: kv.Forward{Client: c}, Wrap: newUsed}}
+}
 
 var errVersions = fmt.Errorf("%w: a host's client shows no versions", kv.ErrNotSupported)
 
 // Supports implements kv.Supporter.
-func (u used) Supports(what kv.Capability) error {
+func (u *used) Supports(what kv.Capability) error {
 	if what == kv.Versions {
 		return errVersions
 	}
 	return u.Forward.Supports(what)
 }
 
-func (used) GetVersion(context.Context, string, ...kv.Guard) (any, kv.Version, error) {
+func (*used) GetVersion(context.Context, string, ...kv.Guard) (any, kv.Version, error) {
 	return nil, 0, errVersions
 }
 
-func (used) SwapVersion(context.Context, string, kv.Version, any, ...kv.Guard) (kv.Version, error) {
+func (*used) SwapVersion(context.Context, string, kv.Version, any, ...kv.Guard) (kv.Version, error) {
 	return 0, errVersions
-}
-
-// Raw keeps to the same.
-func (u used) Raw() (kv.Client, error) {
-	raw, err := u.Forward.Raw()
-	if err != nil {
-		return nil, err
-	}
-	return used{kv.Forward{Client: raw}}, nil
 }
 
 func newStore(c Client, cdc codec.Codec, o Options) *store {

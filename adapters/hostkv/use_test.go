@@ -38,7 +38,7 @@ func TestUseConforms(t *testing.T) {
 		}
 		return conformance.Store{Open: func(c codec.Codec, o kv.Options) (kv.Client, error) {
 			store := newStore(kv.SkipDeletes(host), codec.Bytes{}, Options{RescanInterval: 20 * time.Millisecond})
-			return used{kv.Forward{Client: kv.New(store, c, &o)}}, nil
+			return newUsed(kv.New(store, c, &o)), nil
 		}}
 	}}
 	h.Features = conformance.Features{Lacks: []conformance.Extra{conformance.Guarded, conformance.Versioned}}
@@ -119,5 +119,30 @@ func TestNothingIsWrittenAfterASwapReturned(t *testing.T) {
 	close(host.letGo)
 	if out := <-host.wrote; out != nil {
 		t.Errorf("%v was written after the Swap had returned", out)
+	}
+}
+
+// No view of a host's client shows versions, which are hashes.
+func TestViewsHaveNoVersions(t *testing.T) {
+	plain := kv.New(inmemory.NewStore().Open(), codec.Bytes{}, nil)
+	defer plain.Close()
+	host, err := kv.Raw(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Use(host, codec.Bytes{}, Options{})
+	defer c.Close()
+	for name, view := range map[string]func() (kv.Client, error){
+		"none":  func() (kv.Client, error) { return c, nil },
+		"raw":   func() (kv.Client, error) { return kv.Raw(c) },
+		"codec": func() (kv.Client, error) { return kv.WithCodec(c, codec.String{}) },
+	} {
+		v, err := view()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := kv.Versioned(v); !errors.Is(err, kv.ErrNotSupported) {
+			t.Errorf("the view %q has versions: %v", name, err)
+		}
 	}
 }
