@@ -78,7 +78,8 @@ func (h *handle) Scan(ctx context.Context, req driver.ScanRequest) (p driver.Pag
 
 // Swap implements driver.Store. If ctx ends during the commit, its outcome is unknown.
 func (h *handle) Swap(ctx context.Context, s driver.Swap) (driver.Result, error) {
-	if err := h.checkSize(s); err != nil {
+	if l := h.Limits(); len(s.Key) > l.Key || len(s.Value) > l.Value {
+		err := fmt.Errorf("key of %d and value of %d bytes, the limits are %d and %d: %w", len(s.Key), len(s.Value), l.Key, l.Value, driver.ErrTooLarge)
 		return driver.Result{Outcome: driver.NotApplied}, err
 	}
 	began, r, err := write(ctx, h, func() (driver.Result, error) { return h.file.swap(s) })
@@ -123,17 +124,6 @@ func (h *handle) turn(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-func (h *handle) checkSize(s driver.Swap) error {
-	limits := h.Limits()
-	switch {
-	case len(s.Key) > limits.Key:
-		return fmt.Errorf("key of %d bytes, the limit is %d: %w", len(s.Key), limits.Key, driver.ErrTooLarge)
-	case len(s.Value) > limits.Value:
-		return fmt.Errorf("value of %d bytes, the limit is %d: %w", len(s.Value), limits.Value, driver.ErrTooLarge)
-	}
-	return nil
 }
 
 // Resolve implements driver.Resolver. The file keeps the id of the write that
