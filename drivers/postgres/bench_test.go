@@ -18,7 +18,7 @@ import (
 // commits.
 func BenchmarkCAS(b *testing.B) {
 	n := start(b)
-	ctx := context.Background()
+	ctx := context.WithValue(context.Background(), connects{}, true)
 	if err := n.SQL(ctx, "CREATE TABLE raw (key bytea PRIMARY KEY, value bytea, version bigint)", "INSERT INTO raw VALUES ('k', 'value', 0)"); err != nil {
 		b.Fatal(err)
 	}

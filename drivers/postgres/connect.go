@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"hash/fnv"
 	"net"
 	"strings"
@@ -35,6 +36,17 @@ func (s *store) poolConfig(cfg Config, addresses []kit.Address) (*pgxpool.Config
 		}
 	}
 	p.MaxConns = int32(cfg.MaxConns) // Validate looked
+	dial := c.DialFunc
+	c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if ctx.Value(connects{}) == nil {
+			return nil, errors.New("statements are not cancelled")
+		}
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return kit.Tied(s.open, conn), nil
+	}
 	p.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
 		c.Password = s.password.Current()
 		return nil
@@ -42,6 +54,11 @@ func (s *store) poolConfig(cfg Config, addresses []kit.Address) (*pgxpool.Config
 	p.AfterConnect = s.met
 	return p, nil
 }
+
+// connects marks the ctx of what is connected. What the library dials without it would
+// have the server cancel a statement whose ctx is over. If that is a commit which waits for
+// a replica, it would become visible without it.
+type connects struct{}
 
 // origin is whom a connection has come to.
 type origin struct {
@@ -52,12 +69,14 @@ type origin struct {
 
 // settings of a connection, where the server has others. A snapshot is one
 // statement's. Commits wait for the log: a server that crashed would give versions
-// again. The server notices a client that is gone without a word.
+// again. The server notices a client that is gone without a word. Who waits for a lock is
+// refused before its client gives up on it, or would wait on behind its back.
 const settings = `
 SET default_transaction_isolation = 'read committed';
 SET tcp_keepalives_idle = 30;
 SET tcp_keepalives_interval = 10;
-SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'`
+SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off';
+SELECT set_config('lock_timeout', '2s', false) WHERE current_setting('lock_timeout') = '0'`
 
 // originKey is where a connection keeps its origin.
 const originKey = "polykv"
@@ -66,6 +85,8 @@ const originKey = "polykv"
 // none. A table is another after it was made again, and after a replica took the
 // primary's place: that is another timeline.
 func (s *store) met(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, answer) // the library has none of its own
+	defer cancel()
 	s.history.Connected()
 	mark := s.history.Mark()
 	if _, err := conn.Exec(ctx, settings); err != nil {

@@ -29,17 +29,17 @@ func isLogin(err error) bool { return strings.HasPrefix(state(err), "28") }
 // wrap gives err, the end of a call that ran under ctx, a form that the engine can
 // match.
 func (s *store) wrap(ctx context.Context, err error) error {
-	if err != nil && s.closed.Load() {
+	if err != nil && s.open.Err() != nil {
 		return driver.ErrClosed
 	}
 	var class error
 	switch code := state(err); {
 	case code == insufficientPrivilege, isLogin(err):
 		class = driver.ErrPermission
-	case code == diskFull:
+	case code == diskFull, code == programLimit:
 		class = driver.ErrFull
-	case code == programLimit:
-		class = driver.ErrTooLarge
+	case code == undefinedTable:
+		s.pool.Reset() // another connection may make it
 	}
 	return kit.Wrap(ctx, err, class)
 }

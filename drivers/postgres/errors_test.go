@@ -30,7 +30,8 @@ func TestWhatErrorsProve(t *testing.T) {
 	}
 	over, end := context.WithCancel(t.Context())
 	end()
-	s := &store{}
+	open, closeIt := context.WithCancel(t.Context())
+	s := &store{open: open}
 	for _, test := range []struct {
 		err     error
 		outcome driver.Outcome
@@ -40,7 +41,7 @@ func TestWhatErrorsProve(t *testing.T) {
 		{of("ERROR", insufficientPrivilege), driver.NotApplied, driver.ErrPermission, false},
 		{of("FATAL", "28P01"), driver.Unknown, driver.ErrPermission, true},
 		{of("ERROR", diskFull), driver.NotApplied, driver.ErrFull, false},
-		{of("ERROR", programLimit), driver.NotApplied, driver.ErrTooLarge, false},
+		{of("ERROR", programLimit), driver.NotApplied, driver.ErrFull, false},
 		{of("ERROR", "40001"), driver.NotApplied, nil, false},
 		{of("FATAL", "57P01"), driver.Unknown, nil, false},
 		{of("PANIC", diskFull), driver.Unknown, driver.ErrFull, false},
@@ -58,7 +59,7 @@ func TestWhatErrorsProve(t *testing.T) {
 			t.Errorf("%v under a ctx that is over became %v", test.err, err)
 		}
 	}
-	s.closed.Store(true)
+	closeIt()
 	if err := s.wrap(over, io.EOF); err != driver.ErrClosed { //nolint:errorlint // the very error
 		t.Errorf("of a closed store: %v", err)
 	}

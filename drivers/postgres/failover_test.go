@@ -174,7 +174,7 @@ func TestFailover(t *testing.T) {
 	cfg := primary.config()
 	drivertest.Put(t, open(t, cfg), "begin", "1")
 	replica := primary.replica(t)
-	cfg.Servers = append(cfg.Servers, replica.Addr())
+	cfg.Servers = []string{replica.Addr(), primary.Addr()} // the first that takes writes
 	c := newCounting(t)
 	leased, err := kv.Leased(c.client(cfg))
 	if err != nil {

@@ -2,7 +2,7 @@ package postgres
 
 import (
 	"context"
-	"math"
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/polykv/polykv/kv/driver"
+	"github.com/polykv/polykv/kv/driver/kit"
 )
 
 var _ driver.Leaser = (*store)(nil)
@@ -79,13 +80,21 @@ func (s *store) exec(ctx context.Context, sql string, args ...any) (rows int64, 
 }
 
 // tend ends the leases whose time is up and returns for how long there is nothing
-// to do.
-func (s *store) tend(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
+// to do. It looks whether the table is still that of the connection, and was not set back:
+// then nobody tells.
+func (s *store) tend(ctx context.Context, l *listener, conn *pgx.Conn) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, answer)
 	defer cancel()
-	next := math.Inf(1)
-	if err := conn.QueryRow(ctx, s.names.Replace("SELECT coalesce({e}(), 'infinity')")).Scan(&next); err != nil {
+	next, now, m := 0.0, uint64(0), s.history.Mark()
+	err := conn.QueryRow(ctx, s.names.Replace("SELECT coalesce({e}(), 'infinity'), version FROM {t} WHERE key = '' AND encode(value, 'hex') = $1"), l.origin.table).Scan(&next, &now)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = s.another()
+	}
+	if err != nil {
 		return 0, err
+	}
+	if gen, err := s.history.Observe(m, kit.Answer{Index: now, Evidence: kit.Current, Cluster: l.origin.cluster}); err != nil || gen != m.Gen {
+		return 0, kit.ErrHistoryChanged
 	}
 	return time.Duration(min(next, quiet.Seconds())*float64(time.Second)) + time.Millisecond, nil
 }

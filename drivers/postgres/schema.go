@@ -107,7 +107,7 @@ const (
 	undefinedTable        = "42P01"
 	insufficientPrivilege = "42501"
 	diskFull              = "53100"
-	programLimit          = "54000"
+	programLimit          = "54000" // for want of transaction ids, or of room for notifications
 )
 
 // state returns the SQLSTATE of an error that the server sent, "" of others.

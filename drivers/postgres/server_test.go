@@ -49,9 +49,13 @@ func TestSettings(t *testing.T) {
 	}
 	first := open(t, n.config())
 	drivertest.Put(t, first, "k", "v")
-	var idle string // a client that is gone without a word must not hold a connection for hours
-	if err := first.pool.QueryRow(t.Context(), "SHOW tcp_keepalives_idle").Scan(&idle); err != nil || idle != "30" {
-		t.Errorf("a silent connection is tried after %s s: %v", idle, err)
+	for setting, want := range map[string]string{ // a client that is gone without a word must not hold a connection for hours
+		"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "lock_timeout": "2s",
+	} {
+		var got string
+		if err := first.pool.QueryRow(t.Context(), "SHOW "+setting).Scan(&got); err != nil || got != want {
+			t.Errorf("%s is %s: %v", setting, got, err)
+		}
 	}
 	var writers sync.WaitGroup
 	for i := range 4 {
@@ -137,17 +141,31 @@ func TestPool(t *testing.T) {
 // the first, and each connection is an epoch.
 func TestTableIsMadeAgain(t *testing.T) {
 	n := start(t)
-	s := open(t, n.config())
+	for name, end := range map[string]string{
+		"connections end": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'polykv'", "connections live": "SELECT 1",
+	} {
+		t.Run(name, func(t *testing.T) { tableIsMadeAgain(t, n, end) })
+	}
+}
+
+func tableIsMadeAgain(t *testing.T, n *server, end string) {
+	cfg := n.config()
+	cfg.Table = fmt.Sprint("t", len(end))
+	s, writer := open(t, cfg), open(t, cfg)
 	before, epoch := drivertest.Put(t, s, "k", "v"), s.Epoch()
+	seen := drivertest.Get(t, writer, "k")
 	if e := drivertest.Get(t, s, "k"); e.Generation != before.Generation || s.Epoch() != epoch {
 		t.Errorf("on one connection: %+v, was %+v; epoch %d, was %d", e, before, s.Epoch(), epoch)
 	}
-	err := n.SQL(t.Context(), "DROP TABLE polykv, polykv_leases", "DROP FUNCTION polykv_swap, polykv_expire",
-		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'polykv'")
-	if err != nil {
+	f := drivertest.Follow(t.Context(), t, s, driver.Range{Key: "k"}, nil)
+	f.IsSynced(t)
+	if err := n.SQL(t.Context(), s.names.Replace("DROP TABLE {t}, {l}"), s.names.Replace("DROP FUNCTION {f}, {e}"), end); err != nil {
 		t.Fatal(err)
 	}
-	now := drivertest.Put(t, open(t, n.config()), "k", "another")
+	now := drivertest.Put(t, open(t, cfg), "k", "another")
+	if end == "SELECT 1" {
+		drivertest.Swap(t, writer, driver.Swap{Key: "k", Prev: seen, Value: []byte("late")}, driver.NotApplied)
+	}
 	if now.Version != before.Version {
 		t.Fatalf("version %d in the new table, %d in the old one", now.Version, before.Version)
 	}
@@ -159,6 +177,23 @@ func TestTableIsMadeAgain(t *testing.T) {
 		t.Errorf("%+v, was %+v; epoch %d, was %d", e, before, s.Epoch(), epoch)
 	}
 	drivertest.Swap(t, s, driver.Swap{Key: "k", Prev: before, Value: []byte("late")}, driver.Conflict)
+	if err := f.Ends(t); err == nil || t.Context().Err() != nil {
+		t.Errorf("a session of the old table ended: %v", err)
+	}
+	drivertest.Eventually(t, func() error { // by a listener of the new one
+		f := drivertest.Follow(t.Context(), t, s, driver.Range{Key: "k"}, nil)
+		defer f.Stop()
+		for f.Synced() == 0 {
+			select {
+			case <-f.Done():
+				return errors.New("a session ended at once")
+			case <-time.After(time.Millisecond):
+			}
+		}
+		drivertest.Put(t, s, "k", "news")
+		f.Sees(t, map[string]string{"k": "news"})
+		return nil
+	})
 }
 
 // A lease lasts for what was asked for, and for some time more; renewed, for as long

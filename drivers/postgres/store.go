@@ -2,10 +2,10 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -24,7 +24,9 @@ type store struct {
 	history   *kit.History
 	pool      *pgxpool.Pool
 	listeners *kit.Shared[*listener]
-	closed    atomic.Bool
+
+	open  context.Context // done when the handle is closed; ends connections
+	close context.CancelFunc
 }
 
 var (
@@ -44,6 +46,7 @@ func Open(cfg Config, log *slog.Logger) (driver.Store, error) {
 		cfg: cfg, names: namesOf(cfg.Table), tls: tls, history: kit.NewHistory(),
 		password: kit.NewSecret(cfg.Password, cfg.PasswordFile, "the file with the password of PostgreSQL can't be read; the last one stays in use", log),
 	}
+	s.open, s.close = context.WithCancel(context.Background())
 	pool, err := s.poolConfig(cfg, addresses)
 	if err != nil {
 		return nil, err
@@ -60,10 +63,10 @@ func (s *store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if s.closed.Load() {
+	if s.open.Err() != nil {
 		return nil, driver.ErrClosed
 	}
-	conn, err := kit.Use(s.password, isLogin, func(string) (*pgxpool.Conn, error) { return s.pool.Acquire(ctx) })
+	conn, err := kit.Use(s.password, isLogin, func(string) (*pgxpool.Conn, error) { return s.pool.Acquire(context.WithValue(ctx, connects{}, true)) })
 	return conn, s.wrap(ctx, err)
 }
 
@@ -107,6 +110,17 @@ func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, 
 	return driver.Page{Entries: v.found, Generation: v.at.gen, More: q.limit != nil && len(v.found) == req.Limit}, err
 }
 
+// swap calls the function if the table is still that of the connection. What it is given
+// depends on the row, or the server might call it before it looks.
+const swap = `SELECT outcome, coalesce(v, 0), now, coalesce(nowwrite, 0)
+	FROM {t} c, {f}($1, $2, coalesce($3, ''::bytea), $4 AND c.removed, $5, $6, $7, $8) WHERE c.key = '' AND encode(c.value, 'hex') = $9`
+
+// another has all calls look for the table anew, by other connections.
+func (s *store) another() error {
+	s.pool.Reset()
+	return errors.New("the table is another than before")
+}
+
 // Swap implements driver.Store: one statement, which is a transaction.
 func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) {
 	conn, err := s.acquire(ctx)
@@ -123,12 +137,15 @@ func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) 
 	var now uint64
 	var value []byte
 	id, by := int64(w.ID), int64(0) //nolint:gosec // the bits of it
-	sql := s.names.Replace("SELECT outcome, coalesce(v, 0), now, coalesce(nowwrite, 0) FROM {f}($1, $2, coalesce($3, ''::bytea), $4, $5, $6, $7, $8)")
-	err = conn.QueryRow(ctx, sql, []byte(w.Key), int64(w.Prev.Version), w.Value, w.Remove, id, keys, versions, leaseOf(w.Lease)).Scan(&o, &now, &value, &by) //nolint:gosec // as it came
+	to := originOf(conn.Conn().PgConn())
+	err = conn.QueryRow(ctx, s.names.Replace(swap), []byte(w.Key), int64(w.Prev.Version), w.Value, w.Remove, id, keys, versions, leaseOf(w.Lease), to.table).Scan(&o, &now, &value, &by) //nolint:gosec // as it came
+	if errors.Is(err, pgx.ErrNoRows) {
+		return driver.Result{Outcome: driver.NotApplied}, s.another()
+	}
 	if err != nil {
 		return driver.Result{Outcome: outcome(err)}, s.wrap(ctx, err)
 	}
-	answer := kit.Answer{Cluster: originOf(conn.Conn().PgConn()).cluster}
+	answer := kit.Answer{Cluster: to.cluster}
 	switch o {
 	case driver.NotApplied:
 		return driver.Result{Outcome: o}, driver.ErrLeaseLost
@@ -165,7 +182,7 @@ func (s *store) Epoch() uint64 { return s.history.Epoch() }
 
 // Close implements driver.Store.
 func (s *store) Close() error {
-	s.closed.Store(true)
+	s.close()
 	s.listeners.Close()
 	s.pool.Close()
 	return nil
@@ -200,7 +217,7 @@ func after(prefix string) []byte {
 // and the rows, if there are any. One statement sees one moment. What is attached to
 // a lease that is over is gone, also while nobody has removed it yet. What isn't needed
 // is left out, or the server would plan each call anew.
-func (q *query) sql() (sql string, args []any) {
+func (q *query) sql(table string) (sql string, args []any) {
 	value, hold := "value", "true"
 	if q.keysOnly {
 		value = "NULL::bytea"
@@ -217,17 +234,17 @@ func (q *query) sql() (sql string, args []any) {
 	if q.last {
 		order += " DESC"
 	}
-	args = []any{[]byte(first), end, q.limit, cut}
+	args = []any{[]byte(first), end, q.limit, cut, table}
 	if len(q.guards) > 0 {
 		keys, versions := arrays(q.guards)
 		args = append(args, keys, versions)
-		hold = `NOT EXISTS (SELECT FROM unnest($5::bytea[], $6::bigint[]) AS g(gkey, gversion)
+		hold = `NOT EXISTS (SELECT FROM unnest($6::bytea[], $7::bigint[]) AS g(gkey, gversion)
 			WHERE NOT EXISTS (SELECT FROM {t} WHERE key = gkey AND version = gversion AND NOT {gone}))`
 	}
 	return fmt.Sprintf(`SELECT c.version, c.write, %s, coalesce(e.key, ''), e.value, coalesce(e.version, 0), coalesce(e.write, 0), coalesce(e.gone, true)
 		FROM {t} c LEFT JOIN LATERAL (SELECT key, %s AS value, version, write, %s AS gone FROM {t}
 			WHERE %s AND key < $2 AND %s ORDER BY %s LIMIT $3) e ON true
-		WHERE c.key = '' ORDER BY e.%s`, hold, value, gone, within, where, order, order), args
+		WHERE c.key = '' AND encode(c.value, 'hex') = $5 ORDER BY e.%s`, hold, value, gone, within, where, order, order), args
 }
 
 // view is what a query has found, at one moment.
@@ -245,7 +262,8 @@ func (s *store) read(ctx context.Context, q query) (v view, err error) {
 	}
 	defer conn.Release()
 	m := s.history.Mark()
-	sql, args := q.sql()
+	v.at.origin = originOf(conn.Conn().PgConn())
+	sql, args := q.sql(v.at.table)
 	rows, err := conn.Query(ctx, s.names.Replace(sql), args...)
 	if err != nil {
 		return v, s.wrap(ctx, err)
@@ -253,8 +271,7 @@ func (s *store) read(ctx context.Context, q query) (v view, err error) {
 	var hold, gone bool
 	var key, value []byte
 	var write int64
-	v.at.origin = originOf(conn.Conn().PgConn())
-	_, err = pgx.ForEachRow(rows, []any{&v.at.now, &v.at.forgotten, &hold, &key, &value, &v.last, &write, &gone}, func() error {
+	tag, err := pgx.ForEachRow(rows, []any{&v.at.now, &v.at.forgotten, &hold, &key, &value, &v.last, &write, &gone}, func() error {
 		switch {
 		case v.last == 0: // there is none
 		case gone:
@@ -266,7 +283,11 @@ func (s *store) read(ctx context.Context, q query) (v view, err error) {
 		}
 		return nil
 	})
-	if err == nil {
+	switch {
+	case err != nil:
+	case tag.RowsAffected() == 0:
+		err = s.another()
+	default:
 		v.at.gen, err = s.history.Observe(m, kit.Answer{Index: v.at.now, Evidence: kit.Current, Cluster: v.at.cluster})
 	}
 	for i := range v.found {

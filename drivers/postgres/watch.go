@@ -51,6 +51,7 @@ func (s *store) listen(ctx context.Context) (*listener, error) {
 		end, cancel := context.WithTimeout(context.Background(), answer)
 		defer cancel()
 		_ = conn.Close(end)
+		<-conn.PgConn().CleanupDone()
 	})
 	return l, nil
 }
@@ -61,9 +62,9 @@ func (s *store) listen(ctx context.Context) (*listener, error) {
 func (s *store) hear(l *listener, conn *pgx.Conn) error {
 	for due := time.Now(); ; {
 		if !time.Now().Before(due) {
-			pause, err := s.tend(l.ctx, conn)
+			pause, err := s.tend(l.ctx, l, conn)
 			switch {
-			case err != nil && outcome(err) != driver.NotApplied:
+			case err != nil && (outcome(err) != driver.NotApplied || state(err) == undefinedTable):
 				return err
 			case err != nil: // such as of a full disk
 				pause = time.Second
