@@ -34,24 +34,11 @@ type ClientConfig struct {
 // DefaultClientConfig returns the defaults, those of [kv.DefaultOptions] where
 // they don't depend on the backend: an AttemptTimeout of 0 is that of the
 // driver.
-func DefaultClientConfig() ClientConfig {
+func DefaultClientConfig() (c ClientConfig) {
 	o := kv.DefaultOptions()
-	return ClientConfig{
-		RetryTimeout:      o.RetryTimeout,
-		ContentionTimeout: o.ContentionTimeout,
-		SlowCallback:      o.SlowCallback,
-		MaxAttempts:       o.MaxAttempts,
-		MinBackoff:        o.MinBackoff,
-		MaxBackoff:        o.MaxBackoff,
-		MaxValueSize:      o.MaxValueSize,
-		RememberEntries:   o.RememberEntries,
-		RememberBytes:     o.RememberBytes,
-		RememberFor:       o.RememberFor,
-		ShareBytes:        o.ShareBytes,
-		CompareWatches:    o.CompareWatches,
-		ScanPage:          o.ScanPage,
-		ListPage:          o.ListPage,
-	}
+	c.eachOption(&o, func(field, option reflect.Value) { field.Set(option) })
+	c.AttemptTimeout = 0
+	return c
 }
 
 // RegisterFlags adds the flags of these fields to fs, each name beginning with
@@ -96,22 +83,15 @@ func (c *ClientConfig) Validate() error {
 }
 
 // options translates c.
-func (c *ClientConfig) options() kv.Options {
-	return kv.Options{
-		RetryTimeout:      c.RetryTimeout,
-		AttemptTimeout:    c.AttemptTimeout,
-		ContentionTimeout: c.ContentionTimeout,
-		SlowCallback:      c.SlowCallback,
-		MaxAttempts:       c.MaxAttempts,
-		MinBackoff:        c.MinBackoff,
-		MaxBackoff:        c.MaxBackoff,
-		MaxValueSize:      c.MaxValueSize,
-		RememberEntries:   c.RememberEntries,
-		RememberBytes:     c.RememberBytes,
-		RememberFor:       c.RememberFor,
-		ShareBytes:        c.ShareBytes,
-		CompareWatches:    c.CompareWatches,
-		ScanPage:          c.ScanPage,
-		ListPage:          c.ListPage,
+func (c *ClientConfig) options() (o kv.Options) {
+	c.eachOption(&o, func(field, option reflect.Value) { option.Set(field) })
+	return o
+}
+
+// eachOption calls do with each field of c and the one of o that has its name.
+func (c *ClientConfig) eachOption(o *kv.Options, do func(field, option reflect.Value)) {
+	fields, options := reflect.ValueOf(c).Elem(), reflect.ValueOf(o).Elem()
+	for i := range fields.NumField() {
+		do(fields.Field(i), options.FieldByName(fields.Type().Field(i).Name))
 	}
 }

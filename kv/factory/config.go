@@ -179,20 +179,22 @@ func (c *Config) checkRequire() error {
 	case c.Require != requireLinearizable:
 		return fmt.Errorf("%q is nothing that can be required; it must be empty or %q", c.Require, requireLinearizable)
 	}
-	for _, store := range c.stores() {
-		if d, err := c.set().lookup(store.Backend); err == nil && d.gossip {
+	stores := []*Config{c}
+	if c.isMulti() {
+		stores = []*Config{c.Multi.Primary, c.Multi.Secondary}
+	}
+	for _, store := range stores {
+		if store.isGossip() {
 			return c.tooWeak(store.Backend)
 		}
 	}
 	return nil
 }
 
-// stores are c, or the two that c is made of.
-func (c *Config) stores() []*Config {
-	if c.isMulti() {
-		return []*Config{c.Multi.Primary, c.Multi.Secondary}
-	}
-	return []*Config{c}
+// isGossip reports whether the backend is known to be spread by gossip.
+func (c *Config) isGossip() bool {
+	d, err := c.set().lookup(c.Backend)
+	return err == nil && d.gossip
 }
 
 func (c *Config) tooWeak(backend string) error {

@@ -86,8 +86,11 @@ func (d Drivers) String() string {
 
 // NewConfig returns a configuration that chooses among these drivers, with the
 // defaults of each.
-func (d Drivers) NewConfig() *Config {
-	c := &Config{drivers: &d, other: map[string]Section{}}
+func (d Drivers) NewConfig() *Config { return d.newConfig(false) }
+
+// newConfig is NewConfig, or the same for one of two stores.
+func (d *Drivers) newConfig(side bool) *Config {
+	c := &Config{drivers: d, side: side, other: map[string]Section{}}
 	for _, driver := range d.list {
 		if driver.field == nil {
 			c.other[driver.Name] = driver.newSection()

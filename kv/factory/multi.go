@@ -13,6 +13,7 @@ import (
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/memberlist"
+	"github.com/polykv/polykv/kv/metrics"
 	"github.com/polykv/polykv/kv/multi"
 )
 
@@ -74,21 +75,9 @@ func (m *MultiConfig) init(d *Drivers) {
 	fill(&m.Config, pointerTo(multi.DefaultConfig)())
 	for _, side := range []**Config{&m.Primary, &m.Secondary} {
 		if *side == nil {
-			*side = d.newSide()
+			*side = d.newConfig(true)
 		}
 	}
-}
-
-// newSide returns the configuration of one of two stores.
-func (d *Drivers) newSide() *Config {
-	c := &Config{drivers: d, side: true, other: map[string]Section{}}
-	for _, driver := range d.list {
-		if driver.field == nil {
-			c.other[driver.Name] = driver.newSection()
-		}
-	}
-	c.setDefaults()
-	return c
 }
 
 // RegisterFlags implements Section.
@@ -131,7 +120,7 @@ func (m *MultiConfig) target() Target {
 }
 
 // open opens both stores and a client over them.
-func (m *MultiConfig) open(ctx context.Context, cdc codec.Codec, deps Deps, observer multi.Observer) (kv.Client, error) {
+func (m *MultiConfig) open(ctx context.Context, cdc codec.Codec, deps Deps, measured *metrics.Metrics) (kv.Client, error) {
 	var backends []multi.Backend
 	closeAll := func(err error) error {
 		for _, b := range backends {
@@ -151,17 +140,17 @@ func (m *MultiConfig) open(ctx context.Context, cdc codec.Codec, deps Deps, obse
 			return nil, closeAll(fmt.Errorf("%s.%s.%w", multiBackend, side.name, err))
 		}
 		backend := multi.Backend{Name: side.config.name(), Client: client}
-		if d, err := side.config.set().lookup(side.config.Backend); err == nil && d.gossip {
+		if side.config.isGossip() {
 			backend.Gossip, backend.Equal = true, memberlist.Equal(cdc)
 		}
 		backends = append(backends, backend)
 	}
-	options := []multi.Option{multi.WithCodec(cdc), multi.WithObserver(observer)}
+	options := []multi.Option{multi.WithCodec(cdc), multi.WithLogger(deps.Logger)}
+	if measured != nil {
+		options = append(options, multi.WithObserver(measured.MirrorObserver()))
+	}
 	if tracer, ok := deps.Observer.(kv.Tracer); ok {
 		options = append(options, multi.WithTracer(tracer))
-	}
-	if deps.Logger != nil {
-		options = append(options, multi.WithLogger(deps.Logger))
 	}
 	if m.WantedFile != "" {
 		options = append(options, multi.WithWanted(func() (multi.Update, error) { return LoadWanted(m.WantedFile) }))

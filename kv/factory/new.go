@@ -60,78 +60,55 @@ func New(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Clien
 	if slices.Contains(deps.Codecs, nil) {
 		return nil, errors.New("factory.New: there is a nil codec among Deps.Codecs")
 	}
-	if cfg.isMulti() {
-		return newMulti(ctx, cfg, cdc, deps)
-	}
-	d, err := cfg.set().lookup(cfg.Backend)
-	if err != nil {
-		return nil, err
-	}
-	env := Env{Backend: d.Name, Options: cfg.Client.options(), Codec: cdc, Codecs: deps.Codecs, Registerer: deps.Registerer, Memberlist: deps.Memberlist}
-	env.Options.Backend = d.Name
-	env.Options.Observer = deps.Observer
-	env.Options.Logger = deps.Logger
-	if env.Options.Logger == nil {
-		env.Options.Logger = slog.Default()
-	}
-	measure := func(c kv.Client) kv.Client { return c }
+	deps.Logger = cmp.Or(deps.Logger, slog.Default())
+	var m *metrics.Metrics // nil: nothing is measured
 	if deps.Registerer != nil {
-		m, err := metrics.New(deps.Registerer, metrics.Options{})
-		if err != nil {
+		var err error
+		if m, err = metrics.New(deps.Registerer, metrics.Options{}); err != nil {
 			return nil, err
 		}
-		env.Options.Observer = kv.Observers(deps.Observer, m.Observer(d.Name))
-		measure = func(c kv.Client) kv.Client { return m.Wrap(c, d.Name) }
 	}
-	client, err := open(ctx, d, cfg.section(d), env)
+	client, err := cfg.open(ctx, cdc, deps, m)
 	if err != nil {
 		return nil, err
 	}
 	if cfg.Require == requireLinearizable && !kv.Linearizable(client) { // a driver of others, which the configuration doesn't know
-		return nil, errors.Join(&FieldError{Field: "require", Err: cfg.tooWeak(d.Name)}, client.Close())
+		return nil, errors.Join(&FieldError{Field: "require", Err: cfg.tooWeak(cfg.Backend)}, client.Close())
 	}
 	prefixed, err := kv.Prefix(client, cfg.Prefix)
 	if err != nil {
 		return nil, errors.Join(inField("prefix", 0, err), client.Close())
 	}
 	checked := prefixed
-	if !cfg.side && !d.gossip { // the stores of a multi-client obey their records, and gossip has none
-		checked, err = multi.CheckRecord(prefixed, cmp.Or(cfg.RecordCheck, multi.RecordRefuse), env.Options.Logger)
+	if !cfg.side && !cfg.isMulti() && !cfg.isGossip() { // the stores of a multi-client obey their records, and gossip has none
+		checked, err = multi.CheckRecord(prefixed, cmp.Or(cfg.RecordCheck, multi.RecordRefuse), deps.Logger)
 		if err != nil {
 			return nil, errors.Join(err, prefixed.Close())
 		}
 	}
-	return measure(checked), nil // outermost, so that a Ping below the prefix is measured too
+	if m == nil {
+		return checked, nil
+	}
+	return m.Wrap(checked, cfg.Backend), nil // outermost, so that a Ping below the prefix is measured too
 }
 
-// newMulti is New for two stores.
-func newMulti(ctx context.Context, cfg *Config, cdc codec.Codec, deps Deps) (kv.Client, error) {
-	measure := func(c kv.Client) kv.Client { return c }
-	var observer multi.Observer = multi.NopObserver{}
-	if deps.Registerer != nil {
-		m, err := metrics.New(deps.Registerer, metrics.Options{})
-		if err != nil {
-			return nil, err
-		}
-		measure = func(c kv.Client) kv.Client { return m.Wrap(c, multiBackend) }
-		observer = m.MirrorObserver()
+// open returns the client of cfg's store, or of both, without prefix and metrics.
+func (c *Config) open(ctx context.Context, cdc codec.Codec, deps Deps, m *metrics.Metrics) (kv.Client, error) {
+	if c.isMulti() {
+		return c.Multi.open(ctx, cdc, deps, m)
 	}
-	client, err := cfg.Multi.open(ctx, cdc, deps, observer)
+	d, err := c.set().lookup(c.Backend)
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Require == requireLinearizable && !kv.Linearizable(client) {
-		return nil, errors.Join(&FieldError{Field: "require", Err: cfg.tooWeak(multiBackend)}, client.Close())
+	env := Env{Backend: d.Name, Options: c.Client.options(), Codec: cdc, Codecs: deps.Codecs, Registerer: deps.Registerer, Memberlist: deps.Memberlist}
+	env.Options.Backend = d.Name
+	env.Options.Logger = deps.Logger
+	env.Options.Observer = deps.Observer
+	if m != nil {
+		env.Options.Observer = kv.Observers(deps.Observer, m.Observer(d.Name))
 	}
-	prefixed, err := kv.Prefix(client, cfg.Prefix)
-	if err != nil {
-		return nil, errors.Join(inField("prefix", 0, err), client.Close())
-	}
-	return measure(prefixed), nil
-}
-
-// open returns the driver's client, without prefix and metrics.
-func open(ctx context.Context, d Driver, section Section, env Env) (kv.Client, error) {
+	section := c.section(d)
 	got, err := d.open(ctx, section, env)
 	switch {
 	case err != nil:

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -60,14 +61,7 @@ func structFields(v reflect.Value) fields {
 	return f
 }
 
-func (f fields) names() []string {
-	names := make([]string, 0, len(f))
-	for name := range f {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func (f fields) names() []string { return slices.Sorted(maps.Keys(f)) }
 
 // decodeFields fills the fields from a mapping. Those that it doesn't mention,
 // or mentions without a value, stay as they are.
