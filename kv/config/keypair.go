@@ -2,7 +2,6 @@ package config
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/tls"
 	"fmt"
 	"sync"
@@ -49,21 +48,11 @@ func (p *keyPair) refresh() error {
 	if err != nil {
 		return inField(p.field, "cert_file", fmt.Errorf("%s: %w; it must be a PEM file with the client's certificate", p.certFile, err))
 	}
-	key, err := parseKey(keyData)
-	if err != nil {
-		return inField(p.field, "key_file", fmt.Errorf("%s: %w; it must be a PEM file with an unencrypted private key", p.keyFile, err))
+	pair, err := tls.X509KeyPair(certData, keyData)
+	if err != nil { // which tells nothing of the key itself
+		return inField(p.field, "key_file", fmt.Errorf("%s: %w; it must be a PEM file with the private key, not encrypted, of the certificate in %s", p.keyFile, err, p.certFile))
 	}
-	public, ok := key.Public().(interface {
-		Equal(other crypto.PublicKey) bool
-	})
-	if !ok || !public.Equal(certs[0].PublicKey) {
-		return inField(p.field, "key_file",
-			fmt.Errorf("%s: the key does not belong to the certificate in %s; the two must match", p.keyFile, p.certFile))
-	}
-	pair := &tls.Certificate{PrivateKey: key, Leaf: certs[0]}
-	for _, cert := range certs {
-		pair.Certificate = append(pair.Certificate, cert.Raw)
-	}
-	p.current, p.certData, p.keyData = pair, certData, keyData
+	pair.Leaf = certs[0] // it isn't set everywhere, see x509keypairleaf in GODEBUG
+	p.current, p.certData, p.keyData = &pair, certData, keyData
 	return nil
 }

@@ -106,7 +106,7 @@ func TestExpiredPairIsNotUsed(t *testing.T) {
 	_, keyText, _ := r.newPair(t, time.Hour)
 	write(t, r.dir, "key.pem", keyText)
 	_, _, clientErr := handshake(t, server, client)
-	if clientErr == nil || !strings.Contains(clientErr.Error(), "tls.key_file: "+r.config.KeyFile+": the key does not belong") {
+	if clientErr == nil || !strings.Contains(clientErr.Error(), "tls.key_file: "+r.config.KeyFile+": tls: private key does not match") {
 		t.Fatalf("got %v", clientErr)
 	}
 	checkNoKey(t, clientErr, keyText)

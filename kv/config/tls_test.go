@@ -39,8 +39,9 @@ func TestValidate(t *testing.T) {
 	}
 	file := func(name, content string) string { return write(t, dir, name, content) }
 	cut := func(text string) string { return text[:len(text)*2/3] }
-	legacy := strings.Replace(keyText, "-----\n", "-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n", 1)
-	encrypted := strings.ReplaceAll(keyText, " PRIVATE", " ENCRYPTED PRIVATE")
+	closed := []byte("what a password opens")
+	legacy := strings.Replace(toPEM("EC PRIVATE KEY", closed), "-----\n", "-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n", 1)
+	encrypted := toPEM("ENCRYPTED PRIVATE KEY", closed)
 
 	authorities := func(file string) config.TLS { return config.TLS{Enabled: true, CAFile: file} }
 	pair := func(cert, key string) config.TLS { return config.TLS{Enabled: true, CertFile: cert, KeyFile: key} }
@@ -74,14 +75,14 @@ func TestValidate(t *testing.T) {
 		"cert missing":    {pair(missing, keyFile), []string{"etcd.tls.cert_file: ", missing, "no such file"}},
 		"key missing":     {pair(certFile, missing), []string{"etcd.tls.key_file: ", missing, "no such file"}},
 		"swapped":         {pair(keyFile, certFile), []string{"etcd.tls.cert_file: ", "key.pem: there is no certificate"}},
-		"cert for key":    {pair(certFile, certFile), []string{"etcd.tls.key_file: ", "cert.pem: there is no private key in it; it must be a PEM file with an unencrypted private key"}},
+		"cert for key":    {pair(certFile, certFile), []string{"etcd.tls.key_file: ", "cert.pem: tls: failed to find PEM block with type ending in \"PRIVATE KEY\"", "it must be a PEM file with the private key, not encrypted, of the certificate in ", "cert.pem"}},
 		"cert cut off":    {pair(file("cutcert.pem", cut(certText)), keyFile), []string{"etcd.tls.cert_file: ", "cutcert.pem: a PEM block"}},
-		"key cut off":     {pair(certFile, file("cutkey.pem", cut(keyText))), []string{"etcd.tls.key_file: ", "cutkey.pem: a PEM block"}},
-		"key damaged":     {pair(certFile, file("badkey.pem", toPEM("PRIVATE KEY", []byte(keyText)))), []string{"etcd.tls.key_file: ", "badkey.pem: the private key in it is damaged"}},
-		"key not TLS's":   {pair(certFile, file("x25519.pem", keyPEM(t, exchange))), []string{"etcd.tls.key_file: ", "x25519.pem: the private key in it is damaged or of an unknown kind"}},
-		"key encrypted":   {pair(certFile, file("enc.pem", encrypted)), []string{"etcd.tls.key_file: ", "enc.pem: the private key in it is encrypted"}},
-		"key encrypted 2": {pair(certFile, file("legacy.pem", legacy)), []string{"etcd.tls.key_file: ", "legacy.pem: the private key in it is encrypted"}},
-		"another key":     {pair(certFile, file("other.pem", keyPEM(t, newKey(t)))), []string{"etcd.tls.key_file: ", "other.pem: the key does not belong to the certificate in ", "cert.pem"}},
+		"key cut off":     {pair(certFile, file("cutkey.pem", cut(keyText))), []string{"etcd.tls.key_file: ", "cutkey.pem: tls: failed to find any PEM data in key input"}},
+		"key damaged":     {pair(certFile, file("badkey.pem", toPEM("PRIVATE KEY", []byte(keyText)))), []string{"etcd.tls.key_file: ", "badkey.pem: tls: failed to parse private key"}},
+		"key not TLS's":   {pair(certFile, file("x25519.pem", keyPEM(t, exchange))), []string{"etcd.tls.key_file: ", "x25519.pem: tls: found unknown private key type"}},
+		"key encrypted":   {pair(certFile, file("enc.pem", encrypted)), []string{"etcd.tls.key_file: ", "enc.pem: tls: failed to parse private key; it must be a PEM file with the private key, not encrypted"}},
+		"key encrypted 2": {pair(certFile, file("legacy.pem", legacy)), []string{"etcd.tls.key_file: ", "legacy.pem: tls: failed to parse private key; it must be a PEM file with the private key, not encrypted"}},
+		"another key":     {pair(certFile, file("other.pem", keyPEM(t, newKey(t)))), []string{"etcd.tls.key_file: ", "other.pem: tls: private key does not match public key", "cert.pem"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := test.tls.Validate("etcd.tls")
