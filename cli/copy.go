@@ -36,7 +36,7 @@ The exit code is 1 if copy is refused, 3 if some keys could not be copied.`,
 	fs.IntVar(&options.Workers, "workers", 64, "keys copied at the same time")
 	s := a.addStores(cmd.Flags())
 	s.patient = true
-	return a.onTwoStores(s, cmd, func() migrate.Options { return options }, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
+	return a.onTwoStores(s, cmd, &options, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
 		s.bar.prefix = o.Prefix
 		result, err := m.Copy(ctx, o)
 		s.bar.clear()

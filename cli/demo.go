@@ -123,9 +123,7 @@ func (a *app) prepareDemo(f demoFlags) error {
 	name := make([]byte, 4)
 	rand.Read(name) // never fails
 	c.Prefix += "polykv-demo/" + hex.EncodeToString(name) + "/"
-	if c.InMemory.Name == "" {
-		c.InMemory.Name = c.Prefix
-	}
+	c.InMemory.Name = cmp.Or(c.InMemory.Name, c.Prefix)
 	return nil
 }
 
@@ -144,7 +142,7 @@ func (a *app) checkTarget(f demoFlags) error {
 		return nil
 	}
 	target := a.drivers.NewConfig()
-	copySections(target, a.config)
+	a.copySections(target, a.config)
 	target.Backend = f.to
 	if err := target.Validate(); err != nil {
 		return usagef("--to: %w", err)

@@ -31,14 +31,14 @@ func (a *app) demoClientCommand() *cobra.Command {
 		Hidden: true,
 		Args:   arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return remote.Serve(context.WithoutCancel(cmd.Context()), a.stdin, a.stdout, a.openTold)
+			return remote.Serve(context.WithoutCancel(cmd.Context()), a.stdin, a.stdout, a.openSetup)
 		},
 	}
 }
 
-// told is the configuration of a demo's client on its way to a process. It
+// clientSetup is the configuration of a demo's client on its way to a process. It
 // goes there by a pipe, because arguments and environments are seen by others.
-type told struct {
+type clientSetup struct {
 	YAML    []byte   `json:"yaml"` // without its secrets
 	Secrets []string `json:"secrets"`
 	Verbose int      `json:"verbose"`
@@ -50,7 +50,7 @@ func (s *stage) openProcess(ctx context.Context, observer kv.Observer) (kv.Clien
 	if err != nil {
 		return nil, fmt.Errorf("write the configuration for another process: %w", err)
 	}
-	t := told{YAML: text, Verbose: s.app.verbose}
+	t := clientSetup{YAML: text, Verbose: s.app.verbose}
 	for _, secret := range stageSecrets(s.config) {
 		t.Secrets = append(t.Secrets, secret.Reveal())
 	}
@@ -65,9 +65,9 @@ func (s *stage) openProcess(ctx context.Context, observer kv.Observer) (kv.Clien
 	return remote.Open(ctx, process, message, observer)
 }
 
-// openTold opens the client that openProcess of the parent asked for.
-func (a *app) openTold(ctx context.Context, message []byte, observer kv.Observer) (kv.Client, error) {
-	var t told
+// openSetup opens the client that openProcess of the parent asked for.
+func (a *app) openSetup(ctx context.Context, message []byte, observer kv.Observer) (kv.Client, error) {
+	var t clientSetup
 	if err := json.Unmarshal(message, &t); err != nil {
 		return nil, fmt.Errorf("the configuration: %w", err)
 	}

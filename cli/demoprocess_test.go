@@ -36,11 +36,11 @@ func TestSecretsReachTheProcess(t *testing.T) {
 	}
 	a := &app{drivers: factory.Builtin(), stderr: t.Output()}
 	for _, secrets := range [][]string{want, nil} {
-		message, err := json.Marshal(told{YAML: text, Secrets: secrets})
+		message, err := json.Marshal(clientSetup{YAML: text, Secrets: secrets})
 		if err != nil {
 			t.Fatal(err)
 		}
-		client, err := a.openTold(t.Context(), message, kv.NopObserver{})
+		client, err := a.openSetup(t.Context(), message, kv.NopObserver{})
 		if (err == nil) != (secrets != nil) {
 			t.Errorf("with the secrets %q: %v", secrets, err)
 		}

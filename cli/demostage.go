@@ -26,19 +26,12 @@ type stage struct {
 
 // copySections fills the sections of drivers, and of the client, from another
 // configuration of the same drivers.
-func copySections(to, from *factory.Config) {
+func (a *app) copySections(to, from *factory.Config) {
 	to.Client = from.Client
-	for _, name := range append(factory.Builtin().Names(), namesOf(from)...) {
-		a, b := to.Section(name), from.Section(name)
-		if a != nil && b != nil {
-			reflect.ValueOf(a).Elem().Set(reflect.ValueOf(b).Elem())
-		}
+	for _, name := range a.drivers.Names() {
+		reflect.ValueOf(to.Section(name)).Elem().Set(reflect.ValueOf(from.Section(name)).Elem())
 	}
 }
-
-// namesOf is the backend that a configuration has chosen, which may be a third
-// party's.
-func namesOf(c *factory.Config) []string { return []string{c.Backend} }
 
 // startServers starts a server of each backend that has one, and points the
 // configuration to them. stop is never nil.
@@ -84,7 +77,7 @@ func (a *app) newStage(ctx context.Context, to string) (_ *stage, err error) {
 		backend string
 		prefix  string
 	}{{m.Primary, a.config.Backend, "from/"}, {m.Secondary, to, "to/"}} {
-		copySections(side.config, a.config)
+		a.copySections(side.config, a.config)
 		side.config.Backend, side.config.Prefix = side.backend, a.config.Prefix+side.prefix
 		side.config.Name = side.backend
 		if to == a.config.Backend {

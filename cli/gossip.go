@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/polykv/polykv/kv/memberlist"
 )
@@ -87,10 +88,7 @@ func (a *app) gossipRun(ctx context.Context, address, health string) error {
 
 // servePages serves a node's pages until ctx ends or one of them fails.
 func (a *app) servePages(ctx context.Context, address, health string, node *memberlist.Node) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	served := make(chan error, 2)
-	pages := 0
+	pages, ctx := errgroup.WithContext(ctx)
 	for _, page := range []struct {
 		flag, address string
 		handler       http.Handler
@@ -100,24 +98,12 @@ func (a *app) servePages(ctx context.Context, address, health string, node *memb
 		}
 		serve, err := a.listenPage(ctx, page.flag, page.address, page.handler)
 		if err != nil {
-			served <- err
-		} else {
-			go func() { served <- serve() }()
+			serve = func() error { return err }
 		}
-		pages++
+		pages.Go(serve)
 	}
-	if pages == 0 {
-		<-ctx.Done()
-	}
-	var all error
-	for range pages {
-		err := <-served
-		if err != nil {
-			cancel()
-		}
-		all = errors.Join(all, err)
-	}
-	return all
+	<-ctx.Done()
+	return pages.Wait()
 }
 
 // servePage serves a page until ctx ends. flag is what the address was given by.

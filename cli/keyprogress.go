@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	humanize "github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
 
 	"github.com/polykv/polykv/kv/multi/migrate"
@@ -128,9 +129,4 @@ func (p *keyProgress) clearBar() {
 }
 
 // thousands writes n in groups of three digits.
-func thousands(n int) string {
-	if n < 1000 {
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
-}
+func thousands(n int) string { return humanize.Comma(int64(n)) }

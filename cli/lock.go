@@ -58,7 +58,9 @@ lock is held or waited for. On gossip there are no locks.`,
 			if flags.grace < 0 {
 				return usagef("--grace %v: it must not be negative", flags.grace)
 			}
-			return a.lock(cmd.Context(), flags, args[0], args[1:])
+			return a.steady(cmd.Context(), func(client kv.Client) error {
+				return a.lock(cmd.Context(), client, flags, args[0], args[1:])
+			})
 		},
 	}
 	cmd.Flags().DurationVar(&flags.ttl, "ttl", 15*time.Second, "for how long a participant may be silent before others take it for dead")
@@ -68,12 +70,7 @@ lock is held or waited for. On gossip there are no locks.`,
 }
 
 // lock runs a command under a lock.
-func (a *app) lock(ctx context.Context, flags lockFlags, name string, command []string) (err error) {
-	client, err := a.client(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, client.Close()) }()
+func (a *app) lock(ctx context.Context, client kv.Client, flags lockFlags, name string, command []string) (err error) {
 	l, err := coordination.NewLock(client, name, coordination.Options{TTL: flags.ttl, Logger: a.logger()})
 	if err != nil {
 		return usage(err)
@@ -88,7 +85,7 @@ func (a *app) lock(ctx context.Context, flags lockFlags, name string, command []
 	case errors.Is(err, coordination.ErrHeld):
 		return negative("the lock %q is held", name)
 	case err != nil:
-		return a.explainTrouble(err)
+		return err
 	}
 	return a.runHeld(ctx, held, flags.grace, name, command)
 }

@@ -52,28 +52,21 @@ writes may be waiting: look at "polykv migrate status".`,
 	return cmd
 }
 
+// recordChange is a method of a migration that changes records.
+type recordChange = func(*migrate.Migration, context.Context) (migrate.Result, error)
+
 // recordCommand makes a command that changes records.
-func (a *app) recordCommand(cmd *cobra.Command, o *migrate.Options, do func(ctx context.Context, m *migrate.Migration) (migrate.Result, error)) *cobra.Command {
+func (a *app) recordCommand(cmd *cobra.Command, o *migrate.Options, do recordChange) *cobra.Command {
 	return a.recordCommandOn(a.addStores(cmd.Flags()), cmd, o, do)
 }
 
 // recordCommandOn is recordCommand with stores that were prepared.
-func (a *app) recordCommandOn(s *twoStores, cmd *cobra.Command, o *migrate.Options, do func(ctx context.Context, m *migrate.Migration) (migrate.Result, error)) *cobra.Command {
-	s.steadfast = true
+func (a *app) recordCommandOn(s *twoStores, cmd *cobra.Command, o *migrate.Options, do recordChange) *cobra.Command {
+	s.async = true
 	cmd.Example = storesExample("migrate " + cmd.Name())
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "tell what would be done first, and do nothing")
-	quiet := false
-	opts := func() migrate.Options {
-		o.Changed = func(c migrate.Change) {
-			if !quiet {
-				a.printChange(c, o.DryRun)
-			}
-		}
-		return *o
-	}
-	return a.onTwoStores(s, cmd, opts, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
-		quiet = s.json
-		result, err := do(ctx, m)
+	return a.onTwoStores(s, cmd, o, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
+		result, err := do(m, ctx)
 		s.bar.clear()
 		if s.json {
 			return errors.Join(err, writeJSON(a.stdout, withError{result, text(err)}))
@@ -109,7 +102,7 @@ It is refused if the target holds keys: those that the source doesn't have will 
 so it takes --allow-keys.`,
 	}
 	cmd.Flags().BoolVar(&o.AllowKeys, "allow-keys", false, "go on though the target holds keys, which may be deleted")
-	return a.recordCommand(cmd, &o, func(ctx context.Context, m *migrate.Migration) (migrate.Result, error) { return m.Start(ctx) })
+	return a.recordCommand(cmd, &o, (*migrate.Migration).Start)
 }
 
 func (a *app) finishCommand() *cobra.Command {
@@ -127,7 +120,7 @@ unless --allow-differences is given. A migration that was given up is finished w
 	}
 	cmd.Flags().StringVar(&on, "on", "", "the `name` of the store that stays; that of the target if not given")
 	cmd.Flags().BoolVar(&o.AllowDifferences, "allow-differences", false, "go on though the stores differ")
-	return a.recordCommand(cmd, &o, func(ctx context.Context, m *migrate.Migration) (migrate.Result, error) { return m.Finish(ctx, on) })
+	return a.recordCommand(cmd, &o, func(m *migrate.Migration, ctx context.Context) (migrate.Result, error) { return m.Finish(ctx, on) })
 }
 
 func (a *app) planCommand() *cobra.Command {
@@ -143,7 +136,7 @@ a reserved key in each store to learn whether it may, unless --dry-run is given.
 	}
 	cmd.Flags().BoolVar(&o.AllowKeys, "allow-keys", false, "take it for good that the target holds keys")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "write nothing at all")
-	return a.onTwoStores(a.addStores(cmd.Flags()), cmd, func() migrate.Options { return o }, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
+	return a.onTwoStores(a.addStores(cmd.Flags()), cmd, &o, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
 		plan, err := m.Plan(ctx)
 		s.bar.clear()
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -70,11 +71,7 @@ func loadWanted(path string, o *migrate.Options) (wanted, error) {
 	for _, name := range w.Allow {
 		allow, known := allowances[name]
 		if !known {
-			var names []string
-			for name := range allowances {
-				names = append(names, name)
-			}
-			slices.Sort(names)
+			names := slices.Sorted(maps.Keys(allowances))
 			return w, usagef("--wanted: %s: allow: %q is not known; known are: %s", path, name, strings.Join(names, ", "))
 		}
 		allow(o)
@@ -121,26 +118,9 @@ func (a *app) convergeCommand() *cobra.Command {
 	cmd.Flags().DurationVar(&waitUntilReady, "wait-until-ready", 0, "how long to wait until clients and keys are ready, instead of the file's wait")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "tell what would be done first, and do nothing")
 	s := a.addStores(cmd.Flags())
-	s.steadfast = true
+	s.async = true
 	var w wanted
-	var failed error
-	opts := func() migrate.Options {
-		if path == "" {
-			failed = usagef("--wanted is missing: the file that says what is wanted")
-		} else {
-			w, failed = loadWanted(path, &o)
-		}
-		if waitUntilReady > 0 {
-			w.Wait = waitUntilReady
-		}
-		o.Changed = func(c migrate.Change) {
-			if !s.json {
-				a.printChange(c, o.DryRun)
-			}
-		}
-		return o
-	}
-	cmd = a.onTwoStores(s, cmd, opts, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
+	cmd = a.onTwoStores(s, cmd, &o, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
 		results, err := m.Converge(ctx, w.Stage, migrate.ConvergeOptions{Wait: w.Wait, Waiting: func(reason error) {
 			s.bar.clear()
 			fmt.Fprintf(a.stderr, "waiting: %v\n", reason)
@@ -165,14 +145,20 @@ func (a *app) convergeCommand() *cobra.Command {
 		return nil
 	})
 	stages := cmd.RunE
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		switch opts(); {
-		case failed != nil:
-			return failed
-		case !w.switched():
-			return stages(cmd, args)
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		if path == "" {
+			return usagef("--wanted is missing: the file that says what is wanted")
 		}
-		return a.convergeFleet(cmd.Context(), s, w)
+		if w, err = loadWanted(path, &o); err != nil {
+			return err
+		}
+		if waitUntilReady > 0 {
+			w.Wait = waitUntilReady
+		}
+		if w.switched() {
+			return a.convergeFleet(cmd.Context(), s, w)
+		}
+		return stages(cmd, args)
 	}
 	return cmd
 }

@@ -40,7 +40,7 @@ killed, or a store is lost in the middle, writes wait until cutover or abort is 
 exit code is then 3.`,
 	}
 	cutoverFlags(cmd.Flags(), &o)
-	return a.recordCommand(cmd, &o, func(ctx context.Context, m *migrate.Migration) (migrate.Result, error) { return m.Cutover(ctx) })
+	return a.recordCommand(cmd, &o, (*migrate.Migration).Cutover)
 }
 
 func (a *app) rollbackCommand() *cobra.Command {
@@ -52,7 +52,7 @@ func (a *app) rollbackCommand() *cobra.Command {
 mirrored into since, so no write is lost.`,
 	}
 	cutoverFlags(cmd.Flags(), &o)
-	return a.recordCommand(cmd, &o, func(ctx context.Context, m *migrate.Migration) (migrate.Result, error) { return m.Rollback(ctx) })
+	return a.recordCommand(cmd, &o, (*migrate.Migration).Rollback)
 }
 
 func (a *app) abortCommand() *cobra.Command {
@@ -69,7 +69,7 @@ more when both stores answer, to make the other one the standby again.`,
 	}
 	s := a.addStores(cmd.Flags())
 	s.lenient = true
-	return a.recordCommandOn(s, cmd, &o, func(ctx context.Context, m *migrate.Migration) (migrate.Result, error) { return m.Abort(ctx) })
+	return a.recordCommandOn(s, cmd, &o, (*migrate.Migration).Abort)
 }
 
 func (a *app) forceCommand() *cobra.Command {
@@ -91,7 +91,7 @@ retired.`,
 	cmd.Flags().StringVar(&on, "on", "", "the `name` of the store that is to be primary")
 	s := a.addStores(cmd.Flags())
 	s.lenient = true
-	return a.recordCommandOn(s, cmd, &o, func(ctx context.Context, m *migrate.Migration) (migrate.Result, error) {
+	return a.recordCommandOn(s, cmd, &o, func(m *migrate.Migration, ctx context.Context) (migrate.Result, error) {
 		if on == "" {
 			return migrate.Result{}, usagef("--on is missing: the name of the store that is to be primary")
 		}

@@ -41,7 +41,7 @@ the way of a cutover, and 3 if no store is primary, so that writes wait.`,
 	cmd.Flags().StringVar(&f.serve, "serve", "", "serve it as a web page at this `address` (host:port), until interrupted; for those who operate, since it names hosts")
 	s := a.addStores(cmd.Flags())
 	s.lenient = true
-	return a.onTwoStores(s, cmd, func() migrate.Options { return migrate.Options{} }, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
+	return a.onTwoStores(s, cmd, &migrate.Options{}, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
 		if f.every < 0 {
 			return usagef("--every %v: it must not be negative", f.every)
 		}

@@ -43,9 +43,9 @@ type twoStores struct {
 	json  bool
 	bar   *keyProgress
 
-	steadfast bool // its output neither stops nor ends the command
-	lenient   bool // a store may be lost
-	patient   bool // it goes through all keys while nobody waits for it
+	async   bool // its output neither stops nor ends the command
+	lenient bool // a store may be lost
+	patient bool // it goes through all keys while nobody waits for it
 }
 
 // addStores adds the flags of two stores.
@@ -96,9 +96,7 @@ func (s *twoStores) loadMulti() error {
 		return err
 	}
 	c := s.app.config
-	if c.Backend == "" {
-		c.Backend = "multi" // what else
-	}
+	c.Backend = cmp.Or(c.Backend, "multi") // what else
 	if c.Backend != "multi" {
 		return usagef("the backend is %q; two stores are needed: the section multi of --config (or --multi.*), or --from and --to", c.Backend)
 	}
@@ -193,7 +191,7 @@ func (s *twoStores) with(ctx context.Context, command string, o migrate.Options,
 			break
 		}
 		if err := s.reach(ctx, side, backends[i].Client); err != nil {
-			if s.steadfast {
+			if s.async {
 				err = s.app.explainMigration(m.Unreached(ctx, command, err))
 			}
 			return err
@@ -242,27 +240,23 @@ func storesExample(cmd string) string {
 	return "  polykv --config polykv.yaml " + cmd
 }
 
-// onTwoStores makes a command on two stores. opts is asked for once the flags
-// are read.
-func (a *app) onTwoStores(s *twoStores, cmd *cobra.Command, opts func() migrate.Options, do func(ctx context.Context, s *twoStores, m *migrate.Migration) error) *cobra.Command {
+// onTwoStores makes a command on two stores. opts are read once the flags are.
+func (a *app) onTwoStores(s *twoStores, cmd *cobra.Command, opts *migrate.Options, do func(ctx context.Context, s *twoStores, m *migrate.Migration) error) *cobra.Command {
 	cmd.Args = arguments(0, 0, "no arguments")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		o := opts()
+		o := *opts
 		terminal := isTerminal(a.stderr)
-		if s.steadfast {
-			defer a.standFast()()
+		if s.async {
+			defer a.writeAsync()()
 		}
 		bar := newKeyProgress(a.stderr, terminal)
 		s.bar = bar
 		o.Progress = bar.show
-		if !s.json {
-			told := o.Changed
-			o.Changed = func(c migrate.Change) {
+		o.Changed = func(c migrate.Change) {
+			if !s.json {
 				bar.clear()
-				if told != nil {
-					told(c)
-				}
+				a.printChange(c, o.DryRun)
 			}
 		}
 		err := s.with(cmd.Context(), cmd.Name(), o, func(m *migrate.Migration) error {

@@ -36,7 +36,7 @@ proves it, with writes held up.`,
 	cmd.Flags().IntVar(&limit, "limit", 0, "how many keys that differ are listed at most; all are counted; 0: all are listed")
 	s := a.addStores(cmd.Flags())
 	s.patient = true
-	return a.onTwoStores(s, cmd, func() migrate.Options { return migrate.Options{} }, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
+	return a.onTwoStores(s, cmd, &migrate.Options{}, func(ctx context.Context, s *twoStores, m *migrate.Migration) error {
 		if limit < 0 {
 			return usagef("--limit %d: it must not be negative", limit)
 		}

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	humanize "github.com/dustin/go-humanize"
+
 	"github.com/polykv/polykv/kv"
 )
 
@@ -48,7 +50,7 @@ type Progress struct {
 func (p Progress) String() string {
 	text := count(p.Calls, "call")
 	if p.Failed > 0 {
-		text += ", " + comma(p.Failed) + " failed"
+		text += ", " + humanize.Comma(p.Failed) + " failed"
 	}
 	return text
 }

@@ -51,9 +51,9 @@ func TestEmptyHistogram(t *testing.T) {
 }
 
 func TestNumbersForPeople(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
-		if got := comma(n); got != want {
-			t.Errorf("comma(%d) is %q", n, got)
+	for n, want := range map[int64]string{0: "0 calls", 1: "1 call", 999: "999 calls", 1000: "1,000 calls", 1234567: "1,234,567 calls"} {
+		if got := count(n, "call"); got != want {
+			t.Errorf("count(%d) is %q", n, got)
 		}
 	}
 	for d, want := range map[time.Duration]string{

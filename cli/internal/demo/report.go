@@ -3,10 +3,11 @@ package demo
 import (
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	humanize "github.com/dustin/go-humanize"
 )
 
 // Report is what a demo saw.
@@ -47,7 +48,7 @@ func (r *run) report(elapsed time.Duration) *Report {
 
 	clean := "none did"
 	if n, _ := r.causes.get(); n > 0 {
-		clean = comma(int64(n)) + " failed, see above"
+		clean = humanize.Comma(int64(n)) + " failed, see above"
 	}
 	writers := int64(len(r.workers))
 	r.promises.contention.Evidence = count(writers, "worker") + " on " + count(int64(len(r.counters)), "counter")
@@ -66,7 +67,7 @@ func (r *run) notes() []string {
 	if writes := r.observer.writes.Load(); writes > 0 {
 		notes = append(notes, fmt.Sprintf("%s to the store carried %.1f calls each (calls on one key in one client share a write);\n"+
 			"%s more met another client's write and were made again.",
-			count(writes, "write"), float64(r.observer.carried.Load())/float64(writes), comma(r.observer.conflicts.Load())))
+			count(writes, "write"), float64(r.observer.carried.Load())/float64(writes), humanize.Comma(r.observer.conflicts.Load())))
 	}
 	if r.Move != nil {
 		notes = append(notes, r.story())
@@ -88,7 +89,7 @@ func (r *Report) Print(w io.Writer) error {
 	for _, row := range r.rows {
 		t := row.timing
 		perSecond := int64(float64(t.n) / max(r.Elapsed.Seconds(), 0.001))
-		fmt.Fprintf(table, "%s\t%12s\t%10s\t%9s\t%9s\t%9s\n", row.name, comma(int64(t.n)), comma(perSecond),
+		fmt.Fprintf(table, "%s\t%12s\t%10s\t%9s\t%9s\t%9s\n", row.name, humanize.Comma(int64(t.n)), humanize.Comma(perSecond),
 			short(t.percentile(0.5)), short(t.percentile(0.99)), short(t.max))
 	}
 	table.Flush()
@@ -135,14 +136,5 @@ func count(n int64, thing string) string {
 	if n != 1 {
 		thing += "s"
 	}
-	return comma(n) + " " + thing
-}
-
-// comma writes n with a comma at every third digit.
-func comma(n int64) string {
-	digits := strconv.FormatInt(n, 10)
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return digits
+	return humanize.Comma(n) + " " + thing
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	humanize "github.com/dustin/go-humanize"
+
 	"github.com/polykv/polykv/kv"
 )
 
@@ -63,7 +65,7 @@ func (r *run) verifyCounters(store map[string]string) {
 	}
 	r.promises.counters.Evidence = count(updates, "update") + " of " + count(int64(len(r.counters)), "counter")
 	if unknown > 0 {
-		r.promises.counters.Evidence += fmt.Sprintf(", %s of unknown outcome", comma(unknown))
+		r.promises.counters.Evidence += fmt.Sprintf(", %s of unknown outcome", humanize.Comma(unknown))
 	}
 	r.promises.reads.Evidence = count(r.readsCompared.Load(), "read") + " through any client"
 }
@@ -72,7 +74,7 @@ func countUpdates(low, high int64) string {
 	if low == high {
 		return count(low, "update")
 	}
-	return comma(low) + " to " + count(high, "update")
+	return humanize.Comma(low) + " to " + count(high, "update")
 }
 
 func (r *run) verifyKeys(store map[string]string) {

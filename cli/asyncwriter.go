@@ -5,11 +5,11 @@ import (
 	"sync"
 )
 
-// steadfast is a writer that never keeps its caller waiting and never fails:
+// asyncWriter is a writer that never keeps its caller waiting and never fails:
 // what is written is passed on by a goroutine of its own. A command that keeps
 // others waiting must not stop because a terminal was stopped, or end because a
 // pipe was closed.
-type steadfast struct {
+type asyncWriter struct {
 	to io.Writer
 
 	mu     sync.Mutex
@@ -19,15 +19,15 @@ type steadfast struct {
 	done   chan struct{}
 }
 
-func newSteadfast(to io.Writer) *steadfast {
-	s := &steadfast{to: to, done: make(chan struct{})}
+func newAsyncWriter(to io.Writer) *asyncWriter {
+	s := &asyncWriter{to: to, done: make(chan struct{})}
 	s.wake = sync.NewCond(&s.mu)
 	go s.pass()
 	return s
 }
 
 // Write queues a copy of p.
-func (s *steadfast) Write(p []byte) (int, error) {
+func (s *asyncWriter) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queued = append(s.queued, p...)
@@ -36,7 +36,7 @@ func (s *steadfast) Write(p []byte) (int, error) {
 }
 
 // Close waits until everything was passed on, or could not be.
-func (s *steadfast) Close() error {
+func (s *asyncWriter) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	s.wake.Signal()
@@ -47,7 +47,7 @@ func (s *steadfast) Close() error {
 
 // pass passes on what is queued. After an error of the writer, the rest is
 // dropped: nobody reads it.
-func (s *steadfast) pass() {
+func (s *asyncWriter) pass() {
 	defer close(s.done)
 	var failed error
 	for {
@@ -67,14 +67,14 @@ func (s *steadfast) pass() {
 	}
 }
 
-// standFast has the outputs of a command neither stop nor end it, until the
+// writeAsync has the outputs of a command neither stop nor end it, until the
 // function that it returns is called, which waits for them.
-func (a *app) standFast() (end func()) {
+func (a *app) writeAsync() (end func()) {
 	if a.ignorePipes != nil {
 		a.ignorePipes()
 	}
 	stdout, stderr := a.stdout, a.stderr
-	out, log := newSteadfast(given(stdout)), newSteadfast(stderr)
+	out, log := newAsyncWriter(given(stdout)), newAsyncWriter(stderr)
 	a.stdout, a.stderr = out, log
 	return func() {
 		a.stdout, a.stderr = stdout, stderr
