@@ -17,9 +17,9 @@ const (
 	// then it is killed.
 	closeTimeout = 10 * time.Second
 
-	// lastWord is how long a write whose context has ended waits to learn
+	// settleTimeout is how long a write whose context has ended waits to learn
 	// whether it was made.
-	lastWord = 5 * time.Second
+	settleTimeout = 5 * time.Second
 )
 
 // Peer is a process that runs Serve.
@@ -44,7 +44,7 @@ type client struct {
 	enc     *json.Encoder
 
 	mu    sync.Mutex
-	last  uint64
+	next  uint64 // the number of the next call
 	calls map[uint64]*call
 }
 
@@ -65,14 +65,14 @@ func Open(ctx context.Context, peer Peer, config []byte, observer kv.Observer) (
 		peer: peer, observer: observer, enc: json.NewEncoder(peer.In), calls: map[uint64]*call{},
 		closing: make(chan struct{}), ended: make(chan struct{}),
 	}
-	opened := c.begin(0)
+	opened := c.begin()
 	go c.read()
 	c.writing.Lock()
 	err := c.enc.Encode(opening{Config: config})
 	c.writing.Unlock()
 	if err == nil || c.hasEnded() {
 		var m message
-		if m, err = c.next(ctx, opened); err == nil {
+		if m, err = c.receive(ctx, opened); err == nil {
 			err = fromWire(m.Error, nil)
 		}
 	}
@@ -137,11 +137,12 @@ func (c *client) deliver(m message) {
 }
 
 // begin registers a call. Number 0 is the opening.
-func (c *client) begin(number uint64) *call {
-	call := &call{number: number, inbox: make(chan message, 1), left: make(chan struct{})}
+func (c *client) begin() *call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.calls[number] = call
+	call := &call{number: c.next, inbox: make(chan message, 1), left: make(chan struct{})}
+	c.calls[call.number] = call
+	c.next++
 	return call
 }
 
@@ -158,8 +159,8 @@ func (c *client) send(m message) error {
 	return c.enc.Encode(m)
 }
 
-// next waits for the call's next message.
-func (c *client) next(ctx context.Context, call *call) (message, error) {
+// receive waits for the call's next message.
+func (c *client) receive(ctx context.Context, call *call) (message, error) {
 	select {
 	case <-c.closing:
 		return message{}, kv.ErrClosed
@@ -190,8 +191,9 @@ func (c *client) gone() error {
 	return fmt.Errorf("%w: the process ended by itself: %w", kv.ErrUnavailable, c.failure)
 }
 
-// do makes a call. answer is given every callback; it may panic.
-func (c *client) do(ctx context.Context, op string, request message, answer func(message) message) (message, error) {
+// do makes a call. answer is given every callback, and what the call ends with
+// matches its last error; it may panic.
+func (c *client) do(ctx context.Context, op string, request message, answer func(message) (message, error)) (message, error) {
 	fail := func(err error) (message, error) {
 		return message{}, &kv.Error{Op: op, Backend: c.peer.Name, Key: string(request.Key), Err: err}
 	}
@@ -205,11 +207,8 @@ func (c *client) do(ctx context.Context, op string, request message, answer func
 		return fail(c.gone())
 	default:
 	}
-	c.mu.Lock()
-	c.last++
-	request.Call = c.last
-	c.mu.Unlock()
-	call := c.begin(request.Call)
+	call := c.begin()
+	request.Call = call.number
 	over := false
 	defer func() {
 		c.leave(call)
@@ -218,10 +217,11 @@ func (c *client) do(ctx context.Context, op string, request message, answer func
 		}
 	}()
 	writes := request.Kind == kindDelete // the process may have made a write
-	m, err := request, error(nil)
+	m := request
+	var err, callback error
 	for {
 		if err = c.send(m); err == nil || c.hasEnded() {
-			m, err = c.next(ctx, call)
+			m, err = c.receive(ctx, call)
 		} else {
 			err = fmt.Errorf("%w: the process doesn't read: %w", kv.ErrUnavailable, err)
 		}
@@ -233,13 +233,13 @@ func (c *client) do(ctx context.Context, op string, request message, answer func
 		}
 		if m.Kind == kindEnd {
 			over = true
-			return m, nil
+			return m, fromWire(m.Error, callback)
 		}
 		if answer == nil || m.Kind != kindCallback {
 			return fail(fmt.Errorf("%w: the process sent a message of kind %q, which was not due", kv.ErrUnavailable, m.Kind))
 		}
-		m = answer(m)
-		m.Call, m.Kind = call.number, kindAnswer
+		m, callback = answer(m)
+		m.Call, m.Kind, m.Error = call.number, kindAnswer, toWire(callback)
 		writes = writes || request.Kind == kindCAS && m.Error == nil && (m.Present || m.Remove)
 	}
 }
@@ -251,10 +251,10 @@ func (c *client) settle(call *call, err error) (message, error) {
 	if !interrupted || c.send(message{Call: call.number, Kind: kindCancel}) != nil {
 		return message{}, unknown
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lastWord)
+	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
 	defer cancel()
 	for {
-		m, nextErr := c.next(ctx, call)
+		m, nextErr := c.receive(ctx, call)
 		switch outcome := fromWire(m.Error, nil); {
 		case nextErr != nil, errors.Is(outcome, kv.ErrIndeterminate):
 			return message{}, unknown

@@ -13,12 +13,11 @@ import (
 // child calls back any number of times, each of which the parent answers, and
 // ends the call.
 const (
-	kindGet         = "get"
-	kindList        = "list"
-	kindCAS         = "cas"
-	kindDelete      = "delete"
-	kindWatchKey    = "watch key"
-	kindWatchPrefix = "watch prefix"
+	kindGet    = "get"
+	kindList   = "list"
+	kindCAS    = "cas"
+	kindDelete = "delete"
+	kindWatch  = "watch" // of a prefix
 
 	kindAnswer = "answer" // of the parent, to a callback
 	kindCancel = "cancel" // of the parent: the call's context has ended

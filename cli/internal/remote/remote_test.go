@@ -335,7 +335,7 @@ func FuzzServe(f *testing.F) {
 	for _, text := range []string{
 		"", "x", "{}\n{}", `{"config":1}{"call":1,"kind":"get","key":"YQ=="}{"call":1,"kind":"get"}`,
 		`{}{"call":1,"kind":"cas","key":"YQ=="}{"call":1,"kind":"answer"}{"call":1,"kind":"answer"}`,
-		`{}{"call":2,"kind":"watch prefix"}{"call":2,"kind":"cancel"}{"call":2,"kind":"end"}`,
+		`{}{"call":2,"kind":"watch"}{"call":2,"kind":"cancel"}{"call":2,"kind":"end"}`,
 	} {
 		f.Add(text)
 	}

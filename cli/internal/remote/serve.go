@@ -108,7 +108,7 @@ func (s *server) take(ctx context.Context, m message) error {
 		if call != nil {
 			call.cancel()
 		}
-	case kindGet, kindList, kindCAS, kindDelete, kindWatchKey, kindWatchPrefix:
+	case kindGet, kindList, kindCAS, kindDelete, kindWatch:
 		if call != nil {
 			return fmt.Errorf("call %d began twice", m.Call)
 		}
@@ -152,9 +152,7 @@ func (c *served) do() (result message, err error) {
 		return result, client.Delete(c.ctx, key)
 	case kindCAS:
 		return result, client.CAS(c.ctx, key, c.compare)
-	case kindWatchKey:
-		client.WatchKey(c.ctx, key, func(value any) bool { return c.event(key, value) })
-	case kindWatchPrefix:
+	case kindWatch:
 		client.WatchPrefix(c.ctx, key, c.event)
 	}
 	return result, nil
