@@ -8,6 +8,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -55,16 +56,12 @@ func main() {
 }
 
 func (o *options) run(ctx context.Context) error {
-	switch o.contestant {
-	case "":
-	case "polykv":
-		return workload.Serve(os.Stdin, os.Stdout, contestant.Polykv)
-	case "raw":
-		return workload.Serve(os.Stdin, os.Stdout, contestant.Raw)
-	case "bare":
-		return workload.Serve(os.Stdin, os.Stdout, contestant.Bare)
-	default:
-		return fmt.Errorf("no contestant %q in this program; there are polykv, raw and bare", o.contestant)
+	if o.contestant != "" {
+		open := map[string]workload.Opener{"polykv": contestant.Polykv, "raw": contestant.Raw, "bare": contestant.Bare}[o.contestant]
+		if open == nil {
+			return fmt.Errorf("no contestant %q in this program; there are polykv, raw and bare", o.contestant)
+		}
+		return workload.Serve(os.Stdin, os.Stdout, open)
 	}
 	files := report.Files(o.dir)
 	results, err := report.Load(files.Results)
@@ -88,23 +85,13 @@ func (o *options) measure(ctx context.Context, files report.FileNames, results *
 	if o.quick {
 		rounds, seconds = 2, 0.25
 	}
-	if o.rounds > 0 {
-		rounds = o.rounds
-	}
-	if o.seconds > 0 {
-		seconds = o.seconds
-	}
+	rounds, seconds = cmp.Or(o.rounds, rounds), cmp.Or(o.seconds, seconds)
 	if err := results.Describe(ctx, o.dir); err != nil {
 		return err
 	}
 	runner := run.New(run.Options{Rounds: rounds, Seconds: seconds, Rough: o.quick, Dir: o.dir, Log: os.Stderr})
 	for _, backend := range backends {
-		var there []plan.Row
-		for _, row := range rows {
-			if _, ok := row.On[backend]; ok {
-				there = append(there, row)
-			}
-		}
+		there := slices.DeleteFunc(slices.Clone(rows), func(row plan.Row) bool { return row.On[backend].Contestants == nil })
 		if len(there) == 0 {
 			continue
 		}
@@ -134,11 +121,7 @@ func (o *options) selected() (rows []plan.Row, backends []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, row := range plan.Rows() {
-		if slices.Contains(wanted, row.ID) {
-			rows = append(rows, row)
-		}
-	}
+	rows = slices.DeleteFunc(plan.Rows(), func(row plan.Row) bool { return !slices.Contains(wanted, row.ID) })
 	backends, err = choose("backend", o.backend, plan.Backends())
 	return rows, backends, err
 }
@@ -150,7 +133,7 @@ func choose(kind, list string, known []string) ([]string, error) {
 	chosen := strings.Split(list, ",")
 	for _, name := range chosen {
 		if !slices.Contains(known, name) {
-			return nil, errors.Join(fmt.Errorf("no %s %q; there are %s", kind, name, strings.Join(known, ", ")))
+			return nil, fmt.Errorf("no %s %q; there are %s", kind, name, strings.Join(known, ", "))
 		}
 	}
 	return chosen, nil

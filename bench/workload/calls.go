@@ -72,24 +72,31 @@ func getWork(ctx context.Context, e *env) (Sampler, error) {
 	if err != nil {
 		return nil, err
 	}
+	return e.reads(func(ctx context.Context, caller int, key string) (any, error) {
+		return clients[caller%len(clients)].Get(ctx, key)
+	}), nil
+}
+
+// reads has each of Callers goroutines read, all over the Keys keys.
+func (e *env) reads(read func(ctx context.Context, caller int, key string) (any, error)) Sampler {
 	keys := e.keys()
 	return func(ctx context.Context) (Sample, error) {
-		type padded struct {
+		next := make([]struct {
 			i int
 			_ [56]byte // a cache line each
-		}
-		next := make([]padded, e.Callers)
+		}, e.Callers)
 		return measure(func() (Sample, error) {
 			return e.repeat(ctx, func(ctx context.Context, caller int) error {
 				next[caller].i += 7919
-				v, err := clients[caller%len(clients)].Get(ctx, keys[(caller+next[caller].i)%len(keys)])
+				key := keys[(caller+next[caller].i)%len(keys)]
+				v, err := read(ctx, caller, key)
 				if err == nil && v == nil {
-					return fmt.Errorf("key %d is absent", caller%e.Keys)
+					return fmt.Errorf("the key %q is absent", key)
 				}
 				return err
 			})
 		})
-	}, nil
+	}
 }
 
 // listWork: one caller lists Keys keys, while the store has Writes others.

@@ -99,16 +99,6 @@ func takeOverWork(ctx context.Context, e *env) (Sampler, error) {
 // sampler times changes of the leader for the length of a sample, at least one.
 func (c *contest) sampler(change func(ctx context.Context) (time.Duration, error)) Sampler {
 	return func(ctx context.Context) (Sample, error) {
-		return measure(func() (Sample, error) {
-			var times durations
-			for end := time.Now().Add(time.Duration(c.env.Seconds * float64(time.Second))); len(times) < 1 || time.Now().Before(end); {
-				took, err := change(ctx)
-				if err != nil {
-					return Sample{}, err
-				}
-				times = append(times, took)
-			}
-			return Sample{Calls: int64(len(times)), Values: times.quantiles()}, nil
-		})
+		return c.env.times(1, func() (time.Duration, error) { return change(ctx) })
 	}
 }

@@ -72,13 +72,13 @@ func (e *env) fill(ctx context.Context, c Client, n int) error {
 
 // put writes one key.
 func put(ctx context.Context, c Client, key, value string) error {
-	return stubborn(func() error {
+	return retry(func() error {
 		return c.CAS(ctx, key, func(any) (any, bool, error) { return value, true, nil })
 	})
 }
 
-// stubborn tries again: some clients fail for being unlucky.
-func stubborn(f func() error) (err error) {
+// retry tries again: some clients fail for being unlucky.
+func retry(f func() error) (err error) {
 	for range 20 {
 		if err = f(); err == nil {
 			return nil

@@ -2,7 +2,6 @@ package workload
 
 import (
 	"context"
-	"errors"
 	"time"
 )
 
@@ -32,7 +31,7 @@ func (e *env) crowded(ctx context.Context) (Client, *crowd, int64, error) {
 			c.WatchPrefix(ctx, e.Prefix+"/", func(k string, v any) bool { return k != key || take(v) })
 		})
 	}
-	n, err := e.arouse(ctx, c, key, 0, all.reached)
+	n, err := e.warmUp(ctx, c, key, 0, all.reached)
 	return c, all, n, err
 }
 
@@ -50,7 +49,7 @@ func restartWork(ctx context.Context, e *env) (Sampler, error) {
 			e.line.interrupt(outage)
 			start := time.Now()
 			var err error
-			if n, err = e.arouse(ctx, c, e.key(0), n, all.reached); err != nil {
+			if n, err = e.warmUp(ctx, c, e.key(0), n, all.reached); err != nil {
 				return Sample{}, err
 			}
 			return Sample{Calls: 1, Values: map[string]float64{
@@ -84,31 +83,15 @@ func followedWork(ctx context.Context, e *env) (Sampler, error) {
 	if err != nil {
 		return nil, err
 	}
-	read := clients[0].Get
+	read := func(ctx context.Context, _ int, key string) (any, error) { return clients[0].Get(ctx, key) }
 	if f, ok := clients[0].(Follower); ok {
 		get, err := f.Follow(ctx, e.Prefix+"/")
 		if err != nil {
 			return nil, err
 		}
-		read = func(_ context.Context, key string) (any, error) { return get(key), nil }
+		read = func(_ context.Context, _ int, key string) (any, error) { return get(key), nil }
 	}
-	keys := e.keys()
-	return func(ctx context.Context) (Sample, error) {
-		next := make([]struct {
-			i int
-			_ [56]byte // a cache line each
-		}, e.Callers)
-		return measure(func() (Sample, error) {
-			return e.repeat(ctx, func(ctx context.Context, caller int) error {
-				next[caller].i += 7919
-				v, err := read(ctx, keys[(caller+next[caller].i)%len(keys)])
-				if err == nil && v == nil {
-					return errors.New("a key is absent")
-				}
-				return err
-			})
-		})
-	}, nil
+	return e.reads(read), nil
 }
 
 // ownWork: one caller writes a key and waits until a copy of it in the same

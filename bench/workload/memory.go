@@ -66,7 +66,7 @@ func watchMemoryWork(ctx context.Context, e *env) (Sampler, error) {
 			})
 		}
 		s, err := measure(func() (Sample, error) {
-			return Sample{Calls: int64(e.Watchers)}, e.awaken(sampling, clients[0], seen, &shown)
+			return Sample{Calls: int64(e.Watchers)}, e.warmUpAll(sampling, clients[0], seen, &shown)
 		})
 		if err != nil {
 			return s, err
@@ -83,8 +83,8 @@ func watchMemoryWork(ctx context.Context, e *env) (Sampler, error) {
 	}, nil
 }
 
-// awaken writes to keys until the watches of all have shown something.
-func (e *env) awaken(ctx context.Context, c Client, seen []atomic.Bool, shown *atomic.Int64) error {
+// warmUpAll writes to keys until the watches of all have shown something.
+func (e *env) warmUpAll(ctx context.Context, c Client, seen []atomic.Bool, shown *atomic.Int64) error {
 	for n, deadline := int64(1), time.Now().Add(2*patience); shown.Load() < int64(len(seen)); n++ {
 		for until := time.Now().Add(2 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
 			if shown.Load() == int64(len(seen)) {

@@ -11,7 +11,7 @@ import (
 
 // Request is one line to a contestant.
 type Request struct {
-	Do     string  // "prepare", "sample" or "finish", in this order
+	Do     string  // "prepare", then "sample", any number of times
 	Target *Target `json:",omitempty"` // of prepare
 	Spec   *Spec   `json:",omitempty"` // of prepare
 }
@@ -34,7 +34,11 @@ func Main(open Opener) {
 // Serve answers the requests of in on out.
 func Serve(in io.Reader, out io.Writer, open Opener) error {
 	s := &session{open: open}
-	defer s.finish() //nolint:errcheck // the one who asks is gone
+	defer func() {
+		if s.done != nil {
+			_ = s.done() // the one who asks is gone
+		}
+	}()
 	requests, answers := json.NewDecoder(in), json.NewEncoder(out)
 	for {
 		var r Request
@@ -70,17 +74,6 @@ func (s *session) answer(r Request) (*Sample, error) {
 	case r.Do == "sample" && s.done != nil:
 		sample, err := s.sample(context.Background())
 		return &sample, err
-	case r.Do == "finish" && s.done != nil:
-		return nil, s.finish()
 	}
 	return nil, fmt.Errorf("%q is no request, or not now", r.Do)
-}
-
-func (s *session) finish() error {
-	if s.done == nil {
-		return nil
-	}
-	done := s.done
-	s.sample, s.done = nil, nil
-	return done()
 }

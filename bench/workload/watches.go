@@ -62,10 +62,10 @@ func (w wake) await(ctx context.Context, reached func() bool) error {
 	return nil
 }
 
-// arouse writes ever higher numbers until reached returns true, since not every
+// warmUp writes ever higher numbers until reached returns true, since not every
 // client's watch tells when it has begun or what was there then. It returns
 // the last number.
-func (e *env) arouse(ctx context.Context, c Client, key string, from int64, reached func(n int64) bool) (int64, error) {
+func (e *env) warmUp(ctx context.Context, c Client, key string, from int64, reached func(n int64) bool) (int64, error) {
 	for n, deadline := from+1, time.Now().Add(patience); ; n++ {
 		if err := put(ctx, c, key, e.value(n)); err != nil {
 			return n, err
@@ -86,7 +86,7 @@ func (e *env) arouse(ctx context.Context, c Client, key string, from int64, reac
 func (e *env) deliveries(
 	ctx context.Context, c Client, key string, reached func(n int64) bool, await func(ctx context.Context, n int64) error,
 ) (Sampler, error) {
-	n, err := e.arouse(ctx, c, key, 0, reached)
+	n, err := e.warmUp(ctx, c, key, 0, reached)
 	if err != nil {
 		return nil, err
 	}
@@ -107,14 +107,23 @@ func (e *env) oneByOne(f func() error) (Sample, error) {
 	if err := f(); err != nil {
 		return Sample{}, err
 	}
+	return e.times(3, func() (time.Duration, error) {
+		start := time.Now()
+		err := f()
+		return time.Since(start), err
+	})
+}
+
+// times gathers what f returns, for e.Seconds, but at least so many times.
+func (e *env) times(least int, f func() (time.Duration, error)) (Sample, error) {
 	return measure(func() (Sample, error) {
 		var times durations
-		for end := time.Now().Add(time.Duration(e.Seconds * float64(time.Second))); len(times) < 3 || time.Now().Before(end); {
-			start := time.Now()
-			if err := f(); err != nil {
+		for end := time.Now().Add(time.Duration(e.Seconds * float64(time.Second))); len(times) < least || time.Now().Before(end); {
+			took, err := f()
+			if err != nil {
 				return Sample{}, err
 			}
-			times = append(times, time.Since(start))
+			times = append(times, took)
 		}
 		return Sample{Calls: int64(len(times)), Values: times.quantiles()}, nil
 	})
@@ -151,7 +160,7 @@ func prefixWatchWork(ctx context.Context, e *env) (Sampler, error) {
 	}
 	states := newStates()
 	e.background.Go(func() { clients[1].WatchPrefix(ctx, e.Prefix+"/", states.take) })
-	count, err := e.arouse(ctx, clients[0], e.key(0), 0, func(n int64) bool { return states.get(e.key(0)) >= n })
+	count, err := e.warmUp(ctx, clients[0], e.key(0), 0, func(n int64) bool { return states.get(e.key(0)) >= n })
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +173,7 @@ func prefixWatchWork(ctx context.Context, e *env) (Sampler, error) {
 			for range e.Callers {
 				all.Go(func() {
 					for i := next.Add(1); i <= int64(e.Writes) && failed.get() == nil; i = next.Add(1) {
-						failed.set(stubborn(func() error {
+						failed.set(retry(func() error {
 							return clients[0].CAS(ctx, e.key(int(i)%e.Keys), func(in any) (any, bool, error) {
 								n, err := number(in)
 								return e.value(max(n, base+i)), true, err // the highest is the final one

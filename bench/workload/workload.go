@@ -9,6 +9,7 @@ package workload
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -138,11 +139,4 @@ func Prepare(ctx context.Context, open Opener, t Target, s Spec) (sample Sampler
 	return sample, done, nil
 }
 
-func names() []string {
-	var all []string
-	for name := range works() {
-		all = append(all, name)
-	}
-	slices.Sort(all)
-	return all
-}
+func names() []string { return slices.Sorted(maps.Keys(works())) }

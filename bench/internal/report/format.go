@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	humanize "github.com/dustin/go-humanize"
+
 	"github.com/polykv/polykv/bench/internal/plan"
 )
 
@@ -16,11 +18,7 @@ func number(x float64) string {
 	case x == 0:
 		return "0"
 	case x >= 999.5:
-		text := strconv.FormatInt(int64(scaled(x)), 10)
-		for i := len(text) - 3; i > 0; i -= 3 {
-			text = text[:i] + "," + text[i:]
-		}
-		return text
+		return humanize.Comma(int64(scaled(x)))
 	case x >= 99.95:
 		return strconv.FormatFloat(x, 'f', 0, 64)
 	case x >= 9.995:

@@ -1,8 +1,6 @@
 package report
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -35,21 +33,6 @@ func (r *Results) Write(files FileNames) error {
 		}
 	}
 	return nil
-}
-
-// Drift returns the names of the files in docs that are not what r says.
-func (r *Results) Drift(files FileNames) ([]string, error) {
-	var drifted []string
-	for name, want := range r.Render() {
-		got, err := os.ReadFile(filepath.Join(files.Docs, name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		if string(got) != want {
-			drifted = append(drifted, name)
-		}
-	}
-	return drifted, nil
 }
 
 const charts = "benchmarks" // folder of the charts, below docs

@@ -61,7 +61,7 @@ func (p *process) ask(r workload.Request) (*workload.Sample, error) {
 }
 
 func (p *process) died(err error) error {
-	return fmt.Errorf("the contestant's process ended or took longer than %v: %w; its last words: %s", limit, err, p.errors)
+	return fmt.Errorf("the contestant's process ended or took longer than %v: %w; the end of its stderr: %s", limit, err, p.errors)
 }
 
 // stop ends the process.
