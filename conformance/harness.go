@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -272,14 +273,8 @@ func plant(ctx context.Context, open Opener, key string, value []byte) (err erro
 }
 
 func (h Harness) withDefaults() Harness {
-	if h.Parallel == 0 {
-		h.Parallel = 8
-	}
-	if h.Scale == 0 {
-		h.Scale = 1
-	}
-	if h.Patience == 0 {
-		h.Patience = 30 * time.Second
-	}
+	h.Parallel = cmp.Or(h.Parallel, 8)
+	h.Scale = cmp.Or(h.Scale, 1)
+	h.Patience = cmp.Or(h.Patience, 30*time.Second)
 	return h
 }

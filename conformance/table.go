@@ -59,77 +59,51 @@ const (
 	needViews
 )
 
-// why says for each need what a case without it is lacking.
+// requirement is what a need stands for.
+type requirement struct {
+	bit need
+	why string // what needs it can't be checked
+	met func(hooks []Hook, f Features) bool
+}
+
+func requirements() []requirement {
+	hook := func(n need, h Hook) requirement {
+		return requirement{n, "the harness offers no " + string(h), func(hooks []Hook, _ Features) bool { return slices.Contains(hooks, h) }}
+	}
+	extra := func(n need, e Extra) requirement {
+		return requirement{n, "the client refuses kv." + string(e) + " (Features.Lacks)", func(_ []Hook, f Features) bool { return !slices.Contains(f.Lacks, e) }}
+	}
+	return []requirement{
+		hook(needLine, HookOpenLine), hook(needDriver, HookOpenDriver), hook(needPlant, HookPlant), hook(needRestart, HookRestart),
+		hook(needLeader, HookChangeLeader), hook(needCompact, HookCompact), hook(needSnapshot, HookSnapshot), hook(needFull, HookFull),
+		hook(needLease, HookLeases),
+		{needOptions, "the client heeds no options (Features.FixedOptions)", func(_ []Hook, f Features) bool { return !f.FixedOptions }},
+		{needDeletes, "the client hides deletions (Features.HidesDeletes)", func(_ []Hook, f Features) bool { return !f.HidesDeletes }},
+		{needOneStore, "the rule holds per node (Features.PerNode)", func(_ []Hook, f Features) bool { return !f.PerNode }},
+		{needManyNodes, "the harness offers no nodes among which the rule converges", func(hooks []Hook, f Features) bool {
+			return f.PerNode && slices.Contains(hooks, HookOpenElsewhere)
+		}},
+		extra(needWatch, Watch), extra(needEntries, Entries), extra(needPing, Ping), extra(needGuarded, Guarded),
+		extra(needVersioned, Versioned), extra(needRaw, Raw), extra(needLimits, Limits), extra(needViews, Views),
+	}
+}
+
+// why says what a case is lacking without n.
 func (n need) why() string {
-	for _, w := range []struct {
-		n   need
-		why string
-	}{
-		{needLine, "the harness offers no OpenLine"},
-		{needDriver, "the harness offers no OpenDriver"},
-		{needPlant, "the harness offers no Plant"},
-		{needRestart, "the harness offers no Restart"},
-		{needLeader, "the harness offers no ChangeLeader"},
-		{needCompact, "the harness offers no Compact"},
-		{needSnapshot, "the harness offers no Snapshot"},
-		{needFull, "the harness offers no Full"},
-		{needLease, "the store has no leases"},
-		{needOptions, "the client heeds no options (Features.FixedOptions)"},
-		{needDeletes, "the client hides deletions (Features.HidesDeletes)"},
-		{needOneStore, "the rule holds per node (Features.PerNode)"},
-		{needManyNodes, "the harness offers no nodes among which the rule converges"},
-		{needWatch, "the client refuses kv.Watch (Features.Lacks)"},
-		{needEntries, "the client has Entries only as List and Get give them (Features.Lacks)"},
-		{needPing, "the client refuses kv.Ping (Features.Lacks)"},
-		{needGuarded, "the client refuses guards (Features.Lacks)"},
-		{needVersioned, "the client refuses versions (Features.Lacks)"},
-		{needRaw, "the client refuses kv.Raw (Features.Lacks)"},
-		{needLimits, "the client refuses kv.LimitsOf (Features.Lacks)"},
-		{needViews, "the client refuses kv.WithCodec (Features.Lacks)"},
-	} {
-		if n&w.n != 0 {
-			return w.why
+	for _, r := range requirements() {
+		if n&r.bit != 0 {
+			return r.why
 		}
 	}
 	return ""
 }
 
-// extraNeeds are the needs that stand for the optional interfaces.
-func extraNeeds() map[Extra]need {
-	return map[Extra]need{
-		Watch: needWatch, Entries: needEntries, Ping: needPing, Guarded: needGuarded,
-		Versioned: needVersioned, Raw: needRaw, Limits: needLimits, Views: needViews,
-	}
-}
-
-// hookNeeds are the needs that stand for the optional functions of a Store.
-func hookNeeds() map[Hook]need {
-	return map[Hook]need{
-		HookOpenLine: needLine, HookOpenDriver: needDriver, HookPlant: needPlant, HookRestart: needRestart, HookChangeLeader: needLeader,
-		HookCompact: needCompact, HookSnapshot: needSnapshot, HookFull: needFull, HookLeases: needLease,
-	}
-}
-
 // offers is what stores with these hooks and clients with these features can be
 // asked for.
-func offers(hooks []Hook, f Features) need {
-	var n need
-	for bit, offered := range map[need]bool{
-		needOptions:   !f.FixedOptions,
-		needDeletes:   !f.HidesDeletes,
-		needOneStore:  !f.PerNode,
-		needManyNodes: f.PerNode && slices.Contains(hooks, HookOpenElsewhere),
-	} {
-		if offered {
-			n |= bit
-		}
-	}
-	for _, hook := range hooks {
-		n |= hookNeeds()[hook]
-	}
-	for extra, bit := range extraNeeds() {
-		if !slices.Contains(f.Lacks, extra) {
-			n |= bit
+func offers(hooks []Hook, f Features) (n need) {
+	for _, r := range requirements() {
+		if r.met(hooks, f) {
+			n |= r.bit
 		}
 	}
 	return n

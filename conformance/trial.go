@@ -115,14 +115,10 @@ func (t *trial) many(n, least int) int { return max(least, int(float64(n)*t.scal
 // hook calls one of the harness's functions outside the case's label: what it
 // starts, such as a server, is not the case's to stop.
 func (t *trial) hook(f func() error) (err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer t.catch()
+	guarded(t.recorder, func() {
 		pprof.SetGoroutineLabels(context.Background())
 		err = f()
-	}()
-	<-done
+	})
 	return err
 }
 
