@@ -18,23 +18,26 @@ type attempt struct {
 	joined time.Time // when it put itself into the queue last
 }
 
-func (s *session) attempt(value string) *attempt {
+// attempt makes one more attempt, by do, and leaves nothing of it unless it got
+// the lock.
+func (s *session) attempt(ctx context.Context, value string, do func(*attempt, context.Context) (*Held, error)) (held *Held, err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.attempts++
-	return &attempt{session: s, id: s.id + "." + strconv.FormatUint(s.attempts, 10), value: value}
+	a := &attempt{session: s, id: s.id + "." + strconv.FormatUint(s.attempts, 10), value: value}
+	s.mu.Unlock()
+	defer func() {
+		if held == nil {
+			s.leave(a.id)
+		}
+	}()
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	return do(a, ctx)
 }
 
 // queued waits for its turn and takes the lock.
-func (a *attempt) queued(ctx context.Context) (held *Held, err error) {
-	defer func() {
-		if held == nil {
-			a.leave(a.id)
-		}
-	}()
-	if err := a.enter(ctx); err != nil {
-		return nil, err
-	}
+func (a *attempt) queued(ctx context.Context) (*Held, error) {
 	for {
 		a.mu.Lock()
 		now, changed := a.seen, a.changed
@@ -113,7 +116,7 @@ func (a *attempt) passOver(ctx context.Context, ahead string) (bool, error) {
 		return false, err
 	}
 	a.opts.Observer(Event{Name: a.name, ID: ahead, Type: PassedOver})
-	err = a.unqueue(ctx, func(attempt string) bool { return sessionOf(attempt) == session })
+	err = a.dequeue(ctx, func(attempt string) bool { return sessionOf(attempt) == session })
 	return err == nil, err
 }
 
@@ -126,7 +129,7 @@ func (a *attempt) dead(ctx context.Context, session string) (bool, error) {
 	a.mu.Lock()
 	p := a.peers[session]
 	if p == nil {
-		p = &sighting{since: time.Now()}
+		p = &lastBeat{since: time.Now()}
 		a.peers[session] = p
 	}
 	suspect := a.seen.synced && time.Since(p.since) >= a.opts.TTL
@@ -147,7 +150,7 @@ func (a *attempt) dead(ctx context.Context, session string) (bool, error) {
 	stored, _ := value.([]byte)
 	if string(stored) != was {
 		a.mu.Lock()
-		a.peers[session] = &sighting{stored: string(stored), since: time.Now()}
+		a.peers[session] = &lastBeat{stored: string(stored), since: time.Now()}
 		a.mu.Unlock()
 		return false, nil
 	}
@@ -191,7 +194,7 @@ func (a *attempt) adopt(ctx context.Context) (*Held, error) {
 // hold begins a hold. The attempt stays a user of its session for as long.
 func (a *attempt) hold(now standing) (*Held, error) {
 	h := &Held{
-		session: a.session, id: a.id, term: now.Term, value: now.Value, done: make(chan struct{}), unqueued: make(chan struct{}),
+		session: a.session, id: a.id, term: now.Term, value: now.Value, done: make(chan struct{}), dequeued: make(chan struct{}),
 		guard: kv.Guard{Key: a.names.holder(), Version: now.version},
 	}
 	a.mu.Lock()
@@ -199,7 +202,7 @@ func (a *attempt) hold(now standing) (*Held, error) {
 	if !closed {
 		a.held = h
 		a.wg.Go(h.expire)
-		a.wg.Go(h.unqueue)
+		a.wg.Go(h.dequeue)
 	}
 	a.mu.Unlock()
 	if closed {

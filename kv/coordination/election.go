@@ -32,7 +32,7 @@ func NewElection(c kv.Client, name string, opts Options) (*Election, error) {
 // example. Leadership ends by Unlock, which resigns, and when [Held.Done] closes.
 // A leader works under [Held.Context] and by [Held.Client].
 func (e *Election) Campaign(ctx context.Context, value string) (*Held, error) {
-	held, err := e.session.attempt(value).queued(ctx)
+	held, err := e.session.attempt(ctx, value, (*attempt).queued)
 	return held, e.session.fail("Campaign", err)
 }
 

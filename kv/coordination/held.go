@@ -18,7 +18,7 @@ type Held struct {
 	guard   kv.Guard
 	done    chan struct{}
 
-	unqueued chan struct{} // closed when its place in the queue was given up
+	dequeued chan struct{} // closed when its place in the queue was given up
 
 	mu  sync.Mutex
 	err error // why it is over; nil: it isn't
@@ -82,22 +82,22 @@ func (h *Held) Unlock(ctx context.Context) error {
 		return nil
 	}
 	select {
-	case <-h.unqueued: // or the next one would wait until it is
+	case <-h.dequeued: // or the next one would wait until it is
 	case <-ctx.Done():
 	}
 	now := standing{holder{h.id, h.value, h.term}, h.guard.Version}
-	err := h.session.giveBack(ctx, now, func(attempt string) bool { return attempt == h.id })
+	err := h.session.release(ctx, now, func(attempt string) bool { return attempt == h.id })
 	h.session.leave(h.id)
 	return err
 }
 
-// unqueue gives up the place in the queue, for which nobody has to wait. If it
+// dequeue gives up the place in the queue, for which nobody has to wait. If it
 // fails it is done when the hold is over.
-func (h *Held) unqueue() {
-	defer close(h.unqueued)
+func (h *Held) dequeue() {
+	defer close(h.dequeued)
 	ctx, cancel := h.session.bounded()
 	defer cancel()
-	_ = h.session.unqueue(ctx, func(attempt string) bool { return attempt == h.id })
+	_ = h.session.dequeue(ctx, func(attempt string) bool { return attempt == h.id })
 }
 
 // lose ends a hold that can't go on.

@@ -30,14 +30,14 @@ func NewLock(c kv.Client, name string, opts Options) (*Lock, error) {
 // ahead and are dead are passed over. It ends with ctx's cause, with kv.ErrClosed
 // when l is closed, and with an error of the store that trying again doesn't cure.
 func (l *Lock) Lock(ctx context.Context) (*Held, error) {
-	held, err := l.session.attempt("").queued(ctx)
+	held, err := l.session.attempt(ctx, "", (*attempt).queued)
 	return held, l.session.fail("Lock", err)
 }
 
 // TryLock takes the lock if nobody has it and nobody waits for it, and returns
 // ErrHeld otherwise. A holder that died a moment ago still has it.
 func (l *Lock) TryLock(ctx context.Context) (*Held, error) {
-	held, err := l.session.attempt("").atOnce(ctx)
+	held, err := l.session.attempt(ctx, "", (*attempt).atOnce)
 	return held, l.session.fail("TryLock", err)
 }
 
@@ -49,15 +49,7 @@ func (l *Lock) Close() error {
 }
 
 // atOnce takes the lock without waiting for a turn.
-func (a *attempt) atOnce(ctx context.Context) (held *Held, err error) {
-	defer func() {
-		if held == nil {
-			a.leave(a.id)
-		}
-	}()
-	if err := a.enter(ctx); err != nil {
-		return nil, err
-	}
+func (a *attempt) atOnce(ctx context.Context) (*Held, error) {
 	queue, err := a.client.Get(ctx, a.names.queue())
 	if err != nil {
 		return nil, err
@@ -73,7 +65,8 @@ func (a *attempt) atOnce(ctx context.Context) (held *Held, err error) {
 	if now.ID != "" || len(waiting) > 0 {
 		return nil, ErrHeld
 	}
-	if held, err = a.swap(ctx, now); held == nil && err == nil {
+	held, err := a.swap(ctx, now)
+	if held == nil && err == nil {
 		err = ErrHeld
 	}
 	return held, err

@@ -81,9 +81,7 @@ func (o *Options) complete() error {
 	case o.TTL < minTTL:
 		return fmt.Errorf("coordination: Options.TTL: %v is less than %v", o.TTL, minTTL)
 	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.Logger = cmp.Or(o.Logger, slog.Default())
 	if o.Observer == nil {
 		o.Observer = func(Event) {}
 	}
@@ -110,12 +108,6 @@ func check(c kv.Client, name, beat string) error {
 	}
 	if !kv.Linearizable(c) {
 		return fmt.Errorf("coordination: %q: %w: the store is spread by gossip, where no order of writes could decide who holds a lock", name, kv.ErrNotSupported)
-	}
-	if _, err := kv.Guarded(c); err != nil {
-		return fmt.Errorf("coordination: %q: %w", name, err)
-	}
-	if _, err := kv.Versioned(c); err != nil {
-		return fmt.Errorf("coordination: %q: %w", name, err)
 	}
 	return nil
 }

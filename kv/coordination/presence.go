@@ -29,7 +29,7 @@ type Presence struct {
 	following bool
 	synced    bool // the watch is in step
 	ready     bool // it once was
-	seen      map[string]*sighted
+	seen      map[string]*observed
 	changes   uint64 // of who is there
 }
 
@@ -67,7 +67,7 @@ func NewPresence(c kv.Client, name string, opts Options) (*Presence, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Presence{names: names{name}, life: newLife(opts), client: bytes, joined: map[*Membership]struct{}{}, seen: map[string]*sighted{}}
+	p := &Presence{names: names{name}, life: newLife(opts), client: bytes, joined: map[*Membership]struct{}{}, seen: map[string]*observed{}}
 	p.versions, _ = kv.Versioned(bytes)
 	if kv.Linearizable(c) {
 		p.guarded, _ = kv.Guarded(bytes)

@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -38,9 +40,9 @@ type session struct {
 	refused  error                // why the store took no beat, if trying again doesn't cure that
 	refusedN uint64               // which beat
 	held     *Held                // what this session holds; nil: nothing
-	litter   map[string]struct{}  // attempts that are over, to be cleared away
+	ended    map[string]struct{}  // attempts that are over, to be cleared away
 	seen     view                 // what the watch told
-	peers    map[string]*sighting // of beats, by session
+	peers    map[string]*lastBeat // of beats, by session
 }
 
 // view is what a participant knows of a lock.
@@ -56,8 +58,8 @@ type standing struct {
 	version kv.Version
 }
 
-// sighting is since when a beat stands still, as far as this process knows.
-type sighting struct {
+// lastBeat is since when a beat stands still, as far as this process knows.
+type lastBeat struct {
 	stored string // the beat; empty: there is none
 	since  time.Time
 }
@@ -76,13 +78,13 @@ func newSession(c kv.Client, name string, opts Options) (*session, error) {
 	}
 	s := &session{
 		names: own, life: newLife(opts), id: id, client: bytes, own: c, kick: make(chan struct{}, 1),
-		litter: map[string]struct{}{}, peers: map[string]*sighting{},
+		ended: map[string]struct{}{}, peers: map[string]*lastBeat{},
 	}
-	if s.versions, err = kv.Versioned(bytes); err != nil {
-		return nil, err
+	if s.versions, err = kv.Versioned(bytes); err == nil {
+		s.guarded, err = kv.Guarded(bytes)
 	}
-	if s.guarded, err = kv.Guarded(bytes); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, fmt.Errorf("coordination: %q: %w", name, err)
 	}
 	return s, nil
 }
@@ -103,7 +105,7 @@ func (s *session) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), min(s.opts.requestTimeout(), closeTimeout))
 	defer cancel()
 	own := func(attempt string) bool { return sessionOf(attempt) == s.id }
-	err := errors.Join(s.giveBack(ctx, standing{}, own), s.unqueue(ctx, own), s.client.Delete(ctx, s.names.beat(s.id)))
+	err := errors.Join(s.release(ctx, standing{}, own), s.dequeue(ctx, own), s.client.Delete(ctx, s.names.beat(s.id)))
 	if err != nil && !errors.Is(err, kv.ErrClosed) {
 		s.opts.Logger.Warn("polykv: a lock was closed and could not be given back; others take it over after a TTL", "name", s.name, "error", err)
 	}
@@ -137,7 +139,7 @@ func (s *session) enter(ctx context.Context) error {
 func (s *session) leave(attempt string) {
 	s.mu.Lock()
 	s.users--
-	s.litter[attempt] = struct{}{}
+	s.ended[attempt] = struct{}{}
 	s.mu.Unlock()
 	wait.Signal(s.kick)
 }
@@ -163,7 +165,7 @@ func (s *session) live() {
 		case !idle:
 			well = s.beat() && well
 		case present:
-			well = s.unbeat() && well
+			well = s.removeBeat() && well
 		}
 		s.mu.Lock()
 		next = time.Until(s.beaten.Add(s.opts.beatEvery()))
@@ -214,8 +216,8 @@ func (s *session) beat() (ok bool) {
 	return true
 }
 
-// unbeat removes the beat of a session that neither waits nor holds.
-func (s *session) unbeat() bool {
+// removeBeat removes the beat of a session that neither waits nor holds.
+func (s *session) removeBeat() bool {
 	s.mu.Lock()
 	if s.users > 0 {
 		s.mu.Unlock()
@@ -238,10 +240,7 @@ func (s *session) unbeat() bool {
 // them may have got. It reports whether all is clear.
 func (s *session) clear() bool {
 	s.mu.Lock()
-	var over []string
-	for attempt := range s.litter {
-		over = append(over, attempt)
-	}
+	over := slices.Collect(maps.Keys(s.ended))
 	s.mu.Unlock()
 	if len(over) == 0 {
 		return true
@@ -249,20 +248,20 @@ func (s *session) clear() bool {
 	ctx, cancel := s.bounded()
 	defer cancel()
 	gone := func(attempt string) bool { return slices.Contains(over, attempt) }
-	if s.giveBack(ctx, standing{}, gone) != nil || s.unqueue(ctx, gone) != nil {
+	if s.release(ctx, standing{}, gone) != nil || s.dequeue(ctx, gone) != nil {
 		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, attempt := range over {
-		delete(s.litter, attempt)
+		delete(s.ended, attempt)
 	}
 	return true
 }
 
-// giveBack frees the lock if one of these attempts has it, as known or as it turns
+// release frees the lock if one of these attempts has it, as known or as it turns
 // out.
-func (s *session) giveBack(ctx context.Context, known standing, gone func(attempt string) bool) error {
+func (s *session) release(ctx context.Context, known standing, gone func(attempt string) bool) error {
 	_, err := s.replace(ctx, known, func(now holder) (holder, bool) {
 		return holder{Term: now.Term}, now.ID != "" && gone(now.ID)
 	})
@@ -306,8 +305,8 @@ func (s *session) current(ctx context.Context) (standing, error) {
 	return standing{now, version}, err
 }
 
-// unqueue takes attempts out of the queue.
-func (s *session) unqueue(ctx context.Context, gone func(attempt string) bool) error {
+// dequeue takes attempts out of the queue.
+func (s *session) dequeue(ctx context.Context, gone func(attempt string) bool) error {
 	return s.requeue(ctx, func(queue []string) []string { return slices.DeleteFunc(queue, gone) })
 }
 
@@ -370,7 +369,7 @@ func (s *session) take(e kv.Event) bool {
 	case e.Type == kv.Delete:
 		delete(s.peers, strings.TrimPrefix(e.Key, s.names.beats()))
 	case strings.HasPrefix(e.Key, s.names.beats()):
-		s.peers[strings.TrimPrefix(e.Key, s.names.beats())] = &sighting{stored: string(stored), since: time.Now()}
+		s.peers[strings.TrimPrefix(e.Key, s.names.beats())] = &lastBeat{stored: string(stored), since: time.Now()}
 	}
 	return false
 }

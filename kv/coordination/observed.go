@@ -10,8 +10,8 @@ import (
 	"github.com/polykv/polykv/kv"
 )
 
-// sighted is a member as an observer knows it.
-type sighted struct {
+// observed is a member as an observer knows it.
+type observed struct {
 	record    record
 	exists    bool      // it has a record
 	beat      string    // as stored; empty: it has none
@@ -21,7 +21,7 @@ type sighted struct {
 }
 
 // moved notes a sign of life, or that none could be seen.
-func (s *sighted) moved() { s.since, s.confirmed = time.Now(), time.Time{} }
+func (s *observed) moved() { s.since, s.confirmed = time.Now(), time.Time{} }
 
 // follow begins to follow the members, once.
 func (p *Presence) follow() {
@@ -84,10 +84,10 @@ func (p *Presence) unseen() {
 	}
 }
 
-func (p *Presence) sighted(id string) *sighted {
+func (p *Presence) observed(id string) *observed {
 	s := p.seen[id]
 	if s == nil {
-		s = &sighted{since: time.Now()}
+		s = &observed{since: time.Now()}
 		p.seen[id] = s
 	}
 	return s
@@ -99,7 +99,7 @@ func (p *Presence) takeRecord(id string, e kv.Event) bool {
 		p.opts.Logger.Warn("polykv: the record of a member can't be read", "name", p.name, "id", id, "error", err)
 		return false
 	}
-	s := p.sighted(id)
+	s := p.observed(id)
 	s.exists = e.Type == kv.Put
 	switch {
 	case s.record.Run != now.Run: // a new one
@@ -114,7 +114,7 @@ func (p *Presence) takeRecord(id string, e kv.Event) bool {
 }
 
 func (p *Presence) takeBeat(id, stored string) bool {
-	s := p.sighted(id)
+	s := p.observed(id)
 	back := s.gone && stored != ""
 	s.beat = stored
 	s.moved()
@@ -126,7 +126,7 @@ func (p *Presence) takeBeat(id, stored string) bool {
 }
 
 // drop forgets one of whom nothing is left.
-func (p *Presence) drop(id string, s *sighted) {
+func (p *Presence) drop(id string, s *observed) {
 	if !s.exists && s.beat == "" {
 		delete(p.seen, id)
 	}
@@ -198,7 +198,7 @@ func (p *Presence) look(id string) {
 // of which records are copied, and stay, while leases end with the first. A
 // member that is alive attaches its record again; one that doesn't answer is
 // told by its beat, which it doesn't have.
-func (p *Presence) ask(id string, was sighted) {
+func (p *Presence) ask(id string, was observed) {
 	if time.Since(was.since) < p.opts.TTL {
 		return
 	}
@@ -224,7 +224,7 @@ func (p *Presence) ask(id string, was sighted) {
 }
 
 // judge notes whether a member is gone, if it is still as it was seen.
-func (p *Presence) judge(id string, was sighted, gone bool) (same bool) {
+func (p *Presence) judge(id string, was observed, gone bool) (same bool) {
 	p.mu.Lock()
 	s := p.seen[id]
 	same = s != nil && s.exists && s.record.Run == was.record.Run && s.beat == was.beat
@@ -248,7 +248,7 @@ func (p *Presence) judge(id string, was sighted, gone bool) (same bool) {
 // dead reports whether a member's beat stood still for a TTL and still does, at
 // two looks into the store that are a beat apart: a store that was away itself
 // answers the first one before members could write again. version is the beat's.
-func (p *Presence) dead(id string, was sighted) (version kv.Version, dead bool) {
+func (p *Presence) dead(id string, was observed) (version kv.Version, dead bool) {
 	if time.Since(was.since) < p.opts.TTL || !was.confirmed.IsZero() && time.Since(was.confirmed) < p.opts.beatEvery() {
 		return 0, false
 	}
