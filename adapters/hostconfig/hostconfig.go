@@ -145,8 +145,11 @@ func (r *reader) apply(cfg *factory.Config, rows []row) {
 			continue // the other host's
 		}
 		changed := !same(v, r.defaults[f.name])
-		if f.take != nil {
-			if err := f.take(cfg, v, changed); err != nil {
+		if f.take != nil && (changed || !f.ifSet) {
+			f.take(cfg, v)
+		}
+		if f.check != nil {
+			if err := f.check(cfg, v); err != nil {
 				r.fail(f, err)
 			}
 		}

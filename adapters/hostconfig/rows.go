@@ -15,9 +15,9 @@ type row struct {
 	flag   string // if it isn't the name with dashes
 	secret bool
 
-	// take carries the value over; nil: there is no counterpart. changed says
-	// that it isn't the host's default.
-	take func(cfg *factory.Config, v reflect.Value, changed bool) error
+	take  func(cfg *factory.Config, v reflect.Value)       // carries the value over; nil: there is no counterpart
+	ifSet bool                                             // polykv's default stays where the host's is unchanged
+	check func(cfg *factory.Config, v reflect.Value) error // refuses a value; nil: all will do
 
 	// What is said of a value that isn't the host's default: a note, or an
 	// error.
@@ -42,31 +42,13 @@ func (f row) show(v reflect.Value) string {
 	return show(v)
 }
 
-// always makes take of a function that can't fail and needs no default.
-func always(take func(cfg *factory.Config, v reflect.Value)) func(*factory.Config, reflect.Value, bool) error {
-	return func(cfg *factory.Config, v reflect.Value, _ bool) error {
-		take(cfg, v)
-		return nil
-	}
-}
-
-// ifSet is always, but leaves polykv's default where the host's is unchanged.
-func ifSet(take func(cfg *factory.Config, v reflect.Value)) func(*factory.Config, reflect.Value, bool) error {
-	return func(cfg *factory.Config, v reflect.Value, changed bool) error {
-		if changed {
-			take(cfg, v)
-		}
-		return nil
-	}
-}
-
 func consulRows() []row {
 	return append([]row{
-		{name: "consul.host", flag: "consul.hostname", take: always(func(c *factory.Config, v reflect.Value) { c.Consul.Address = text(v) })},
-		{name: "consul.acl_token", secret: true, take: always(func(c *factory.Config, v reflect.Value) { c.Consul.Token = config.NewSecret(text(v)) })},
-		{name: "consul.consistent_reads", take: always(func(c *factory.Config, v reflect.Value) {
+		{name: "consul.host", flag: "consul.hostname", take: func(c *factory.Config, v reflect.Value) { c.Consul.Address = text(v) }},
+		{name: "consul.acl_token", secret: true, take: func(c *factory.Config, v reflect.Value) { c.Consul.Token = config.NewSecret(text(v)) }},
+		{name: "consul.consistent_reads", take: func(c *factory.Config, v reflect.Value) {
 			c.Consul.Consistency = map[bool]string{true: "consistent", false: "default"}[v.Bool()]
-		})},
+		}},
 		{name: "consul.http_client_timeout", flag: "consul.client-timeout", note: "not carried over; polykv bounds a request by client.attempt_timeout and a watch's query by consul.wait_time"},
 		{name: "consul.watch_rate_limit", note: "not carried over; polykv's watches need no limit"},
 		{name: "consul.watch_burst_size", note: "not carried over; polykv's watches need no limit"},
@@ -76,10 +58,10 @@ func consulRows() []row {
 
 func etcdRows() []row {
 	return append([]row{
-		{name: "etcd.endpoints", take: always(func(c *factory.Config, v reflect.Value) { c.Etcd.Endpoints = list(v) })},
-		{name: "etcd.dial_timeout", take: always(func(c *factory.Config, v reflect.Value) { c.Etcd.DialTimeout = duration(v) })},
-		{name: "etcd.username", take: always(func(c *factory.Config, v reflect.Value) { c.Etcd.Username = text(v) })},
-		{name: "etcd.password", secret: true, take: always(func(c *factory.Config, v reflect.Value) { c.Etcd.Password = config.NewSecret(text(v)) })},
+		{name: "etcd.endpoints", take: func(c *factory.Config, v reflect.Value) { c.Etcd.Endpoints = list(v) }},
+		{name: "etcd.dial_timeout", take: func(c *factory.Config, v reflect.Value) { c.Etcd.DialTimeout = duration(v) }},
+		{name: "etcd.username", take: func(c *factory.Config, v reflect.Value) { c.Etcd.Username = text(v) }},
+		{name: "etcd.password", secret: true, take: func(c *factory.Config, v reflect.Value) { c.Etcd.Password = config.NewSecret(text(v)) }},
 		{name: "etcd.max_retries", note: "not carried over; polykv retries for client.retry_timeout and client.contention_timeout, however often that is"},
 		{name: "etcd.ping-without-stream-allowed", note: "not carried over; polykv never pings without a call or a watch, which servers may punish"},
 	}, tlsRows("etcd", func(c *factory.Config) *config.TLS { return &c.Etcd.TLS })...)
@@ -88,48 +70,33 @@ func etcdRows() []row {
 // tlsRows are the fields of a section's TLS. The first one decides whether the
 // others count.
 func tlsRows(section string, of func(*factory.Config) *config.TLS) []row {
-	take := func(set func(t *config.TLS, v reflect.Value) error) func(*factory.Config, reflect.Value, bool) error {
-		return func(c *factory.Config, v reflect.Value, _ bool) error {
-			if t := of(c); t.Enabled {
-				return set(t, v)
+	enabled := func(set func(t *config.TLS, v reflect.Value)) func(*factory.Config, reflect.Value) {
+		return func(c *factory.Config, v reflect.Value) {
+			if t := of(c); t.Enabled { // else, as in the host, it is of no effect
+				set(t, v)
 			}
-			return nil // as in the host, it is of no effect
 		}
 	}
-	file := func(field func(t *config.TLS) *string) func(*factory.Config, reflect.Value, bool) error {
-		return take(func(t *config.TLS, v reflect.Value) error {
-			*field(t) = text(v)
-			return nil
-		})
-	}
+	versions := map[string]string{"": "", "VersionTLS12": "1.2", "VersionTLS13": "1.3"}
 	return []row{
-		{name: section + ".tls_enabled", take: always(func(c *factory.Config, v reflect.Value) { of(c).Enabled = v.Bool() })},
-		{name: section + ".tls_cert_path", take: file(func(t *config.TLS) *string { return &t.CertFile })},
-		{name: section + ".tls_key_path", take: file(func(t *config.TLS) *string { return &t.KeyFile })},
-		{name: section + ".tls_ca_path", take: file(func(t *config.TLS) *string { return &t.CAFile })},
-		{name: section + ".tls_server_name", take: file(func(t *config.TLS) *string { return &t.ServerName })},
-		{name: section + ".tls_insecure_skip_verify", take: take(func(t *config.TLS, v reflect.Value) error {
-			t.InsecureSkipVerify = v.Bool()
-			return nil
-		})},
-		{name: section + ".tls_cipher_suites", take: take(func(_ *config.TLS, v reflect.Value) error {
-			if text(v) != "" {
+		{name: section + ".tls_enabled", take: func(c *factory.Config, v reflect.Value) { of(c).Enabled = v.Bool() }},
+		{name: section + ".tls_cert_path", take: enabled(func(t *config.TLS, v reflect.Value) { t.CertFile = text(v) })},
+		{name: section + ".tls_key_path", take: enabled(func(t *config.TLS, v reflect.Value) { t.KeyFile = text(v) })},
+		{name: section + ".tls_ca_path", take: enabled(func(t *config.TLS, v reflect.Value) { t.CAFile = text(v) })},
+		{name: section + ".tls_server_name", take: enabled(func(t *config.TLS, v reflect.Value) { t.ServerName = text(v) })},
+		{name: section + ".tls_insecure_skip_verify", take: enabled(func(t *config.TLS, v reflect.Value) { t.InsecureSkipVerify = v.Bool() })},
+		{name: section + ".tls_cipher_suites", check: func(c *factory.Config, v reflect.Value) error {
+			if of(c).Enabled && text(v) != "" {
 				return fmt.Errorf("is %q, and polykv leaves the choice of ciphers to Go; clear it", text(v))
 			}
 			return nil
-		})},
-		{name: section + ".tls_min_version", take: take(func(t *config.TLS, v reflect.Value) error {
-			switch text(v) {
-			case "":
-			case "VersionTLS12":
-				t.MinVersion = "1.2"
-			case "VersionTLS13":
-				t.MinVersion = "1.3"
-			default:
+		}},
+		{name: section + ".tls_min_version", take: enabled(func(t *config.TLS, v reflect.Value) { t.MinVersion = versions[text(v)] }), check: func(c *factory.Config, v reflect.Value) error {
+			if _, known := versions[text(v)]; of(c).Enabled && !known {
 				return fmt.Errorf("is %q, and polykv speaks VersionTLS12 and VersionTLS13", text(v))
 			}
 			return nil
-		})},
+		}},
 	}
 }
 
@@ -137,7 +104,7 @@ func multiRows() []row {
 	return []row{
 		{name: "multi.primary"}, // read by multi
 		{name: "multi.secondary"},
-		{name: "multi.mirror_enabled", take: always(func(c *factory.Config, v reflect.Value) { c.Multi.Mirror = v.Bool() })},
-		{name: "multi.mirror_timeout", take: always(func(c *factory.Config, v reflect.Value) { c.Multi.MirrorTimeout = duration(v) })},
+		{name: "multi.mirror_enabled", take: func(c *factory.Config, v reflect.Value) { c.Multi.Mirror = v.Bool() }},
+		{name: "multi.mirror_timeout", take: func(c *factory.Config, v reflect.Value) { c.Multi.MirrorTimeout = duration(v) }},
 	}
 }

@@ -20,7 +20,7 @@ func memberlistRows() []row {
 	const section = "memberlist."
 	rows := append(memberRows(), lifeRows()...)
 	rows = append(rows,
-		row{name: "cluster_label", take: always(func(c *factory.Config, v reflect.Value) { c.Memberlist.ClusterLabel = text(v) })},
+		row{name: "cluster_label", take: func(c *factory.Config, v reflect.Value) { c.Memberlist.ClusterLabel = text(v) }},
 		row{name: "cluster_label_verification_disabled", refuse: "polykv always looks at labels; name the old one in accept_cluster_labels instead"},
 		row{name: "tls_enabled", refuse: "polykv's gossip has no TLS; encrypt it by encryption_keys, and turn this off"},
 		row{name: "zone_aware_routing.enabled", refuse: "polykv sends changes to all members, whatever their zone; turn it off if that is acceptable"},
@@ -64,52 +64,52 @@ func memberlistRows() []row {
 // memberRows say who the node is and whom it joins.
 func memberRows() []row {
 	return []row{
-		{name: "node_name", take: always(func(c *factory.Config, v reflect.Value) { c.Memberlist.NodeName = text(v) })},
-		{name: "bind_addr", take: func(c *factory.Config, v reflect.Value, _ bool) error {
-			switch addresses := list(v); len(addresses) {
-			case 0:
-			case 1:
+		{name: "node_name", take: func(c *factory.Config, v reflect.Value) { c.Memberlist.NodeName = text(v) }},
+		{name: "bind_addr", take: func(c *factory.Config, v reflect.Value) {
+			if addresses := list(v); len(addresses) > 0 {
 				c.Memberlist.BindAddress = addresses[0]
-			default:
+			}
+		}, check: func(_ *factory.Config, v reflect.Value) error {
+			if addresses := list(v); len(addresses) > 1 {
 				return fmt.Errorf(`is %q, and polykv listens on one address; "0.0.0.0" is every one`, addresses)
 			}
 			return nil
 		}},
-		{name: "bind_port", take: always(func(c *factory.Config, v reflect.Value) { c.Memberlist.BindPort = number(v) })},
-		{name: "advertise_addr", take: always(func(c *factory.Config, v reflect.Value) { c.Memberlist.AdvertiseAddress = text(v) })},
-		{name: "advertise_port", take: ifSet(func(c *factory.Config, v reflect.Value) { c.Memberlist.AdvertisePort = number(v) })},
-		{name: "join_members", take: always(func(c *factory.Config, v reflect.Value) { c.Memberlist.Join = append(c.Memberlist.Join, list(v)...) })},
-		{name: "rejoin_seed_nodes", note: "added to join, as polykv has one list", take: always(func(c *factory.Config, v reflect.Value) {
+		{name: "bind_port", take: func(c *factory.Config, v reflect.Value) { c.Memberlist.BindPort = number(v) }},
+		{name: "advertise_addr", take: func(c *factory.Config, v reflect.Value) { c.Memberlist.AdvertiseAddress = text(v) }},
+		{name: "advertise_port", ifSet: true, take: func(c *factory.Config, v reflect.Value) { c.Memberlist.AdvertisePort = number(v) }},
+		{name: "join_members", take: func(c *factory.Config, v reflect.Value) { c.Memberlist.Join = append(c.Memberlist.Join, list(v)...) }},
+		{name: "rejoin_seed_nodes", note: "added to join, as polykv has one list", take: func(c *factory.Config, v reflect.Value) {
 			c.Memberlist.Join = append(c.Memberlist.Join, list(v)...)
-		})},
-		{name: "rejoin_interval", take: ifSet(func(c *factory.Config, v reflect.Value) { c.Memberlist.RejoinInterval = duration(v) })},
-		{name: "abort_if_cluster_join_fails", note: "becomes require_peers; the node itself doesn't count as one", take: always(func(c *factory.Config, v reflect.Value) {
+		}},
+		{name: "rejoin_interval", ifSet: true, take: func(c *factory.Config, v reflect.Value) { c.Memberlist.RejoinInterval = duration(v) }},
+		{name: "abort_if_cluster_join_fails", note: "becomes require_peers; the node itself doesn't count as one", take: func(c *factory.Config, v reflect.Value) {
 			if v.Bool() && len(c.Memberlist.Join) > 0 {
 				c.Memberlist.RequirePeers = max(c.Memberlist.RequirePeers, 1)
 			}
-		})},
-		{name: "abort_if_cluster_fast_join_fails", note: "becomes require_peers; the node itself doesn't count as one", take: always(func(c *factory.Config, v reflect.Value) {
+		}},
+		{name: "abort_if_cluster_fast_join_fails", note: "becomes require_peers; the node itself doesn't count as one", take: func(c *factory.Config, v reflect.Value) {
 			if v.Bool() {
 				c.Memberlist.RequirePeers = max(c.Memberlist.RequirePeers, 1)
 			}
-		})},
-		{name: "abort_if_cluster_fast_join_fails_min_nodes", take: always(func(c *factory.Config, v reflect.Value) {
+		}},
+		{name: "abort_if_cluster_fast_join_fails_min_nodes", take: func(c *factory.Config, v reflect.Value) {
 			if c.Memberlist.RequirePeers > 0 {
 				c.Memberlist.RequirePeers = max(c.Memberlist.RequirePeers, number(v))
 			}
-		})},
+		}},
 	}
 }
 
 // lifeRows say how long things take and are kept.
 func lifeRows() []row {
-	tombstones := ifSet(func(c *factory.Config, v reflect.Value) {
+	tombstones := func(c *factory.Config, v reflect.Value) {
 		c.Memberlist.TombstoneTimeout = max(c.Memberlist.TombstoneTimeout, duration(v))
-	})
+	}
 	return []row{
-		{name: "stream_timeout", take: ifSet(func(c *factory.Config, v reflect.Value) { c.Memberlist.StreamTimeout = duration(v) })},
-		{name: "leave_timeout", take: ifSet(func(c *factory.Config, v reflect.Value) { c.Memberlist.CloseTimeout = duration(v) })},
-		{name: "left_ingesters_timeout", note: "raises tombstone_timeout, and never lowers it", take: tombstones},
-		{name: "tombstone_timeout", note: "raises tombstone_timeout, and never lowers it", take: tombstones},
+		{name: "stream_timeout", ifSet: true, take: func(c *factory.Config, v reflect.Value) { c.Memberlist.StreamTimeout = duration(v) }},
+		{name: "leave_timeout", ifSet: true, take: func(c *factory.Config, v reflect.Value) { c.Memberlist.CloseTimeout = duration(v) }},
+		{name: "left_ingesters_timeout", note: "raises tombstone_timeout, and never lowers it", ifSet: true, take: tombstones},
+		{name: "tombstone_timeout", note: "raises tombstone_timeout, and never lowers it", ifSet: true, take: tombstones},
 	}
 }
