@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -25,7 +26,7 @@ func New(store driver.Store, cdc codec.Codec, opts *Options) Client {
 		panic("kv.New: " + err.Error())
 	}
 	if d, ok := store.(driver.Deliberate); ok {
-		orDefault(&o.AttemptTimeout, d.AttemptTimeout())
+		o.AttemptTimeout = cmp.Or(o.AttemptTimeout, d.AttemptTimeout())
 	}
 	e := newEngine(store, o.withDefaults())
 	return &client{engine: e, codec: cdc, values: e.values}

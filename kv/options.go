@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"time"
@@ -138,36 +139,24 @@ func (o Options) Validate() error {
 // withDefaults fills what is zero.
 func (o Options) withDefaults() Options {
 	d := DefaultOptions()
-	orDefault(&o.RetryTimeout, d.RetryTimeout)
-	orDefault(&o.AttemptTimeout, d.AttemptTimeout)
-	orDefault(&o.ContentionTimeout, d.ContentionTimeout)
-	orDefault(&o.SlowCallback, d.SlowCallback)
-	orDefault(&o.MaxAttempts, d.MaxAttempts)
-	orDefault(&o.MinBackoff, d.MinBackoff)
-	orDefault(&o.MaxBackoff, max(d.MaxBackoff, o.MinBackoff))
-	orDefault(&o.RememberEntries, d.RememberEntries)
-	orDefault(&o.RememberBytes, d.RememberBytes)
-	orDefault(&o.RememberFor, d.RememberFor)
-	orDefault(&o.ShareBytes, d.ShareBytes)
-	orDefault(&o.CompareWatches, d.CompareWatches)
-	orDefault(&o.ListPage, o.ScanPage)
-	orDefault(&o.ListPage, d.ListPage)
-	orDefault(&o.ScanPage, d.ScanPage)
-	if o.Backend == "" {
-		o.Backend = "kv"
-	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.RetryTimeout = cmp.Or(o.RetryTimeout, d.RetryTimeout)
+	o.AttemptTimeout = cmp.Or(o.AttemptTimeout, d.AttemptTimeout)
+	o.ContentionTimeout = cmp.Or(o.ContentionTimeout, d.ContentionTimeout)
+	o.SlowCallback = cmp.Or(o.SlowCallback, d.SlowCallback)
+	o.MaxAttempts = cmp.Or(o.MaxAttempts, d.MaxAttempts)
+	o.MinBackoff = cmp.Or(o.MinBackoff, d.MinBackoff)
+	o.MaxBackoff = cmp.Or(o.MaxBackoff, max(d.MaxBackoff, o.MinBackoff))
+	o.RememberEntries = cmp.Or(o.RememberEntries, d.RememberEntries)
+	o.RememberBytes = cmp.Or(o.RememberBytes, d.RememberBytes)
+	o.RememberFor = cmp.Or(o.RememberFor, d.RememberFor)
+	o.ShareBytes = cmp.Or(o.ShareBytes, d.ShareBytes)
+	o.CompareWatches = cmp.Or(o.CompareWatches, d.CompareWatches)
+	o.ListPage = cmp.Or(o.ListPage, o.ScanPage, d.ListPage)
+	o.ScanPage = cmp.Or(o.ScanPage, d.ScanPage)
+	o.Backend = cmp.Or(o.Backend, "kv")
+	o.Logger = cmp.Or(o.Logger, slog.Default())
 	if o.Observer == nil {
 		o.Observer = NopObserver{}
 	}
 	return o
-}
-
-func orDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }

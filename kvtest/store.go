@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -294,21 +295,14 @@ func (q *eventQueue) add(e driver.Event) {
 	q.mu.Lock()
 	q.events = append(q.events, e)
 	q.mu.Unlock()
-	q.signal()
+	wait.Signal(q.more)
 }
 
 func (q *eventQueue) end(err error) {
 	q.mu.Lock()
 	q.err, q.over = err, true
 	q.mu.Unlock()
-	q.signal()
-}
-
-func (q *eventQueue) signal() {
-	select {
-	case q.more <- struct{}{}:
-	default:
-	}
+	wait.Signal(q.more)
 }
 
 // take returns what was added since the last time, and whether and how the

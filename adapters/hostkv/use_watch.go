@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv/driver"
 )
 
@@ -136,10 +137,7 @@ func (k *keys) add(ctx context.Context, key string) bool {
 	k.mu.Lock()
 	k.set[key] = struct{}{}
 	k.mu.Unlock()
-	select {
-	case k.more <- struct{}{}:
-	default: // it is signalled already
-	}
+	wait.Signal(k.more)
 	return ctx.Err() == nil
 }
 

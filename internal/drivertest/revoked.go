@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/polykv/polykv/internal/testlog"
 	"github.com/polykv/polykv/kv"
@@ -28,14 +27,14 @@ type Credentials struct {
 func (cr Credentials) Revoked(t *testing.T) {
 	t.Helper()
 	for _, key := range []string{"p/changed", "p/deleted", "p/same"} {
-		cr.put(t, key, "1")
+		put(t, cr.Root, key, "1")
 	}
 	w := cr.watch(t)
 	w.wants(t, "put p/changed=1", "put p/deleted=1", "put p/same=1", "synced")
 	cr.Revoke()
 	w.interrupted(t)
 	cr.refused(t)
-	cr.put(t, "p/changed", "2")
+	put(t, cr.Root, "p/changed", "2")
 	if err := cr.Root.Delete(t.Context(), "p/deleted"); err != nil {
 		t.Fatal(err)
 	}
@@ -44,19 +43,12 @@ func (cr Credentials) Revoked(t *testing.T) {
 	}
 	cr.Restore()
 	w.wants(t, "put p/changed=2", "delete p/deleted", "synced")
-	cr.put(t, "p/same", "2")
+	put(t, cr.Root, "p/same", "2")
 	w.wants(t, "put p/same=2")
 	for _, secret := range cr.Secrets {
 		if log := cr.Log.String(); secret == "" || strings.Contains(log, secret) {
 			t.Errorf("a secret is in the log:\n%s", log)
 		}
-	}
-}
-
-func (cr Credentials) put(t *testing.T, key, value string) {
-	t.Helper()
-	if err := cr.Root.CAS(t.Context(), key, func(any) (any, bool, error) { return value, false, nil }); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -94,7 +86,7 @@ func (cr Credentials) refused(t *testing.T) {
 	}
 }
 
-// news are the events of a watch, as text.
+// watched is what a watch told, as text.
 type watched struct {
 	mu     sync.Mutex
 	events []string
@@ -167,15 +159,12 @@ func (w *watched) wants(t *testing.T, want ...string) {
 // interrupted waits until the watch tells that it may not go on.
 func (w *watched) interrupted(t *testing.T) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	Eventually(t, func() error {
 		w.mu.Lock()
-		err := errors.Join(w.gaps...)
-		w.mu.Unlock()
-		if errors.Is(err, kv.ErrPermission) {
-			return
+		defer w.mu.Unlock()
+		if !errors.Is(errors.Join(w.gaps...), kv.ErrPermission) {
+			return fmt.Errorf("the watch was interrupted by %q", w.gaps)
 		}
-		if time.Now().After(end) {
-			t.Fatalf("the watch was interrupted by %v", err)
-		}
-	}
+		return nil
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -21,10 +22,8 @@ type response struct {
 
 // ok returns an error that shows the answer, unless its status is one of those given.
 func (r response) ok(status ...int) error {
-	for _, s := range status {
-		if r.status == s {
-			return nil
-		}
+	if slices.Contains(status, r.status) {
+		return nil
 	}
 	return fmt.Errorf("%d %s: %s", r.status, http.StatusText(r.status), bytes.TrimSpace(r.body))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -311,10 +312,8 @@ func (p *Proxy) await(c *proxyConn, modes ...proxyMode) error {
 		p.mu.Lock()
 		mode, changed := p.mode, p.changed
 		p.mu.Unlock()
-		for _, m := range modes {
-			if m == mode {
-				return nil
-			}
+		if slices.Contains(modes, mode) {
+			return nil
 		}
 		select {
 		case <-changed:

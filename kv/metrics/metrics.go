@@ -132,9 +132,8 @@ func newMetrics(durations []float64) *Metrics {
 			"How long calls of the client took, in seconds, callbacks of CAS included.", durations, "backend", "operation"),
 		operationErrors: counter("operation_errors_total",
 			"Calls of the client that failed. A watch that ends with its context has not failed.", "backend", "operation", "reason"),
-		watchesRunning: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Namespace: "polykv", Name: "watches_running", Help: "Watches that are running.",
-		}, []string{"backend", "operation"}),
+		watchesRunning: gauge("watches_running",
+			"Watches that are running.", "backend", "operation"),
 		requestDuration: histogram("store_request_duration_seconds",
 			"How long single requests to the store took, in seconds.", durations, "backend", "request"),
 		requestErrors: counter("store_request_errors_total",
@@ -159,9 +158,8 @@ func newMetrics(durations []float64) *Metrics {
 			"How long it took to make a key in a store equal to the primary's, in seconds.", durations, "backend"),
 		mirrorErrors: counter("mirror_errors_total",
 			"Attempts to mirror a key into a store that failed.", "backend", "reason"),
-		mirrorBacklog: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Namespace: "polykv", Name: "mirror_backlog_keys", Help: "Keys that are left to be mirrored into a store.",
-		}, []string{"backend"}),
+		mirrorBacklog: gauge("mirror_backlog_keys",
+			"Keys that are left to be mirrored into a store.", "backend"),
 		mirrorRepairs: counter("mirror_repairs_total",
 			"Comparisons of the whole stores that ended.", "backend", "outcome"),
 		mirrorDifferences: counter("mirror_differences_total",

@@ -7,16 +7,14 @@ import (
 	"slices"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 )
 
 // schedule sets the time of the next retry in a direction; m.mu is held.
 func (m *mirror) schedule(d *direction) {
 	d.retryAt = time.Now().Add(d.pause.Take())
-	select {
-	case m.wake <- struct{}{}:
-	default:
-	}
+	wait.Signal(m.wake)
 }
 
 // revive takes a store for one that answers and has its backlog run; m.mu is held.

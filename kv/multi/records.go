@@ -121,12 +121,7 @@ func (rs *records) watch(i int) {
 	}
 }
 
-func (rs *records) refresh(i int) {
-	select {
-	case rs.refreshes[i] <- struct{}{}:
-	default:
-	}
-}
+func (rs *records) refresh(i int) { wait.Signal(rs.refreshes[i]) }
 
 // demand has both records read again. A sighting with at least the ticket that
 // it returns was read since.

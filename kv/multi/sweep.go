@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/polykv/polykv/internal/wait"
 	"github.com/polykv/polykv/kv"
 	"github.com/polykv/polykv/kv/multi/internal/side"
 )
@@ -40,12 +41,7 @@ func (s *sweeps) last() (verify, repair *Comparison) {
 }
 
 // soon has a repair run now.
-func (s *sweeps) soon() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
+func (s *sweeps) soon() { wait.Signal(s.wake) }
 
 // Backfill copies every key of the primary to the secondary that differs there,
 // and deletes nothing. Progress, unless nil, is called now and then. It is an

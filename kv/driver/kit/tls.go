@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// lastWord is how long a new connection that can't be written to is listened to.
-const lastWord = 100 * time.Millisecond
+// refusalTimeout is how long a new connection that can't be written to is listened to.
+const refusalTimeout = 100 * time.Millisecond
 
 // HearRefusal returns conn, a connection whose handshake is done, such that the
 // server's refusal of the client's certificate is not lost: under TLS 1.3 it
@@ -53,7 +53,7 @@ func (c *listening) Write(b []byte) (int, error) {
 		if RefusedCertificate(c.err) {
 			err = c.err
 		}
-	case <-time.After(lastWord):
+	case <-time.After(refusalTimeout):
 	}
 	return n, err
 }

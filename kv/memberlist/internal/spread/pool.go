@@ -3,7 +3,9 @@ package spread
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -118,10 +120,7 @@ func (p *pool) drop(id string) {
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
-	ids := make([]string, 0, len(p.idle))
-	for id := range p.idle {
-		ids = append(ids, id)
-	}
+	ids := slices.Collect(maps.Keys(p.idle))
 	for st := range p.busy {
 		st.close()
 	}
