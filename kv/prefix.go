@@ -37,14 +37,14 @@ func Prefix(c Client, prefix string) (Client, error) {
 			ErrInvalidKey, len(prefix), longest)
 		return nil, &Error{Op: "Prefix", Key: prefix, Err: err}
 	}
-	return &prefixed{in: Forward{c}, prefix: prefix}, nil
+	return under(c, prefix), nil
 }
 
-// prefixed holds a Forward instead of embedding it: an optional interface that
+// prefixed holds a Views instead of embedding it: an optional interface that
 // is added there later is then refused here until it translates its keys,
 // and not handed through with the wrong ones.
 type prefixed struct {
-	in     Forward
+	in     Views
 	prefix string
 }
 
@@ -53,6 +53,10 @@ var _ interface {
 	Unwrapper
 	Consistent
 } = (*prefixed)(nil)
+
+func under(c Client, prefix string) Client {
+	return &prefixed{in: Views{Forward{c}, func(view Client) Client { return under(view, prefix) }}, prefix: prefix}
+}
 
 // key checks a bare key and puts the prefix before it.
 //
@@ -218,7 +222,7 @@ func (p *prefixed) SwapVersion(ctx context.Context, key string, prev Version, va
 	return p.in.SwapVersion(ctx, full, prev, value, guards...)
 }
 
-func (p *prefixed) Raw() (Client, error) { return p.around(p.in.Raw()) }
+func (p *prefixed) Raw() (Client, error) { return p.in.Raw() }
 
 func (p *prefixed) Limits() (Limits, error) {
 	l, err := p.in.Limits()
@@ -231,14 +235,7 @@ func (p *prefixed) Limits() (Limits, error) {
 
 func (p *prefixed) Codec() (codec.Codec, error) { return p.in.Codec() }
 
-func (p *prefixed) WithCodec(cdc codec.Codec) (Client, error) { return p.around(p.in.WithCodec(cdc)) }
-
-func (p *prefixed) around(view Client, err error) (Client, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &prefixed{in: Forward{view}, prefix: p.prefix}, nil
-}
+func (p *prefixed) WithCodec(cdc codec.Codec) (Client, error) { return p.in.WithCodec(cdc) }
 
 func (p *prefixed) Unwrap() Client { return p.in.Client }
 

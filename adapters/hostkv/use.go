@@ -1,6 +1,7 @@
 package hostkv
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -54,12 +55,7 @@ func Use(c Client, cdc codec.Codec, o Options) kv.Client {
 	if o.Client != nil {
 		opts = *o.Client
 	}
-	if opts.Backend == "" {
-		opts.Backend = o.Name
-	}
-	if opts.Backend == "" {
-		opts.Backend = "host"
-	}
+	opts.Backend = cmp.Or(opts.Backend, o.Name, "host")
 	return newUsed(kv.New(newStore(c, cdc, o), cdc, &opts))
 }
 
