@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 	"sync/atomic"
 
@@ -182,9 +183,7 @@ func chain(t *trial) {
 	})
 	all := map[string]string{}
 	for _, r := range replaced {
-		for mine, saw := range r {
-			all[mine] = saw
-		}
+		maps.Copy(all, r)
 	}
 	length := 0
 	for at, _ := t.get(clients[0], "k").(string); at != ""; at = all[at] {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
 
@@ -154,18 +155,13 @@ func countOf(n any) (string, error) {
 }
 
 func integer(n any) (int64, error) {
-	switch n := n.(type) {
-	case int:
-		return int64(n), nil
-	case int64:
-		return n, nil
-	case uint64:
-		return int64(n), nil //nolint:gosec // counters of this process, far below
-	case uint32:
-		return int64(n), nil
-	default:
-		return 0, fmt.Errorf("count: %T is no integer", n)
+	switch v := reflect.ValueOf(n); {
+	case v.CanInt():
+		return v.Int(), nil
+	case v.CanUint():
+		return int64(v.Uint()), nil //nolint:gosec // counters of this process, far below
 	}
+	return 0, fmt.Errorf("count: %T is no integer", n)
 }
 
 // momentOf is a moment in both forms that a reader may want.

@@ -49,9 +49,7 @@ func structFields(v reflect.Value) fields {
 		switch {
 		case name == "-":
 		case strings.Contains(options, "inline") && field.Type.Kind() == reflect.Struct:
-			for inner, value := range structFields(v.Field(i)) {
-				f[inner] = value
-			}
+			maps.Copy(f, structFields(v.Field(i)))
 		case name == "":
 			f[strings.ToLower(field.Name)] = v.Field(i)
 		default:

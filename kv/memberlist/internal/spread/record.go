@@ -26,10 +26,7 @@ func (w *recordWriter) write(it *item) error {
 	w.buf = binary.AppendUvarint(w.buf, uint64(len(w.scratch)+len(value)))
 	w.buf = append(w.buf, w.scratch...)
 	for {
-		n := min(chunkSize-len(w.buf), len(value))
-		if n < 0 {
-			n = 0
-		}
+		n := max(min(chunkSize-len(w.buf), len(value)), 0)
 		w.buf = append(w.buf, value[:n]...)
 		value = value[n:]
 		if len(w.buf) < chunkSize {
