@@ -17,6 +17,7 @@ import (
 	"github.com/polykv/polykv/internal/drivertest"
 	"github.com/polykv/polykv/internal/testserver/servertest"
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver"
 )
 
 // replica starts a server that copies s, whose commits wait for it from then on.
@@ -194,11 +195,20 @@ func TestFailover(t *testing.T) {
 		c.start(c.client(cfg))
 	}
 	c.further(50)
+	h := open(t, cfg)
+	before := drivertest.Get(t, h, "begin")
 	primary.Kill()
 	if err := replica.SQL(t.Context(), "SELECT pg_promote()"); err != nil {
 		t.Fatal(err)
 	}
 	c.further(50)
+	drivertest.Eventually(t, func() error {
+		now, err := h.Get(t.Context(), driver.GetRequest{Key: "begin"})
+		if err == nil && now.Generation == before.Generation {
+			t.Error("the replica's history is that of the primary")
+		}
+		return err
+	})
 	c.judge(c.client(cfg))
 	if err := lease.Err(); err != nil {
 		t.Errorf("the lease was lost: %v", err)

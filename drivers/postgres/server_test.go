@@ -159,10 +159,14 @@ func tableIsMadeAgain(t *testing.T, n *server, end string) {
 	}
 	f := drivertest.Follow(t.Context(), t, s, driver.Range{Key: "k"}, nil)
 	f.IsSynced(t)
+	idle := drivertest.Follow(t.Context(), t, open(t, cfg), driver.Range{Key: "k"}, nil) // of a handle that makes no calls
+	idle.IsSynced(t)
 	if err := n.SQL(t.Context(), s.names.Replace("DROP TABLE {t}, {l}"), s.names.Replace("DROP FUNCTION {f}, {e}"), end); err != nil {
 		t.Fatal(err)
 	}
-	now := drivertest.Put(t, open(t, cfg), "k", "another")
+	another := open(t, cfg)
+	now := drivertest.Put(t, another, "k", "another")
+	drivertest.Put(t, another, "more", "v") // so that no version has fallen
 	if end == "SELECT 1" {
 		drivertest.Swap(t, writer, driver.Swap{Key: "k", Prev: seen, Value: []byte("late")}, driver.NotApplied)
 	}
@@ -177,8 +181,10 @@ func tableIsMadeAgain(t *testing.T, n *server, end string) {
 		t.Errorf("%+v, was %+v; epoch %d, was %d", e, before, s.Epoch(), epoch)
 	}
 	drivertest.Swap(t, s, driver.Swap{Key: "k", Prev: before, Value: []byte("late")}, driver.Conflict)
-	if err := f.Ends(t); err == nil || t.Context().Err() != nil {
-		t.Errorf("a session of the old table ended: %v", err)
+	for _, f := range []*drivertest.Follower{f, idle} {
+		if err := f.Ends(t); err == nil || t.Context().Err() != nil {
+			t.Errorf("a session of the old table ended: %v", err)
+		}
 	}
 	drivertest.Eventually(t, func() error { // by a listener of the new one
 		f := drivertest.Follow(t.Context(), t, s, driver.Range{Key: "k"}, nil)
@@ -194,6 +200,22 @@ func tableIsMadeAgain(t *testing.T, n *server, end string) {
 		f.Sees(t, map[string]string{"k": "news"})
 		return nil
 	})
+}
+
+// A table that is gone is made by whoever misses it.
+func TestTableIsGone(t *testing.T) {
+	n := start(t)
+	s := open(t, n.config())
+	drivertest.Put(t, s, "k", "v")
+	if err := n.SQL(t.Context(), "DROP TABLE polykv, polykv_leases", "DROP FUNCTION polykv_swap, polykv_expire"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Get(t.Context(), driver.GetRequest{Key: "k"}); err == nil {
+		t.Error("there is no table")
+	}
+	if e := drivertest.Get(t, s, "k"); e.Exists() {
+		t.Errorf("a new table has %+v", e)
+	}
 }
 
 // A lease lasts for what was asked for, and for some time more; renewed, for as long

@@ -219,11 +219,13 @@ func TestRemovedRowsAreForgotten(t *testing.T) {
 	s := open(t, n.config())
 	drivertest.Put(t, s, "k", "v")
 	drivertest.Remove(t, s, "k")
-	if err := n.SQL(t.Context(), fmt.Sprintf("UPDATE polykv SET version = %d WHERE key = ''", 2*keep)); err != nil {
+	drivertest.Put(t, s, "recent", "v")
+	drivertest.Remove(t, s, "recent")
+	if err := n.SQL(t.Context(), fmt.Sprintf("UPDATE polykv SET version = %d WHERE key IN ('', 'recent')", 2*keep)); err != nil {
 		t.Fatal(err)
 	}
 	drivertest.Put(t, s, "other", "v")
-	if err := n.SQL(t.Context(), "DO $$ BEGIN ASSERT (SELECT count(*) FROM polykv) = 2; END $$"); err != nil {
+	if err := n.SQL(t.Context(), "DO $$ BEGIN ASSERT (SELECT count(*) FROM polykv WHERE key IN ('', 'recent', 'other')) = 3 AND (SELECT count(*) FROM polykv) = 3; END $$"); err != nil {
 		t.Error(err)
 	}
 	r := driver.Range{IsPrefix: true}
