@@ -133,6 +133,10 @@ func TestBucketIsMadeAgainUnseen(t *testing.T) {
 	t.Parallel()
 	n := start(t, nil)
 	s, js := open(t, n.config()), asOther(t, n)
+	cfg := n.config()
+	cfg.Bucket = "other"
+	quiet := drivertest.Follow(t.Context(), t, open(t, cfg), driver.Range{Key: "k"}, nil)
+	quiet.IsSynced(t)
 	before, epoch := drivertest.Put(t, s, "k", "v"), s.Epoch()
 	f := drivertest.Follow(t.Context(), t, s, driver.Range{Key: "k"}, nil)
 	f.Sees(t, map[string]string{"k": "v"})
@@ -161,6 +165,11 @@ func TestBucketIsMadeAgainUnseen(t *testing.T) {
 	}
 	if err := f.Ends(t); err == nil || t.Context().Err() != nil {
 		t.Errorf("the session ended: %v", err)
+	}
+	select {
+	case <-quiet.Done():
+		t.Error("a session in which nothing happens ended, too")
+	default:
 	}
 	drivertest.Follow(t.Context(), t, s, driver.Range{Key: "k"}, nil).Sees(t, map[string]string{"k": "other"})
 }
