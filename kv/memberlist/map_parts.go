@@ -52,12 +52,7 @@ func (p *part[V]) digest() state.Digest {
 }
 
 func (p *part[V]) hash() state.Digest {
-	b := make([]byte, 0, 128)
-	if p.deleted {
-		b = append(b, 1)
-	} else {
-		b = append(b, 0)
-	}
+	b := state.AppendBool(make([]byte, 0, 128), p.deleted)
 	return state.HashOf(append(p.version.Append(b), p.key...))
 }
 

@@ -75,16 +75,13 @@ func (m *members) seen(node *memberlist.Node, joined bool) {
 	}
 	if joined || old.State == "" {
 		peer.Joined = now
-		if old.State == Failed {
-			peer.Away = now.Sub(old.Since)
-		}
 		if !live(old.State) {
 			m.alive++
 		}
 		old.State, old.Since = Alive, now
 		m.everJoined, m.lonely = true, time.Time{}
 	} else {
-		peer.Joined, peer.Away = old.Joined, old.Away
+		peer.Joined = old.Joined
 	}
 	old.Peer = peer
 	m.adopt(decodeFounding(node.Meta[metaSize:]))

@@ -61,7 +61,7 @@ func peerOf(node *memberlist.Node) (Peer, error) {
 	}
 	addr := netip.AddrPortFrom(ip, node.Port)
 	return Peer{
-		ID: strings.Clone(node.Name), Name: strings.Clone(name), Instance: instance, Addr: addr, Protocol: node.DCur,
+		ID: strings.Clone(node.Name), Name: strings.Clone(name), Instance: instance, Addr: addr,
 		Started: time.UnixMilli(int64(binary.BigEndian.Uint64(node.Meta[1:]))), udp: net.UDPAddrFromAddrPort(addr),
 	}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,21 +71,22 @@ func TestMembersAreBounded(t *testing.T) {
 	}
 }
 
-func TestReturningMemberTellsHowLongItWasAway(t *testing.T) {
+func TestReturningMemberHasJoinedAnew(t *testing.T) {
 	m := testMembers(nil)
 	n := listNode("a", 1, testStart)
 	m.NotifyJoin(n)
-	if p := m.publish()[0]; p.Away != 0 || p.Name != "a" || p.Instance != 1 || !p.Started.Equal(testStart) {
+	if p := m.publish()[0]; p.Name != "a" || p.Instance != 1 || !p.Started.Equal(testStart) {
 		t.Errorf("new: %+v", p)
 	}
 	m.NotifyLeave(n)
-	m.known[n.Name].Since = time.Now().Add(-10 * time.Minute)
+	before := time.Now()
 	m.NotifyJoin(n)
-	if p := m.publish()[0]; p.Away < 10*time.Minute || p.Away > 11*time.Minute {
-		t.Errorf("back: away for %v", p.Away)
+	joined := m.publish()[0].Joined
+	if joined.Before(before) {
+		t.Errorf("back at %v, before %v", joined, before)
 	}
 	m.NotifyUpdate(n)
-	if p := m.publish()[0]; p.Away == 0 || p.Joined.IsZero() {
+	if p := m.publish()[0]; !p.Joined.Equal(joined) {
 		t.Errorf("after an update: %+v", p)
 	}
 }
@@ -202,10 +204,8 @@ func TestPausedMemberFailsAndComesBack(t *testing.T) {
 	}
 	f.Heal()
 	awaitPeers(t, 2, nodes...)
-	for _, p := range nodes[0].Peers() {
-		if p.ID == paused.ID && p.Away == 0 {
-			t.Error("it is taken for new")
-		}
+	if !slices.ContainsFunc(nodes[0].Peers(), func(p Peer) bool { return p.ID == paused.ID }) {
+		t.Error("it is taken for new")
 	}
 	if h := nodes[2].Health(); h != (Health{}) {
 		t.Errorf("health %+v", h)

@@ -72,9 +72,7 @@ func Start(ctx context.Context, cfg Config, handler Handler) (*Network, error) {
 	n := &Network{cfg: cfg, handler: handler, logger: cfg.Logger, rejects: newRejects(cfg.Logger)}
 	n.bufs.New = func() any { return &cryptBuf{packet: make([]byte, 0, 2048)} }
 	n.ring.Store(r)
-	n.self = Peer{
-		Name: cfg.Name, Instance: cfg.Instance, Protocol: protocolCur, Started: time.Now(),
-	}
+	n.self = Peer{Name: cfg.Name, Instance: cfg.Instance, Started: time.Now()}
 	n.self.ID = memberID(n.self.Name, n.self.Instance)
 	n.self.Joined = n.self.Started
 	if err := n.bind(ctx); err != nil {

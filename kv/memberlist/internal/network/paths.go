@@ -19,7 +19,7 @@ import (
 // that of all others as soon as one turned out to be bad.
 type paths struct {
 	n       *Network
-	streams atomic.Pointer[map[netip.AddrPort]*packetStream] // doesn't change; nil: all take datagrams
+	streams atomic.Pointer[map[netip.AddrPort]*packetStream] // of those that take no datagrams; doesn't change
 
 	mu    sync.Mutex
 	next  map[netip.AddrPort]time.Time // when to look again, at the soonest
@@ -40,26 +40,22 @@ const (
 )
 
 func newPaths(n *Network) *paths {
-	return &paths{n: n, next: map[netip.AddrPort]time.Time{}, asked: map[uint64]chan struct{}{}}
+	p := &paths{n: n, next: map[netip.AddrPort]time.Time{}, asked: map[uint64]chan struct{}{}}
+	p.streams.Store(&map[netip.AddrPort]*packetStream{})
+	return p
 }
 
 // stream returns by what packets reach an address; nil: by datagrams.
-func (p *paths) stream(addr netip.AddrPort) *packetStream {
-	if streams := p.streams.Load(); streams != nil {
-		return (*streams)[addr]
-	}
-	return nil
-}
+func (p *paths) stream(addr netip.AddrPort) *packetStream { return (*p.streams.Load())[addr] }
 
 // split sends to those that take no datagrams, and returns the others.
 func (p *paths) split(kind byte, payload []byte, to []Peer) []Peer {
-	streams := p.streams.Load()
-	if streams == nil {
+	if p.byStream() == 0 {
 		return to
 	}
 	rest := make([]Peer, 0, len(to))
 	for i := range to {
-		if s := (*streams)[to[i].Addr]; s != nil {
+		if s := p.stream(to[i].Addr); s != nil {
 			p.n.enqueue(s, kind, payload)
 		} else {
 			rest = append(rest, to[i])
@@ -72,29 +68,17 @@ func (p *paths) split(kind byte, payload []byte, to []Peer) []Peer {
 func (p *paths) set(addr netip.AddrPort, s *packetStream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	all := map[netip.AddrPort]*packetStream{}
-	if old := p.streams.Load(); old != nil {
-		all = maps.Clone(*old)
-	}
+	all := maps.Clone(*p.streams.Load())
 	if s == nil {
 		delete(all, addr)
 	} else {
 		all[addr] = s
 	}
-	if len(all) == 0 {
-		p.streams.Store(nil)
-		return
-	}
 	p.streams.Store(&all)
 }
 
 // byStream returns how many peers are reached by streams.
-func (p *paths) byStream() int {
-	if streams := p.streams.Load(); streams != nil {
-		return len(*streams)
-	}
-	return 0
-}
+func (p *paths) byStream() int { return len(*p.streams.Load()) }
 
 // doubt looks at the path to a peer in the background.
 func (p *paths) doubt(addr netip.AddrPort) {

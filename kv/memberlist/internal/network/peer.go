@@ -18,18 +18,11 @@ type Peer struct {
 	// Addr is where it receives datagrams and streams.
 	Addr netip.AddrPort
 
-	// Protocol is the version of the frames it speaks.
-	Protocol uint8
-
 	// Started is the time by its own clock at which it was started.
 	Started time.Time
 
 	// Joined is when this node came to know it as alive, the last time.
 	Joined time.Time
-
-	// Away is how long this instance was taken for failed before Joined; zero
-	// if it is new.
-	Away time.Duration
 
 	udp *net.UDPAddr // Addr, as batched sends want it
 }

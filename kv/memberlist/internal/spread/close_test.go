@@ -121,7 +121,7 @@ func TestFlushKnowsMembersThatItWasNotToldOf(t *testing.T) {
 	c := newCluster(t, network.NewFabric(1))
 	c.silent()
 	nodes := c.grow(2)
-	nodes[0].spread.members.now.Store(nil)
+	nodes[0].spread.members.now.Store(&memberSet{})
 	nodes[0].put(t, "key", "value")
 	if err := nodes[0].spread.Flush(t.Context()); err != nil {
 		t.Fatal(err)

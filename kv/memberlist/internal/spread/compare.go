@@ -31,18 +31,12 @@ func (s *Spread) compare(ctx context.Context, peer network.Peer) (found bool, er
 	if err == nil && c.complete {
 		s.becomeReady()
 	}
-	s.messages.add(Message{
-		Time: time.Now(), Sent: true, Peer: peer.Name, Kind: "compare",
-		Bytes: c.taken + c.given, Outcome: describe(err),
-	})
-	return c.found, err
-}
-
-func describe(err error) string {
-	if err == nil {
-		return "done"
+	m := Message{Time: time.Now(), Sent: true, Peer: peer.Name, Kind: "compare", Outcome: "done"}
+	if err != nil {
+		m.Outcome = err.Error()
 	}
-	return err.Error()
+	s.messages.add(m)
+	return c.found, err
 }
 
 // comparison is one of them, by the side that began it.
@@ -52,10 +46,9 @@ type comparison struct {
 	stream *stream
 	seen   *state.Context // by the peer, when the comparison began
 
-	found        bool // a difference
-	complete     bool // everything was compared
-	taken, given int  // bytes of values
-	refused      refusal
+	found    bool // a difference
+	complete bool // everything was compared
+	refused  refusal
 }
 
 func (c *comparison) run() error {

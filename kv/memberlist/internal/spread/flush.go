@@ -22,7 +22,7 @@ func (s *Spread) Flush(ctx context.Context) error {
 	case <-s.queue.drained():
 	case <-ctx.Done():
 		return fmt.Errorf("changes are still waiting to be sent: %w", ctx.Err())
-	case <-s.stop:
+	case <-s.ctx.Done():
 		return nil
 	}
 	if s.sequence.Load() == 0 { // nothing was written here

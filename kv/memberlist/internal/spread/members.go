@@ -22,12 +22,7 @@ type memberSet struct {
 
 // Peers returns the live members other than this node. The slice must not be
 // modified.
-func (s *Spread) Peers() []network.Peer {
-	if set := s.members.now.Load(); set != nil {
-		return set.list
-	}
-	return nil
-}
+func (s *Spread) Peers() []network.Peer { return s.members.now.Load().list }
 
 // member returns the live member of an instance.
 func (s *Spread) member(instance uint64) (network.Peer, bool) {
@@ -40,7 +35,7 @@ func (s *Spread) member(instance uint64) (network.Peer, bool) {
 // memberPointer is member without a copy; nil: it is none. What it points to
 // must not be modified.
 func (s *Spread) memberPointer(instance uint64) *network.Peer {
-	return s.members.now.Load().get(instance)
+	return s.members.now.Load().byInstance[instance]
 }
 
 // PeersChanged implements [network.Handler].
@@ -58,11 +53,11 @@ func (s *Spread) PeersChanged([]network.Peer) {
 	before := s.members.now.Swap(set)
 	var joined []network.Peer
 	for _, p := range peers {
-		if old := before.get(p.Instance); old == nil || !old.Joined.Equal(p.Joined) {
+		if old := before.byInstance[p.Instance]; old == nil || !old.Joined.Equal(p.Joined) {
 			joined = append(joined, p)
 		}
 	}
-	for _, p := range before.all() {
+	for _, p := range before.list {
 		if _, ok := set.byInstance[p.Instance]; !ok {
 			s.store.Forget(p.ID)
 			s.pool.drop(p.ID)
@@ -76,20 +71,6 @@ func (s *Spread) PeersChanged([]network.Peer) {
 		s.comparer.joined(p)
 	}
 	s.greet(joined)
-}
-
-func (m *memberSet) get(instance uint64) *network.Peer {
-	if m == nil {
-		return nil
-	}
-	return m.byInstance[instance]
-}
-
-func (m *memberSet) all() []network.Peer {
-	if m == nil {
-		return nil
-	}
-	return m.list
 }
 
 // helpers remembers who pulled a large value from this node, so that others

@@ -178,7 +178,7 @@ func (s *Spread) runRepair() {
 	defer timer.Stop()
 	for {
 		select {
-		case <-s.stop:
+		case <-s.ctx.Done():
 			return
 		case <-s.origins.kick:
 		case <-timer.C:

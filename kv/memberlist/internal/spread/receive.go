@@ -12,7 +12,7 @@ import (
 
 // HandleFrame implements [network.Handler].
 func (s *Spread) HandleFrame(_ netip.AddrPort, frame []byte) {
-	if !s.attached() {
+	if !s.up.Load() {
 		return
 	}
 	kind, instance, d := decodeHeader(frame)

@@ -103,7 +103,7 @@ func (s *Spread) equal(l digestList) bool {
 
 // AckPayload implements [network.Handler].
 func (s *Spread) AckPayload() []byte {
-	if !s.attached() {
+	if !s.up.Load() {
 		return nil
 	}
 	return appendDigestList(append(make([]byte, 0, network.MaxAckPayload), wireVersion), s.digests())
@@ -111,7 +111,7 @@ func (s *Spread) AckPayload() []byte {
 
 // HandleAck implements [network.Handler].
 func (s *Spread) HandleAck(peer network.Peer, rtt time.Duration, payload []byte) {
-	if len(payload) == 0 || !s.attached() {
+	if len(payload) == 0 || !s.up.Load() {
 		return
 	}
 	d := newDecoder(payload)
@@ -158,7 +158,7 @@ func (s *Spread) sendRoots(kind byte, peer network.Peer) {
 
 // LocalState implements [network.Handler].
 func (s *Spread) LocalState(bool) []byte {
-	if !s.attached() {
+	if !s.up.Load() {
 		return nil
 	}
 	b := appendHeader(make([]byte, 0, 512), 0, s.self.Instance)
@@ -168,7 +168,7 @@ func (s *Spread) LocalState(bool) []byte {
 
 // MergeRemoteState implements [network.Handler].
 func (s *Spread) MergeRemoteState(buf []byte, join bool) {
-	if len(buf) == 0 || !s.attached() {
+	if len(buf) == 0 || !s.up.Load() {
 		return
 	}
 	_, instance, d := decodeHeader(buf)

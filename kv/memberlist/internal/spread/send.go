@@ -31,7 +31,7 @@ func (s *Spread) runSender() {
 	defer w.hold.Stop()
 	for {
 		select {
-		case <-s.stop:
+		case <-s.ctx.Done():
 			return
 		case <-w.tail.C:
 			if !w.s.origins.heardSince(w.last) { // else that one's sender does it
@@ -43,7 +43,7 @@ func (s *Spread) runSender() {
 		if wait := time.Until(w.next); wait > 0 {
 			w.hold.Reset(wait)
 			select {
-			case <-s.stop:
+			case <-s.ctx.Done():
 				return
 			case <-w.hold.C:
 			}

@@ -12,7 +12,7 @@ import (
 
 // HandleStream implements [network.Handler].
 func (s *Spread) HandleStream(ctx context.Context, conn net.Conn) {
-	if !s.attached() {
+	if !s.up.Load() {
 		return
 	}
 	s.count.streams.Add(1)

@@ -84,7 +84,7 @@ func appendContext(b []byte, c *state.Context) []byte {
 	b = binary.AppendUvarint(b, uint64(len(c.Marks)))
 	for writer, m := range c.Marks {
 		m.UpTo.Instance = writer // a mark that is zero has none
-		b = append(m.UpTo.Append(b), boolByte(m.Left))
+		b = state.AppendBool(m.UpTo.Append(b), m.Left)
 	}
 	b = binary.AppendUvarint(b, uint64(len(c.Dots)))
 	for v := range c.Dots {
@@ -112,13 +112,6 @@ func (d *decoder) context() state.Context {
 		c.Dots[d.Version("dot")] = struct{}{}
 	}
 	return c
-}
-
-func boolByte(v bool) byte {
-	if v {
-		return 1
-	}
-	return 0
 }
 
 // The digests of buckets: the answer to msgBuckets, whose own body is the

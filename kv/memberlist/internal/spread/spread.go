@@ -19,7 +19,6 @@ type Spread struct {
 	store     *state.Store
 	codecHash map[string]uint64
 	ours      map[uint64]bool // the hashes of this node's codecs
-	started   time.Time
 
 	net  Network // set by Attach
 	self network.Peer
@@ -27,7 +26,6 @@ type Spread struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	stop   <-chan struct{} // of ctx
 	wg     sync.WaitGroup
 
 	queue    *queue
@@ -66,7 +64,7 @@ func New(store *state.Store, cfg Config) *Spread {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Spread{
-		cfg: cfg, store: store, codecHash: map[string]uint64{}, ours: map[uint64]bool{}, started: time.Now(),
+		cfg: cfg, store: store, codecHash: map[string]uint64{}, ours: map[uint64]bool{},
 		queue: newQueue(), origins: newOrigins(),
 		serving: make(chan struct{}, cfg.MaxServed),
 		ready:   make(chan struct{}),
@@ -77,7 +75,7 @@ func New(store *state.Store, cfg Config) *Spread {
 		s.ours[s.codecHash[id]] = true
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.stop = s.ctx.Done()
+	s.members.now.Store(&memberSet{})
 	s.room.Store(unattachedRoom)
 	s.comparer, s.pulls = newComparer(s), newPulls(s)
 	store.OnLocal(func(u state.Update) { s.queue.add(u, int(s.room.Load())) })
@@ -101,8 +99,6 @@ func (s *Spread) Attach(net Network) {
 	s.wg.Go(func() { s.comparer.run(s.ctx) })
 	s.wg.Go(func() { s.pulls.run(s.ctx) })
 }
-
-func (s *Spread) attached() bool { return s.up.Load() }
 
 // Close sends what waits, as Flush does, bounded by ctx, and ends everything.
 // It is called before the network's Leave and Close, and is idempotent. Its
@@ -128,7 +124,7 @@ func (s *Spread) runHousekeeping() {
 	next := time.Now().Add(rand.N(s.cfg.ExchangeInterval))
 	for {
 		select {
-		case <-s.stop:
+		case <-s.ctx.Done():
 			return
 		case now := <-tick.C:
 			s.pool.expire(now)

@@ -78,7 +78,7 @@ func (s *Spread) Stats() Stats {
 	q.Changes, q.ChangeBytes = s.queue.size()
 	q.Missing, q.Comparing, q.StreamsIn = s.origins.missing(), s.comparer.size(), c.streams.Load()
 	q.Announced, q.Pulling = s.pulls.size()
-	if s.attached() {
+	if s.up.Load() {
 		q.StreamsOut, q.StreamsIdle = s.pool.size()
 	}
 	return st

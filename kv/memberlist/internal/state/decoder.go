@@ -122,3 +122,11 @@ func (d *Decoder) take(n int, what string) []byte {
 func AppendBytes[F string | []byte](b []byte, field F) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(field))), field...)
 }
+
+// AppendBool appends what [Decoder.Bool] reads.
+func AppendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
