@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -261,6 +262,21 @@ func TestLongIsolation(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSlowClock has the clock of one node of three an hour behind: it takes in what
+// the others write, and they are well.
+func TestSlowClock(t *testing.T) {
+	c := newCluster(t, network.NewFabric(1))
+	c.grow(2)
+	c.state.Clock = func() time.Time { return time.Now().Add(-time.Hour) }
+	c.config.Clock = c.state.Clock
+	nodes := c.grow(1)
+	nodes[0].put(t, "key", "1")
+	awaitEqual(t, patience, nodes...)
+	c.eventually("all are well", func() bool {
+		return !slices.ContainsFunc(nodes, func(n *node) bool { return n.store.Health() != nil })
+	})
 }
 
 // TestStoppedPeer stops a node in the middle of the cluster: the others hear

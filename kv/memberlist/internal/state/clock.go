@@ -2,13 +2,15 @@ package state
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 )
 
-// quorum is how many peers' clocks it takes to doubt the own.
+// quorum is how many clocks, the own included, it takes to doubt the own: of
+// two nobody can tell which is wrong.
 const quorum = 3
 
 // clock gives this node's writes their versions, and knows how far ahead one
@@ -21,6 +23,7 @@ type clock struct {
 	last     Version                  // the largest given or accepted
 	claimed  Version                  // the largest claim of instance
 	instance uint64                   // the writer of what is written here; another one after repair
+	repaired time.Time                // when repair made that
 	peers    map[string]time.Duration // how far ahead of ours each peer's wall clock is
 }
 
@@ -82,8 +85,7 @@ func (c *clock) bound(v Version) Version {
 }
 
 // limit is the last moment that a version may name; c.mu is held. A slow clock
-// here must not refuse everybody else, so the median of the peers
-// counts if it is later.
+// here must not refuse everybody else, so the median counts if it is later.
 func (c *clock) limit() time.Time {
 	now := c.now()
 	if ahead, ok := c.median(); ok && ahead > 0 {
@@ -92,18 +94,13 @@ func (c *clock) limit() time.Time {
 	return now.Add(c.skew)
 }
 
-// median is how far ahead of ours the median of the peers' clocks is; c.mu is
-// held. ok is false if too few are known.
+// median is how far ahead of ours the median of all clocks is, ours included, and
+// of two in the middle the slower; c.mu is held. So nothing is ahead of it but
+// what most clocks are ahead of. ok is false if too few are known.
 func (c *clock) median() (ahead time.Duration, ok bool) {
-	if len(c.peers) < quorum {
-		return 0, false
-	}
-	offsets := make([]time.Duration, 0, len(c.peers))
-	for _, d := range c.peers {
-		offsets = append(offsets, d)
-	}
+	offsets := append(slices.Collect(maps.Values(c.peers)), 0)
 	slices.Sort(offsets)
-	return offsets[len(offsets)/2], true
+	return offsets[(len(offsets)-1)/2], len(offsets) >= quorum
 }
 
 func (c *clock) observe(peer string, wall time.Time) {
@@ -125,8 +122,8 @@ func (c *clock) health() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ahead, ok := c.median(); ok && -ahead > c.skew {
-		return fmt.Errorf("this node's clock is %v ahead of the median of %d peers, at most %v is accepted; its writes reach nobody",
-			-ahead.Round(time.Millisecond), len(c.peers), c.skew)
+		return fmt.Errorf("this node's clock is %v ahead of the median of %d nodes, at most %v is accepted; its writes reach nobody",
+			-ahead.Round(time.Millisecond), len(c.peers)+1, c.skew)
 	}
 	return nil
 }
@@ -142,11 +139,15 @@ func (c *clock) repair() (limit Version, done uint64, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	limit = Version{Wall: wallOf(c.limit()), Counter: 1<<16 - 1, Instance: 1<<64 - 1}
-	if c.last.After(limit) {
-		// Claims were made that are ahead of what is written from now on.
-		done = c.instance
+	if now := c.now(); c.last.After(limit) {
+		// Claims were made that are ahead of what is written from now on. Writes of keys
+		// with such versions put the clock ahead again, and each writer is remembered.
+		if now.Sub(c.repaired).Abs() < c.skew {
+			return Version{}, 0, false
+		}
+		done, c.repaired = c.instance, now
 		c.instance, c.claimed = rand.Uint64(), Version{}
-		c.last = Version{Wall: wallOf(c.now()), Instance: c.instance}
+		c.last = Version{Wall: wallOf(now), Instance: c.instance}
 	}
 	return limit, done, true
 }

@@ -38,23 +38,46 @@ func TestVersionsAheadAreRefused(t *testing.T) {
 	}
 }
 
-// A node whose own clock is slow accepts what most of its peers agree on. Two
-// of them are not enough.
+// A node whose own clock is slow accepts what most clocks agree on. Of two nobody
+// can tell which is wrong, and a tie leaves the own one alone.
 func TestSlowClockTrustsMedian(t *testing.T) {
 	n := newNode(t, 1)
+	const years = 10 * 365 * 24 * time.Hour
 	u := textAt("k", at(time.Hour+30*time.Second))
 	n.Observe("a", epoch.Add(time.Hour))
-	n.Observe("b", epoch.Add(time.Hour))
 	n.apply(u, Ahead)
-	n.Observe("liar", epoch.Add(10*365*24*time.Hour))
-	n.Observe("stopped", epoch.Add(-10*365*24*time.Hour))
-	n.apply(u, Changed)
-	n.apply(textAt("l", at(2*time.Hour)), Ahead)
-	n.Forget("a")
+	n.Observe("stopped", epoch.Add(-years))
+	n.apply(u, Ahead)
 	n.Forget("stopped")
+	n.Observe("b", epoch.Add(time.Hour))
+	n.apply(u, Changed)
+	n.Observe("liar", epoch.Add(years))
+	n.apply(textAt("l", at(2*time.Hour)), Ahead)
+	n.Forget("b")
+	n.Observe("c", epoch)
 	n.apply(textAt("l", at(time.Hour+40*time.Second)), Ahead)
 	if err := n.Health(); err != nil {
 		t.Errorf("a slow clock is no reason to be unhealthy: %v", err)
+	}
+}
+
+// Of three nodes the one whose clock is wrong has to be told from the two others,
+// whether it is slow or fast.
+func TestWrongClockAmongThree(t *testing.T) {
+	for _, off := range []time.Duration{-time.Hour, time.Hour} {
+		right, wrong := newNode(t, 1), newNode(t, 2)
+		wrong.now = epoch.Add(off)
+		right.Observe("right", epoch)
+		right.Observe("wrong", wrong.now)
+		wrong.Observe("a", epoch)
+		wrong.Observe("b", epoch)
+		wrong.apply(right.write(codec.String{}, "k", "v"), Changed)
+		if err := right.Health(); err != nil {
+			t.Errorf("off by %v, a node whose clock is right says: %v", off, err)
+		}
+		if err := wrong.Health(); (err != nil) != (off > 0) {
+			t.Errorf("off by %v, the node itself says: %v", off, err)
+		}
 	}
 }
 
@@ -152,6 +175,23 @@ func TestRefusedByMistake(t *testing.T) {
 	}
 	if len(n.sent) != 1 || n.sent[0].V != u.V {
 		t.Errorf("it was not sent again: %v", n.sent)
+	}
+}
+
+// A clock that is set back while a key is written on and on makes a new writer now
+// and then, not each second: all are remembered for good.
+func TestClockSetBackMakesFewWriters(t *testing.T) {
+	n := newNode(t, 1)
+	n.now = epoch.Add(time.Hour)
+	n.write(codec.String{}, "beat", "v")
+	n.now = epoch
+	for range 600 {
+		n.now = n.now.Add(time.Second)
+		n.write(codec.String{}, "beat", "v")
+		n.Restamp()
+	}
+	if writers := len(n.context.Marks); writers > 11 {
+		t.Errorf("%d writers in ten minutes", writers)
 	}
 }
 
