@@ -3,6 +3,7 @@ package spread
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"reflect"
@@ -235,6 +236,27 @@ func TestStreamRefusesForgedLengths(t *testing.T) {
 		if b.body.Cap() != 0 {
 			t.Errorf("%s: %d bytes were allocated for it", name, b.body.Cap())
 		}
+	}
+}
+
+// TestLargestStandingFits sends one with all that there may be in it.
+func TestLargestStandingFits(t *testing.T) {
+	st := standing{context: state.Context{Marks: map[uint64]state.Mark{}, Dots: map[state.Version]struct{}{}}}
+	for i := range maxCodecs {
+		st.codecs = append(st.codecs, state.CodecDigest{Codec: fmt.Sprintf("%0*d", maxCodec, i)})
+	}
+	for i := range state.MaxMarks {
+		st.context.Marks[uint64(i)] = state.Mark{}
+	}
+	for i := range state.MaxDots {
+		st.context.Dots[state.Version{Wall: uint64(i)}] = struct{}{}
+	}
+	body := appendStanding(nil, &st)
+	if err := newStream(bytesConn{}, time.Second).send(msgBegin, body); err != nil {
+		t.Error(err)
+	}
+	if got, err := decodeStanding(body); err != nil || len(got.context.Dots) != state.MaxDots || len(got.context.Marks) != state.MaxMarks {
+		t.Errorf("%d marks, %d dots, error %v", len(got.context.Marks), len(got.context.Dots), err)
 	}
 }
 

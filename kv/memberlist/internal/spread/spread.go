@@ -152,6 +152,7 @@ func (s *Spread) expire() {
 	s.count.expired.Add(uint64(e.Keys + e.Parts)) //nolint:gosec // not negative
 	s.count.expiredEarly.Add(uint64(e.Dropped))   //nolint:gosec // not negative
 	s.count.tombstones.Store(uint64(e.Left))      //nolint:gosec // not negative
+	s.count.seenForgotten.Store(e.Forgotten)
 }
 
 // transmit sends one frame to each of the peers.

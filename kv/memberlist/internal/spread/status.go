@@ -20,7 +20,7 @@ type counters struct {
 	served, turnedAway, streamFailures                        atomic.Uint64
 	recordsIn, recordBytesIn, recordsOut, recordBytesOut      atomic.Uint64
 	pulls, pullBusy, pullAbsent, pullFailures                 atomic.Uint64
-	expired, expiredEarly, tombstones                         atomic.Uint64
+	expired, expiredEarly, tombstones, seenForgotten          atomic.Uint64
 	streams                                                   atomic.Int64
 	outcomes                                                  [state.UnknownCodec + 1]atomic.Uint64
 }
@@ -69,7 +69,7 @@ func (s *Spread) Stats() Stats {
 		"pulls": c.pulls.Load(), "pulls_busy": c.pullBusy.Load(), "pulls_failed": c.pullFailures.Load(),
 		"pulls_absent":       c.pullAbsent.Load(),
 		"tombstones_expired": c.expired.Load(), "tombstones_expired_early": c.expiredEarly.Load(),
-		"tombstones": c.tombstones.Load(),
+		"tombstones": c.tombstones.Load(), "seen_forgotten": c.seenForgotten.Load(),
 	}}
 	for i := range c.outcomes {
 		st.Outcomes[state.Outcome(i).String()] = c.outcomes[i].Load()

@@ -11,9 +11,12 @@ import (
 	"time"
 )
 
-// chunkSize is the largest body of a message on a stream, in bytes. Values
+// chunkSize is the largest body of most messages on a stream, in bytes. Values
 // travel in chunks of it, and each has the stream timeout to itself.
 const chunkSize = 256 << 10
+
+// maxMessage is the largest body of all: of msgBegin with all that a context holds.
+const maxMessage = 2 << 20
 
 // streamHeader is length (4 bytes), wire version and kind.
 const streamHeader = 6
@@ -35,15 +38,15 @@ func newStream(conn net.Conn, timeout time.Duration) *stream {
 	return &stream{conn: conn, in: bufio.NewReaderSize(conn, 16<<10), timeout: timeout}
 }
 
-// send writes one message, which has at most chunkSize bytes.
+// send writes one message, which has at most maxMessage bytes.
 func (s *stream) send(kind byte, body ...[]byte) error {
 	s.out = append(s.out[:0], 0, 0, 0, 0, wireVersion, kind)
 	for _, part := range body {
 		s.out = append(s.out, part...)
 	}
 	n := len(s.out) - streamHeader
-	if n > chunkSize {
-		return fmt.Errorf("message of %d bytes, at most %d are allowed", n, chunkSize)
+	if n > maxMessage {
+		return fmt.Errorf("message of %d bytes, at most %d are allowed", n, maxMessage)
 	}
 	binary.BigEndian.PutUint32(s.out, uint32(n))
 	if err := s.conn.SetWriteDeadline(s.deadline()); err != nil {
@@ -74,8 +77,8 @@ func (s *stream) receive() (kind byte, body []byte, err error) {
 	}
 	n := binary.BigEndian.Uint32(header[:])
 	switch {
-	case n > chunkSize:
-		return 0, nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", errMalformed, n, chunkSize)
+	case n > maxMessage:
+		return 0, nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", errMalformed, n, maxMessage)
 	case header[4] != wireVersion:
 		return 0, nil, fmt.Errorf("%w: version %d, want %d", errMalformed, header[4], wireVersion)
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -47,10 +48,11 @@ const (
 
 func (s *Store) breaks(r Rule) bool { return s.cfg.Broken == r }
 
-// Bounds of a Context: what is beyond them is forgotten, the oldest first.
+// Bounds of a Context: what is beyond them is forgotten, the oldest first. Dots
+// are many when much is deleted of what a writer wrote just before it was cut off.
 const (
 	MaxMarks = 4096
-	MaxDots  = 4096
+	MaxDots  = 64 << 10
 )
 
 // Covers reports whether a write has been seen. A nil Context covers nothing.
@@ -67,12 +69,14 @@ func (c *Context) Covers(v Version) bool {
 
 // contexts is the Context of a store.
 type contexts struct {
-	mu sync.RWMutex
+	claim func() Version // see Store.Claim
+	mu    sync.RWMutex
 	Context
+	forgotten atomic.Uint64 // marks and dots beyond the bounds
 }
 
-func newContexts() *contexts {
-	return &contexts{Context: Context{Marks: map[uint64]Mark{}, Dots: map[Version]struct{}{}}}
+func newContexts(claim func() Version) *contexts {
+	return &contexts{claim: claim, Context: Context{Marks: map[uint64]Mark{}, Dots: map[Version]struct{}{}}}
 }
 
 // covers is Covers under the lock.
@@ -104,7 +108,9 @@ func (c *contexts) add(versions []Version) {
 	for _, v := range versions {
 		c.dot(v)
 	}
-	c.trim()
+	if len(c.Dots) > 2*MaxDots { // seldom: it looks at all of them
+		c.trim()
+	}
 }
 
 // learn takes in what another node has seen, which must be in this store. Who has
@@ -139,20 +145,25 @@ func (c *contexts) dot(v Version) {
 	}
 }
 
-// trim drops dots that the marks cover, and what is beyond the bounds; c.mu is
-// held.
+// trim drops dots that the marks cover, the node's own claim included, and what is
+// beyond the bounds; c.mu is held.
 func (c *contexts) trim() {
+	if own := c.claim(); !own.IsZero() {
+		c.raise(own.Instance, Mark{UpTo: own})
+	}
 	for v := range c.Dots {
 		if !v.After(c.Marks[v.Instance].UpTo) {
 			delete(c.Dots, v)
 		}
 	}
 	if n := len(c.Dots) - MaxDots; n > 0 {
+		c.forgotten.Add(uint64(n))
 		for _, v := range slices.SortedFunc(maps.Keys(c.Dots), Version.Compare)[:n] {
 			delete(c.Dots, v)
 		}
 	}
 	if n := len(c.Marks) - MaxMarks; n > 0 {
+		c.forgotten.Add(uint64(n))
 		oldest := slices.SortedFunc(maps.Keys(c.Marks), func(a, b uint64) int {
 			return cmp.Or(c.Marks[a].UpTo.Compare(c.Marks[b].UpTo), cmp.Compare(a, b))
 		})
@@ -194,14 +205,13 @@ func (s *Store) Claim() Version {
 // Context returns what this store has seen, its own writes up to a Claim included;
 // empty while the node's clock is wrong.
 func (s *Store) Context() Context {
-	claim := s.Claim()
-	if claim.IsZero() {
+	if s.Claim().IsZero() {
 		return Context{}
 	}
 	c := s.context
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.raise(claim.Instance, Mark{UpTo: claim})
+	c.trim()
 	return Context{Marks: maps.Clone(c.Marks), Dots: maps.Clone(c.Dots)}
 }
 

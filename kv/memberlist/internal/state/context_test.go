@@ -208,17 +208,48 @@ func TestClaimOfTheFutureIsBounded(t *testing.T) {
 	}
 }
 
+// What was written just before its writer was cut off is covered by no claim. All of
+// it stays deleted, however much it is, when the tombstones are forgotten.
+func TestMuchIsDeletedOfAWriterThatIsAway(t *testing.T) {
+	n := newNode(t, 1)
+	const keys = 10_000
+	update := func(i int) Update {
+		u := textAt(fmt.Sprint("key/", i), at(time.Duration(i)*time.Millisecond))
+		u.V.Instance = 9
+		return u
+	}
+	n.now = epoch.Add(time.Minute)
+	for i := range keys {
+		n.apply(update(i), Changed)
+	}
+	for i := range keys {
+		n.remove(update(i).Key)
+	}
+	n.now = epoch.Add(48 * time.Hour)
+	if e := n.Expire(); e.Left > 0 || e.Forgotten > 0 {
+		t.Errorf("%d tombstones are left, %d versions are forgotten", e.Left, e.Forgotten)
+	}
+	for i := range keys {
+		n.Apply(update(i), nil)
+	}
+	if back := n.Snapshot().Len(); back > 0 {
+		t.Errorf("%d of %d keys are back", back, keys)
+	}
+}
+
 // A context is bounded: the oldest is forgotten first.
 func TestContextIsBounded(t *testing.T) {
-	c := newContexts()
+	c := newContexts(func() Version { return Version{} })
 	many := &Context{Marks: map[uint64]Mark{}, Dots: map[Version]struct{}{}}
 	for i := range MaxMarks + 100 {
 		many.Marks[uint64(i)] = Mark{UpTo: Version{Wall: uint64(i + 1), Instance: uint64(i)}}
+	}
+	for i := range MaxDots + 100 {
 		many.Dots[Version{Wall: uint64(i + 1), Instance: 1 << 40}] = struct{}{}
 	}
 	c.learn(many, func(v Version) Version { return v })
-	if len(c.Marks) != MaxMarks || len(c.Dots) != MaxDots {
-		t.Errorf("%d marks, %d dots", len(c.Marks), len(c.Dots))
+	if len(c.Marks) != MaxMarks || len(c.Dots) != MaxDots || c.forgotten.Load() != 200 {
+		t.Errorf("%d marks, %d dots, %d forgotten", len(c.Marks), len(c.Dots), c.forgotten.Load())
 	}
 	for i := range 100 {
 		if _, ok := c.Marks[uint64(i)]; ok {

@@ -88,7 +88,8 @@ func New(cfg Config) (*Store, error) {
 	if cfg.Instance == 0 {
 		return nil, errors.New("the instance is 0; it must be a random number")
 	}
-	s := &Store{cfg: cfg, clock: newClock(cfg), context: newContexts(), codecs: map[string]*registered{}}
+	s := &Store{cfg: cfg, clock: newClock(cfg), codecs: map[string]*registered{}}
+	s.context = newContexts(s.Claim)
 	if err := s.register(cfg.Codecs); err != nil {
 		return nil, err
 	}

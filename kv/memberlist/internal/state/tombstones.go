@@ -67,6 +67,8 @@ type Expiry struct {
 	Parts   int // tombstones within values that were removed
 	Dropped int // of Keys, those removed before their time, to stay within Config.MaxTombstoneBytes
 	Left    int // tombstones of keys that are left
+
+	Forgotten uint64 // so far, of what was seen; see MaxMarks
 }
 
 // Expire removes tombstones older than TombstoneTimeout, or than PartitionTolerance
@@ -84,7 +86,7 @@ func (s *Store) Expire() (e Expiry) {
 	if most := int64(s.cfg.MaxTombstoneBytes); most > 0 && s.tombs.bytes.Load() > most {
 		s.dropOldest(most, &e)
 	}
-	e.Left = int(s.tombs.count.Load())
+	e.Left, e.Forgotten = int(s.tombs.count.Load()), s.context.forgotten.Load()
 	return e
 }
 
