@@ -46,6 +46,36 @@ func TestCloseHandsOn(t *testing.T) {
 	})
 }
 
+// TestCloseHandsOnWhatWasHandedOn closes a node that has written nothing, but has
+// been given what another one wrote that has closed. Nobody else has it.
+func TestCloseHandsOnWhatWasHandedOn(t *testing.T) {
+	f := network.NewFabric(1)
+	c := newCluster(t, f)
+	c.silent()
+	nodes := c.grow(3)
+	defer c.withoutComparisons()()
+	f.SetLoss(1) // what is written is handed on at the end only
+	nodes[0].put(t, "key", "1")
+	if err := nodes[0].spread.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.SetLoss(0)
+	if err := nodes[0].net.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	holder, last := nodes[1], nodes[2]
+	if last.get("key") != "" {
+		holder, last = last, holder
+	}
+	c.eventually("they know that the first has left", func() bool { return len(holder.net.Peers()) == 1 && len(last.net.Peers()) == 1 })
+	if err := holder.spread.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := last.get("key"); got != "1" {
+		t.Errorf("the last node has %q", got)
+	}
+}
+
 // TestCloseIsBounded closes a node whose only peer has stopped.
 func TestCloseIsBounded(t *testing.T) {
 	f := network.NewFabric(1)

@@ -25,7 +25,7 @@ func (s *Spread) Flush(ctx context.Context) error {
 	case <-s.ctx.Done():
 		return nil
 	}
-	if s.sequence.Load() == 0 { // nothing was written here
+	if s.sequence.Load() == 0 && !s.given.Load() { // nothing was written here, nor left to this node by one that closed
 		return nil
 	}
 	last := errNobody

@@ -192,6 +192,7 @@ func (s *Spread) sendRecords(st *stream, codec string, keys []state.KeyDigest, o
 
 // take reads records into the store and answers which were refused.
 func (v *server) take() error {
+	v.s.given.Store(true)
 	var refused refusal
 	if err := v.s.takeRecords(v.stream, &v.theirs.context, &refused, nil); err != nil {
 		return err

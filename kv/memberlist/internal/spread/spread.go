@@ -31,6 +31,7 @@ type Spread struct {
 	queue    *queue
 	room     atomic.Int64  // bytes of the items of a frame
 	sequence atomic.Uint64 // of the frame sent last
+	given    atomic.Bool   // another node has given this one something that it lacked
 	history  history
 	origins  *origins
 	comparer *comparer
