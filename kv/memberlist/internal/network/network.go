@@ -125,6 +125,10 @@ func (n *Network) bind(ctx context.Context) error {
 	}
 	port := cmp.Or(n.cfg.AdvertisePort, int(n.wire.local().Port()))
 	n.self.Addr = netip.AddrPortFrom(chosen.addr.Unmap(), uint16(port))
+	if !allowed(n.cfg.AllowedCIDRs, n.self.Addr.Addr()) { // nobody would take it for a member, not even itself
+		n.wire.close()
+		return fmt.Errorf("allowed_cidrs: the node's own address %s is in none of them; one with it is required", n.self.Addr.Addr())
+	}
 	n.self.udp = net.UDPAddrFromAddrPort(n.self.Addr)
 	n.logChoice(ctx, chosen)
 	return nil

@@ -3,6 +3,7 @@ package network
 import (
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 )
@@ -50,6 +51,20 @@ func TestFramesOfAFamilyWithoutSocketAreUnsent(t *testing.T) {
 	}
 	if s := n.Stats(); s.Rejected[CauseUnsent] != 1 || s.FramesSent != 0 {
 		t.Errorf("%d unsent, %d sent", s.Rejected[CauseUnsent], s.FramesSent)
+	}
+}
+
+// memberlist would leave a node out of its own list whose address isn't allowed,
+// and panic when that is looked up.
+func TestOwnAddressMustBeAllowed(t *testing.T) {
+	cfg := testConfig("a")
+	cfg.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	n, err := Start(t.Context(), cfg, &recorder{})
+	if err == nil {
+		_ = n.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "allowed_cidrs: the node's own address 127.0.0.1") {
+		t.Errorf("error %v", err)
 	}
 }
 
