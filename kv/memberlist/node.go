@@ -298,7 +298,11 @@ func (n *Node) health() error {
 func (n *Node) Notes() []string {
 	var notes []string
 	if h := n.net.Health(); h.Unmet {
-		notes = append(notes, fmt.Sprintf("no node of the join list has been met since %s", h.IsolatedSince.UTC().Format(time.RFC3339)))
+		note := fmt.Sprintf("no node of the join list has been met since %s", h.IsolatedSince.UTC().Format(time.RFC3339))
+		if problem := n.net.JoinProblem(); problem != "" {
+			note += "; the last attempt: " + problem
+		}
+		notes = append(notes, note)
 	}
 	if s := n.net.Stats(); s.ByStreamPeers > 0 {
 		notes = append(notes, fmt.Sprintf("datagrams (UDP) get no answer from %d of %d peers, so changes and probes go to them by TCP", s.ByStreamPeers, len(n.net.Peers())))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/config"
 	"github.com/polykv/polykv/kv/memberlist/internal/network"
 )
 
@@ -285,6 +286,27 @@ func TestFirstNodeIsReady(t *testing.T) {
 		code, body := probe(t, n)
 		return code == http.StatusServiceUnavailable && strings.Contains(body, "without any live peer")
 	})
+}
+
+// A node with a wrong key or label is told why it stays alone.
+func TestNodeSaysWhyItMeetsNobody(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"doesn't have this node's first key": func(cfg *Config) { cfg.EncryptionKeys = config.NewSecret(base64Key('b')) },
+		"with another label":                 func(cfg *Config) { cfg.ClusterLabel = "other" },
+		"wants encryption":                   func(cfg *Config) { cfg.EncryptionKeys = config.Secret{} },
+		"no-such-name.invalid":               func(cfg *Config) { cfg.Join = []string{"no-such-name.invalid"} },
+	} {
+		cfg := nodeConfig("right")
+		cfg.EncryptionKeys = config.NewSecret(base64Key('a'))
+		right := startNode(t, cfg, nil)
+		cfg.NodeName, cfg.Join = "wrong", []string{right.Address()}
+		change(&cfg)
+		wrong := startNode(t, cfg, nil)
+		soon(t, "the note says "+name, func() bool {
+			notes := wrong.Notes()
+			return len(notes) == 1 && strings.Contains(notes[0], name) && !strings.Contains(notes[0], "\n")
+		})
+	}
 }
 
 // probe asks as a kubelet does.

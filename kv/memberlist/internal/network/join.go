@@ -1,7 +1,11 @@
 package network
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -22,8 +26,10 @@ type joiner struct {
 	resolver *resolver
 	joined   chan struct{} // closed when all was tried once
 
-	mu  sync.Mutex
-	own map[netip.AddrPort]time.Time // when an address turned out to be this node
+	mu      sync.Mutex
+	own     map[netip.AddrPort]time.Time // when an address turned out to be this node
+	problem string                       // of the last attempt that failed
+	due     Limiter                      // of warnings, by address
 }
 
 func newJoiner(n *Network) *joiner {
@@ -69,7 +75,7 @@ func (j *joiner) round(start bool) {
 	defer cancel()
 	seeds, err := j.resolver.resolve(ctx, n.cfg.Join)
 	if err != nil {
-		n.logger.Warn("gossip: resolve the join list", "error", err)
+		j.failed("", fmt.Errorf("resolve the join list: %w", err))
 	}
 	n.members.expect(len(j.others(seeds, math.MaxInt64)) > 0 || err != nil)
 	candidates := j.notLive(j.others(slices.Concat(seeds, n.members.failedAddrs()), ownFor))
@@ -97,10 +103,11 @@ func (j *joiner) contact(ctx context.Context, addrs []netip.AddrPort) bool {
 			delete(j.own, addr)
 			if err != nil && isOwn(err) {
 				j.own[addr] = time.Now()
-			} else if err != nil {
-				j.n.logger.Debug("gossip: join", "address", addr, "error", err)
 			}
 			j.mu.Unlock()
+			if err != nil && !isOwn(err) {
+				j.failed(addr.String(), cmp.Or(errors.Unwrap(err), err)) // without what stands around several
+			}
 			results <- err
 		})
 	}
@@ -114,6 +121,26 @@ func (j *joiner) contact(ctx context.Context, addrs []netip.AddrPort) bool {
 		}
 	}
 	return joined
+}
+
+// failed notes why nobody was met. As long as nobody is, it is told now and then.
+func (j *joiner) failed(address string, err error) {
+	j.mu.Lock()
+	j.problem = strings.ReplaceAll(err.Error(), "\n", "; ")
+	j.mu.Unlock()
+	level := slog.LevelDebug
+	if len(j.n.Peers()) == 0 && j.due.Allow(address, time.Now()) {
+		level = slog.LevelWarn
+	}
+	j.n.logger.Log(j.n.ctx, level, "gossip: join", "address", address, "error", err)
+}
+
+// JoinProblem says why the last attempt to meet another node failed; "" if none
+// did.
+func (n *Network) JoinProblem() string {
+	n.joiner.mu.Lock()
+	defer n.joiner.mu.Unlock()
+	return n.joiner.problem
 }
 
 // isOwn tells whether a join found this node itself. memberlist keeps nothing of

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // The forms of an entry of the join list besides plain host:port.
@@ -36,22 +38,22 @@ func newResolver(cfg *Config) *resolver {
 	return r
 }
 
-// resolve returns the addresses of all entries. Those that can't be resolved
-// are in the error, and don't keep the others from being used.
+// resolve returns the addresses of all entries, looked up at once: a name server
+// that doesn't answer for one mustn't use up the time of the others. Those that
+// can't be resolved are in the error, and don't keep the others from being used.
 func (r *resolver) resolve(ctx context.Context, entries []string) ([]netip.AddrPort, error) {
-	var all []netip.AddrPort
-	var errs []error
-	for _, entry := range entries {
-		if err := ctx.Err(); err != nil { // an answer can be there before anybody looks at ctx
-			return all, errors.Join(append(errs, err)...)
-		}
-		addrs, err := r.entry(ctx, entry)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%q: %w", entry, err))
-		}
-		all = append(all, addrs...)
+	addrs, errs := make([][]netip.AddrPort, len(entries)), make([]error, len(entries))
+	var wg sync.WaitGroup
+	for i, entry := range entries {
+		wg.Go(func() {
+			var err error
+			if addrs[i], err = r.entry(ctx, entry); err != nil {
+				errs[i] = fmt.Errorf("%q: %w", entry, err)
+			}
+		})
 	}
-	return all, errors.Join(errs...)
+	wg.Wait()
+	return slices.Concat(addrs...), errors.Join(append(errs, ctx.Err())...) // an answer can be there before anybody looks at ctx
 }
 
 func (r *resolver) entry(ctx context.Context, entry string) ([]netip.AddrPort, error) {
