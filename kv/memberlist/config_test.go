@@ -1,13 +1,17 @@
 package memberlist
 
 import (
+	"bytes"
+	"context"
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -143,7 +147,11 @@ func TestKeysFileIsReadAgain(t *testing.T) {
 	withFile := nodeConfig("file")
 	withFile.EncryptionKeysFile = path
 	n := startNode(t, withFile, nil)
-	n.wg.Go(func() { n.watchKeys(n.closing, 5*time.Millisecond) }) // as Start's, but for the interval
+	security, err := withFile.security()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.wg.Go(func() { n.watchKeys(n.closing, security, 5*time.Millisecond) }) // as Start's, but for the interval
 
 	other := nodeConfig("other")
 	other.EncryptionKeys = config.NewSecret(base64Key('b'))
@@ -164,4 +172,38 @@ func TestKeysFileIsReadAgain(t *testing.T) {
 	if err := o.SetEncryptionKeys("rubbish"); err == nil || strings.Contains(err.Error(), "rubbish") {
 		t.Errorf("error %v", err)
 	}
+	for _, none := range [][]string{nil, {""}} {
+		if err := o.SetEncryptionKeys(none...); err == nil || !o.net.Encrypted() {
+			t.Errorf("without a key: error %v, encrypted: %v", err, o.net.Encrypted())
+		}
+	}
+}
+
+// A file of keys that can't be read is told of each time that this begins.
+func TestUnreadableKeysFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "keys")
+		var log bytes.Buffer
+		n := &Node{cfg: DefaultConfig(), logger: slog.New(slog.NewTextHandler(&log, nil))}
+		n.cfg.EncryptionKeysFile = path
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		writeKeys(t, path, base64Key('a'))
+		security, err := n.cfg.security()
+		if err != nil {
+			t.Fatal(err)
+		}
+		go n.watchKeys(ctx, security, time.Second)
+		for range 2 {
+			writeKeys(t, path, "rubbish")
+			time.Sleep(3 * time.Second) // of virtual time
+			writeKeys(t, path, base64Key('a'))
+			time.Sleep(3 * time.Second)
+		}
+		cancel()
+		synctest.Wait()
+		if got := strings.Count(log.String(), "can't be read"); got != 2 {
+			t.Errorf("it is told %d times, want 2:\n%s", got, &log)
+		}
+	})
 }

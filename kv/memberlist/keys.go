@@ -85,6 +85,9 @@ func parseKeys(text string) ([][]byte, error) {
 // read from a file are replaced again when the file changes.
 func (n *Node) SetEncryptionKeys(keys ...string) error {
 	parsed, err := parseKeys(strings.Join(keys, ","))
+	if err == nil && len(parsed) == 0 { // as of a variable that isn't set
+		err = errors.New("there is none; at least one is required")
+	}
 	if err != nil {
 		return fmt.Errorf("memberlist: encryption keys: %w", err)
 	}
@@ -98,12 +101,11 @@ func (n *Node) SetEncryptionKeys(keys ...string) error {
 	return nil
 }
 
-// watchKeys reads the file of keys again when it changes. While it can't be
-// read, as in the middle of its replacement, the last keys stay.
-func (n *Node) watchKeys(ctx context.Context, interval time.Duration) {
+// watchKeys reads the file of keys again when it changes; last is what it had. While
+// it can't be read, as in the middle of its replacement, the last keys stay.
+func (n *Node) watchKeys(ctx context.Context, last network.Security, interval time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	last, _ := n.cfg.security()
 	failed := false
 	for {
 		select {
@@ -112,19 +114,15 @@ func (n *Node) watchKeys(ctx context.Context, interval time.Duration) {
 		case <-tick.C:
 		}
 		now, err := n.cfg.security()
-		if err == nil && slices.EqualFunc(now.Keys, last.Keys, bytes.Equal) {
-			continue
+		if err == nil && !slices.EqualFunc(now.Keys, last.Keys, bytes.Equal) {
+			if err = n.net.SetSecurity(now); err == nil {
+				last = now
+				n.logger.Info("gossip: the encryption keys were read again", slog.String("file", n.cfg.EncryptionKeysFile))
+			}
 		}
-		if err == nil {
-			err = n.net.SetSecurity(now)
-		}
-		switch {
-		case err == nil:
-			last, failed = now, false
-			n.logger.Info("gossip: the encryption keys were read again", slog.String("file", n.cfg.EncryptionKeysFile))
-		case !failed:
-			failed = true
+		if err != nil && !failed {
 			n.logger.Warn("gossip: the file of encryption keys can't be read; the last keys stay in use", "error", err)
 		}
+		failed = err != nil
 	}
 }

@@ -137,7 +137,7 @@ func (n *Node) connect(ctx context.Context, instance uint64, opts Options) error
 	}
 	n.spread.Attach(n.net)
 	if n.cfg.EncryptionKeysFile != "" {
-		n.wg.Go(func() { n.watchKeys(n.closing, keysInterval) })
+		n.wg.Go(func() { n.watchKeys(n.closing, netCfg.Security, keysInterval) })
 	}
 	return nil
 }
