@@ -70,6 +70,13 @@ func (m *members) foreign(theirs founding) bool {
 	return !m.labelled() && own.settled && theirs.settled && theirs.id != 0 && theirs.id != own.id
 }
 
+// young reports whether this node joins whatever cluster it meets.
+func (m *members) young() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.labelled() && !m.founding.settled
+}
+
 // adopt takes over what a node that was met has, if that stays. m.mu is held.
 func (m *members) adopt(theirs founding) {
 	own := m.founding

@@ -90,6 +90,35 @@ func clustersStayApart(t *testing.T) {
 	}
 }
 
+// A young node whose list has nodes of two clusters joins one of them: in both it
+// would carry the changes of each to the other.
+func TestYoungNodeJoinsOneCluster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := NewFabric(1)
+		two := func(name string) node { // one that is never alone
+			n := start(t, unlabelled(f, name), nil)
+			awaitFounding(t, n, start(t, unlabelled(f, name+" 2", n.Self().Addr.String()), nil))
+			return n
+		}
+		one, other := two("one"), two("other")
+		cfg := unlabelled(f, "young", one.Self().Addr.String(), other.Self().Addr.String())
+		cfg.Settle = time.Hour
+		for range 8 {
+			young := start(t, cfg, nil)
+			<-young.Joined()
+			time.Sleep(time.Second)
+			if n := len(one.Peers()) + len(other.Peers()); n != 3 {
+				t.Errorf("the two clusters have %d peers, want 3", n)
+			}
+			if err := young.Leave(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			_ = young.Close()
+			awaitPeers(t, 1, one, other)
+		}
+	})
+}
+
 // A cluster that starts in parts is one, and remains one.
 func TestNodesThatStartApartBecomeOne(t *testing.T) {
 	f := NewFabric(1)

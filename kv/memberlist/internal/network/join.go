@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// maxJoins is how many addresses are contacted at a time.
+// maxJoins is how many addresses are contacted at a time, but for young nodes.
 const maxJoins = 3
 
 // joiner finds other nodes: at the start, and again and again, since a
@@ -83,7 +83,11 @@ func (j *joiner) round(start bool) {
 	if len(n.Peers()) > 0 && !start {
 		candidates = candidates[:min(1, len(candidates))]
 	}
-	for batch := range slices.Chunk(candidates, maxJoins) {
+	most := maxJoins
+	if n.members.young() { // at once, two clusters could both take it for theirs
+		most = 1
+	}
+	for batch := range slices.Chunk(candidates, most) {
 		if j.contact(ctx, batch) || ctx.Err() != nil {
 			return
 		}
