@@ -11,7 +11,11 @@ import (
 func testPeer(id string) network.Peer { return network.Peer{ID: id, Name: id} }
 
 // idle is a comparer that nobody runs.
-func idleComparer() *comparer { return newComparer(&Spread{}) }
+func idleComparer() *comparer {
+	s := &Spread{}
+	s.members.now.Store(&memberSet{})
+	return newComparer(s)
+}
 
 // TestDoubtPasses answers the first check with equal digests.
 func TestDoubtPasses(t *testing.T) {

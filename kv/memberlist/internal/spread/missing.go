@@ -43,7 +43,7 @@ func (s *Spread) unheard(l digestList) bool {
 // first compares the two if the peer has codecs whose ids are to be learnt.
 func (s *Spread) becomeReadyAfter(l digestList, peer network.Peer) {
 	if s.unheard(l) {
-		s.compareSoon(peer)
+		s.comparer.soon(peer)
 		return
 	}
 	s.becomeReady()

@@ -200,7 +200,7 @@ func (s *Spread) ask(q question) {
 		s.origins.giveUp(q.instance, span{1, 1<<64 - 1})
 	case q.hopeless:
 		s.count.givenUp.Add(1)
-		s.compareSoon(peer)
+		s.comparer.soon(peer)
 	default:
 		frame := appendHeader(make([]byte, 0, 128), frameAsk, s.self.Instance)
 		for _, sp := range q.spans {

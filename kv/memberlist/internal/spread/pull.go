@@ -64,14 +64,14 @@ type pulls struct {
 	mu      sync.Mutex
 	wanted  map[string]*pull // by key
 	order   []*pull          // not running, in the order to try them
-	running map[*pull]struct{}
+	running map[*pull]bool
 	perPeer map[string]int
 }
 
 func newPulls(s *Spread) *pulls {
 	return &pulls{
 		s: s, kick: make(chan struct{}, 1),
-		wanted: map[string]*pull{}, running: map[*pull]struct{}{}, perPeer: map[string]int{},
+		wanted: map[string]*pull{}, running: map[*pull]bool{}, perPeer: map[string]int{},
 	}
 }
 
@@ -85,13 +85,13 @@ func (p *pulls) announce(it *item, from network.Peer) {
 	w := p.wanted[it.Key]
 	switch {
 	case w == nil && len(p.wanted) >= maxAnnounced:
-		p.s.compareSoon(from)
+		p.s.comparer.soon(from)
 		return
 	case w == nil:
 		w = &pull{key: it.Key}
 		p.wanted[it.Key] = w
 		p.order = append(p.order, w)
-	case p.isRunning(w):
+	case p.running[w]:
 		w.again = true
 	}
 	w.codec, w.e, w.v, w.size = it.Codec, it.E, it.V, it.size
@@ -138,7 +138,7 @@ func (p *pulls) next(now time.Time) (w *pull, from network.Peer, pause time.Dura
 			p.order = append(p.order[:i], p.order[i+1:]...)
 			w.sources = append(w.sources[:j:j], w.sources[j+1:]...)
 			w.heard = now
-			p.running[w] = struct{}{}
+			p.running[w] = true
 			p.perPeer[peer.ID]++
 			return w, peer, 0
 		}
@@ -157,12 +157,6 @@ func (p *pulls) talking(now time.Time) (n int, pause time.Duration) {
 		}
 	}
 	return n, pause
-}
-
-// isRunning reports whether w is under way; p.mu is held.
-func (p *pulls) isRunning(w *pull) bool {
-	_, running := p.running[w]
-	return running
 }
 
 // hear notes that the member that w comes from said something.
@@ -275,7 +269,7 @@ func (p *pulls) finish(w *pull, from network.Peer, err error) {
 	w.again = false
 	if w.tries++; w.tries > pullTries {
 		delete(p.wanted, w.key)
-		p.s.compareSoon(from)
+		p.s.comparer.soon(from)
 		return
 	}
 	if len(w.sources) == 0 {

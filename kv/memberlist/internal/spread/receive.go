@@ -55,7 +55,7 @@ func (s *Spread) takeFrom(peer network.Peer, kind byte, d decoder) error {
 			s.origins.giveUp(peer.Instance, sp)
 		}
 		s.logFrame(frameGone, 0, false, &peer)
-		s.compareSoon(peer)
+		s.comparer.soon(peer)
 		return err
 	case frameCheck, frameRoots:
 		return s.takeRoots(peer, kind, d)
@@ -94,7 +94,7 @@ func (s *Spread) takePush(instance uint64, d decoder, frame []byte) error {
 				s.relay(instance, frame)
 			}
 			if from != nil && (lost || p.flags&pushBehind != 0) {
-				s.compareSoon(*from)
+				s.comparer.soon(*from)
 			}
 			return err
 		}
@@ -166,14 +166,14 @@ func (s *Spread) takeTail(instance uint64, d decoder) error {
 	from, known := s.member(instance)
 	_, lost := s.origins.mark(instance, p.seq, true, now)
 	if known && (lost || p.flags&pushBehind != 0) {
-		s.compareSoon(from)
+		s.comparer.soon(from)
 	}
 	for _, f := range others {
 		if f.instance == s.self.Instance {
 			continue
 		}
 		if _, lost := s.origins.mark(f.instance, f.seq, true, now); lost && known {
-			s.compareSoon(from)
+			s.comparer.soon(from)
 		}
 	}
 	return nil

@@ -125,7 +125,7 @@ func (s *Spread) HandleAck(peer network.Peer, rtt time.Duration, payload []byte)
 	}
 	s.store.Observe(peer.ID, l.wall.Add(rtt/2))
 	if _, lost := s.origins.mark(peer.Instance, l.seq, true, time.Now()); lost {
-		s.compareSoon(peer)
+		s.comparer.soon(peer)
 	}
 	if s.equal(l) {
 		s.becomeReadyAfter(l, peer)
@@ -186,7 +186,7 @@ func (s *Spread) MergeRemoteState(buf []byte, join bool) {
 		return
 	}
 	if peer, ok := s.member(instance); ok {
-		s.compareSoon(peer)
+		s.comparer.soon(peer)
 	} else if join { // the members are merged only after this
 		s.comparer.expect(instance)
 	}

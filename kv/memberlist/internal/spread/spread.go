@@ -142,7 +142,7 @@ func (s *Spread) runHousekeeping() {
 // exchange compares this node with another one, and returns when to do so next.
 func (s *Spread) exchange(now time.Time) (next time.Time) {
 	for _, peer := range pick(s.Peers(), 1, 0) {
-		s.compareSoon(peer)
+		s.comparer.soon(peer)
 	}
 	return now.Add(s.cfg.ExchangeInterval/2 + rand.N(s.cfg.ExchangeInterval))
 }
@@ -168,9 +168,6 @@ func (s *Spread) transmit(frame []byte, to ...network.Peer) {
 		s.complain("sending a frame failed", "err", err)
 	}
 }
-
-// compareSoon makes this node compare itself with a member for a good reason.
-func (s *Spread) compareSoon(peer network.Peer) { s.comparer.soon(peer) }
 
 // Ready returns a channel that is closed once this node has had everything
 // that one member had.
