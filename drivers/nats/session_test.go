@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/polykv/polykv/internal/drivertest"
+	"github.com/polykv/polykv/kv/config"
 	"github.com/polykv/polykv/kv/driver"
 	"github.com/polykv/polykv/kv/driver/kit"
 )
@@ -137,4 +139,57 @@ func TestSessionAnswers(t *testing.T) {
 		t.Errorf("the session ended: %v", err)
 	}
 	is(ends, "$JS.API.CONSUMER.DELETE.KV_polykv.")
+}
+
+// A session that is refused leaves nothing behind on the connection.
+func TestRefusedSession(t *testing.T) {
+	n := start(t, func(o *server.Options) {
+		o.Users = []*server.User{{Username: "app", Password: "secret", Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Deny: []string{"$JS.API.CONSUMER.CREATE.>"}},
+		}}}
+	})
+	cfg := n.config()
+	cfg.Username, cfg.Password = "app", config.NewSecret("secret")
+	s := open(t, cfg)
+	drivertest.Put(t, s, "k", "v")
+	l, err := s.links.Get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := l.conn.NumSubscriptions()
+	if err := s.Watch(t.Context(), driver.WatchRequest{Range: driver.Range{Key: "k"}}, nil); !errors.Is(err, driver.ErrPermission) {
+		t.Errorf("the session ended: %v", err)
+	}
+	drivertest.Eventually(t, func() error { // the request may end after the call
+		if now := l.conn.NumSubscriptions(); now != before {
+			return fmt.Errorf("%d subscriptions, %d before", now, before)
+		}
+		return nil
+	})
+}
+
+// A stream that was set back with its server is another history.
+func TestStreamIsSetBack(t *testing.T) {
+	n := start(t, nil)
+	s := open(t, n.config())
+	drivertest.Put(t, s, "k", "1")
+	again := func() (now driver.Entry) { // on another connection
+		drivertest.Eventually(t, func() (err error) {
+			now, err = s.Get(t.Context(), driver.GetRequest{Key: "k"})
+			return err
+		})
+		return now
+	}
+	restore, err := n.snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again()
+	before := drivertest.Put(t, s, "k", "2")
+	if err := restore(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if now := again(); string(now.Value) != "1" || now.Generation == before.Generation {
+		t.Errorf("%+v, and before %+v", now, before)
+	}
 }
