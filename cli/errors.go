@@ -86,8 +86,11 @@ func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
 		if letters := unknown.GetSpecifiedShortnames(); len(letters) > 1 {
-			name, _, _ := strings.Cut(letters, "=")
+			name := letters[:strings.IndexAny(letters+"=", "=:")]
 			return usagef("unknown flag -%s; names of more than one letter take two dashes; see %q", name, cmd.CommandPath()+" --help")
+		}
+		if name, _, glued := strings.Cut(unknown.GetSpecifiedName(), ":"); glued {
+			return usagef("unknown flag: --%s with a colon behind its name; write --%[1]s=VALUE; see %q", name, cmd.CommandPath()+" --help")
 		}
 		if near := nearestFlag(cmd, unknown.GetSpecifiedName()); near != "" {
 			return usagef("%w; did you mean --%s?", err, near)

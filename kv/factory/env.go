@@ -56,15 +56,9 @@ func (c *Config) LoadEnv(prefix string) error {
 // unquoted is err without the value, which pflag's own types quote: it may be a
 // secret that was put into the wrong variable.
 func unquoted(f *pflag.Flag, err error) error {
-	switch kind := f.Value.Type(); {
-	case kind == "bool":
-		return errors.New("is not " + aBool)
-	case kind == "duration":
-		return errors.New("is not " + aDuration)
-	case strings.HasPrefix(kind, "int"), strings.HasPrefix(kind, "uint"):
-		return errors.New("is not " + anInt)
-	case strings.HasPrefix(kind, "float"):
-		return errors.New("is not " + aFloat)
+	wants := map[string]string{"bool": aBool, "duration": aDuration, "int": anInt, "uint": anInt, "float": aFloat}
+	if want, known := wants[strings.TrimRight(f.Value.Type(), "0123456789")]; known {
+		return errors.New("is not " + want)
 	}
 	return fmt.Errorf("is wrong: %w", err)
 }

@@ -64,6 +64,8 @@ func (c *Config) load(r io.Reader, section string) error {
 		return &FieldError{Field: section, Err: errors.New("there is no such section; the document is empty")}
 	case errors.Is(err, io.EOF):
 		return c.applyGiven()
+	case err != nil && strings.HasPrefix(err.Error(), "yaml: unknown anchor"): // which quotes it
+		return errors.New(`yaml: a value begins with "*" and names no anchor; if it is text, a password for example, write it in quotes`)
 	case err != nil:
 		return err
 	}
@@ -95,7 +97,7 @@ func find(node *yaml.Node, section string) (*yaml.Node, error) {
 			if key.Value == name {
 				found = node.Content[i+1]
 			}
-			names = append(names, key.Value)
+			names = append(names, shownName.FindString(key.Value))
 		}
 		if found == nil {
 			slices.Sort(names)

@@ -45,6 +45,7 @@ func TestLoadFileSection(t *testing.T) {
 		{application, "storage.otter", path + `: line 2: storage.otter: there is no such section, did you mean "other"?; there is: kv, other`},
 		{application, "nothing.kv", `line 1: nothing: there is no such section; there is: copy, name, storage`},
 		{application, "name.kv", `line 1: name.kv: there is no such section; there is: none`},
+		{"token:hunter2: x\nkv: {}", "kw", `line 1: kw: there is no such section, did you mean "kv"?; there is: kv, token`},
 		{application, ".kv", `there is no such section`},
 		{application, "", `line 1: name: unknown field`},
 		{"", "storage.kv", `storage.kv: there is no such section; the document is empty`},

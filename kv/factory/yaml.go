@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -85,7 +86,8 @@ func (d *document) decodeField(f fields, key, value *yaml.Node, path string, see
 	if key.Tag == "!!merge" {
 		return &FieldError{Line: key.Line, Field: path, Err: errors.New(`"<<" is not supported; write the fields out`)}
 	}
-	where := join(path, key.Value)
+	name := shownName.FindString(key.Value)
+	where := join(path, name)
 	if line, twice := seen[key.Value]; twice {
 		text := "given a second time"
 		if line > 0 {
@@ -95,12 +97,19 @@ func (d *document) decodeField(f fields, key, value *yaml.Node, path string, see
 	}
 	seen[key.Value] = key.Line
 	field, known := f[key.Value]
-	if !known {
-		return &FieldError{Line: key.Line, Field: where, Err: fmt.Errorf("unknown field%s; known here: %s",
-			didYouMean(key.Value, f.names()), strings.Join(f.names(), ", "))}
+	switch {
+	case known:
+		return d.decodeValue(value, field, join(path, key.Value))
+	case strings.HasPrefix(key.Value, name+":"):
+		return &FieldError{Line: key.Line, Field: where, Err: errors.New(`there must be a space between a ":" and its value`)}
 	}
-	return d.decodeValue(value, field, where)
+	return &FieldError{Line: key.Line, Field: where, Err: fmt.Errorf("unknown field%s; known here: %s",
+		didYouMean(name, f.names()), strings.Join(f.names(), ", "))}
 }
+
+// shownName matches as much of a name as an error may quote: what follows it
+// without a space, as in "password:secret", may be a value.
+var shownName = regexp.MustCompile(`^[\pL\pN_.-]*`)
 
 // longestPath ends what an alias that contains itself would make of a
 // recursive type.
@@ -233,7 +242,7 @@ func (d *document) decodeMap(node *yaml.Node, v reflect.Value, path string) erro
 	result := reflect.MakeMap(v.Type())
 	for i := 0; i < len(node.Content); i += 2 {
 		key, item := node.Content[i], reflect.New(v.Type().Elem()).Elem()
-		if err := d.decodeValue(node.Content[i+1], item, join(path, key.Value)); err != nil {
+		if err := d.decodeValue(node.Content[i+1], item, join(path, shownName.FindString(key.Value))); err != nil {
 			return err
 		}
 		result.SetMapIndex(reflect.ValueOf(key.Value).Convert(v.Type().Key()), item)
