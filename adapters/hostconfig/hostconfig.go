@@ -77,13 +77,10 @@ func Fields() map[string]string {
 			all[f.name] = f.flagName()
 		}
 	}
-	for _, name := range []string{"region", "table_name", "ttl", "puller_sync_time", "max_cas_retries", "timeout"} {
-		f := row{name: "dynamodb." + name}
-		if name == "ttl" {
-			f.flag = "dynamodb.ttl-time"
-		}
-		all[f.name] = f.flagName()
+	for _, name := range []string{"region", "table_name", "puller_sync_time", "max_cas_retries", "timeout"} {
+		all["dynamodb."+name] = row{name: "dynamodb." + name}.flagName()
 	}
+	all["dynamodb.ttl"] = "dynamodb.ttl-time"
 	return all
 }
 

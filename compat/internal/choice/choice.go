@@ -4,7 +4,6 @@ package choice
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,36 +63,31 @@ func Check(t *testing.T, host []string, counts func(path string) bool) {
 func hostAlone(t *testing.T, host []string) string {
 	t.Helper()
 	var mod struct {
-		Go      string
 		Require []module
-		Replace []struct{ Old, New module }
-		Exclude []module
+		Replace []struct{ Old module }
 	}
 	if err := json.Unmarshal(run(t, ".", "mod", "edit", "-json"), &mod); err != nil {
 		t.Fatal(err)
 	}
-	var text strings.Builder
-	fmt.Fprintf(&text, "module scratch\n\ngo %s\n", mod.Go)
+	edit := []string{"mod", "edit", "-print", "-module=scratch"}
 	required := 0
 	for _, r := range mod.Require {
 		if slices.Contains(host, r.Path) {
 			required++
-			fmt.Fprintf(&text, "require %s %s\n", r.Path, r.Version)
+		} else {
+			edit = append(edit, "-droprequire="+r.Path)
 		}
 	}
 	if required != len(host) {
 		t.Fatalf("go.mod requires %d of %q", required, host)
 	}
 	for _, r := range mod.Replace {
-		if !strings.HasPrefix(r.Old.Path, "github.com/polykv/polykv") {
-			fmt.Fprintf(&text, "replace %s %s => %s %s\n", r.Old.Path, r.Old.Version, r.New.Path, r.New.Version)
+		if strings.HasPrefix(r.Old.Path, "github.com/polykv/polykv") {
+			edit = append(edit, "-dropreplace="+r.Old.Path)
 		}
 	}
-	for _, e := range mod.Exclude {
-		fmt.Fprintf(&text, "exclude %s %s\n", e.Path, e.Version)
-	}
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(text.String()), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), run(t, ".", edit...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return dir
