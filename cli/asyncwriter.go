@@ -70,9 +70,7 @@ func (s *asyncWriter) pass() {
 // writeAsync has the outputs of a command neither stop nor end it, until the
 // function that it returns is called, which waits for them.
 func (a *app) writeAsync() (end func()) {
-	if a.ignorePipes != nil {
-		a.ignorePipes()
-	}
+	a.ignorePipes()
 	stdout, stderr := a.stdout, a.stderr
 	out, log := newAsyncWriter(given(stdout)), newAsyncWriter(stderr)
 	a.stdout, a.stderr = out, log

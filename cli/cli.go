@@ -87,7 +87,7 @@ func Run(ctx context.Context, drivers factory.Drivers, args []string, stdin io.R
 }
 
 func newApp(drivers factory.Drivers, stdin io.Reader, stdout, stderr io.Writer) *app {
-	return &app{drivers: drivers, config: drivers.NewConfig(), skipped: &migrate.Skipped{}, stdin: stdin, stdout: stdout, stderr: stderr}
+	return &app{drivers: drivers, config: drivers.NewConfig(), skipped: &migrate.Skipped{}, stdin: stdin, stdout: stdout, stderr: stderr, ignorePipes: func() {}}
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
@@ -140,7 +140,7 @@ type app struct {
 	section        string         // where config's section of the backend is, for messages; empty: its flags
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	ignorePipes    func() // has writing to a closed pipe fail rather than end the process; nil: it does
+	ignorePipes    func() // has writing to a closed pipe fail rather than end the process
 
 	configFile    string
 	configSection string

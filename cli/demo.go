@@ -152,6 +152,7 @@ func (a *app) checkTarget(f demoFlags) error {
 
 // demo runs the demo on a configuration that is settled.
 func (a *app) demo(ctx context.Context, f demoFlags) (err error) {
+	a.ignorePipes() // there are keys to remove, whether or not anybody reads
 	to := cmp.Or(f.to, a.config.Backend)
 	if f.startServers {
 		stop, startErr := a.startServers(ctx, a.config.Backend, to)

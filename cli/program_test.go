@@ -57,6 +57,7 @@ func TestProgram(t *testing.T) {
 	}
 	t.Run("nobody reads", testEndsUnread)
 	t.Run("demo until interrupt", testDemoEndsBySignal)
+	t.Run("demo unread", testDemoUnread)
 	t.Run("demo in processes", testDemoInProcesses)
 	t.Run("the second signal ends at once", testSecondSignal)
 }
@@ -147,6 +148,22 @@ func testDemoEndsBySignal(t *testing.T) {
 	}
 	if err := cmd.Wait(); err != nil || !strings.Contains(stdout.String(), "All 9 promises kept.") {
 		t.Errorf("%v\n%s\n%s", err, stdout, stderr)
+	}
+	run(t, "", onEtcd(t, "list")...).want(t, 0, "", "") // nothing is left
+}
+
+// A demo whose reader is gone removes its keys all the same.
+func testDemoUnread(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader.Close()
+	defer writer.Close()
+	cmd, _, stderr := command(t, onEtcd(t, "demo", "--duration=1s")...)
+	cmd.Stdout = writer
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 3 || !strings.Contains(stderr.String(), "broken pipe") {
+		t.Errorf("%v, %s", err, stderr)
 	}
 	run(t, "", onEtcd(t, "list")...).want(t, 0, "", "") // nothing is left
 }
