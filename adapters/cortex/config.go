@@ -23,13 +23,11 @@ func Config(cfg cortexkv.Config, gossip *memberlist.KVConfig) (*factory.Config, 
 		return nil, nil, errors.New("the configuration has a client already, in Mock")
 	}
 	var defaults cortexkv.Config
+	var ofGossip memberlist.KVConfig
 	fs := flag.NewFlagSet("", flag.ContinueOnError)
 	defaults.RegisterFlagsWithPrefix("", "", fs)
-	h := hostconfig.Host{KV: cfg, Default: defaults, Switchable: cfg.Multi.ConfigProvider != nil}
-	if gossip != nil {
-		var ofGossip memberlist.KVConfig
-		ofGossip.RegisterFlags(fs)
-		h.Memberlist, h.MemberlistDefault = *gossip, ofGossip
-	}
-	return hostconfig.Read(h)
+	ofGossip.RegisterFlags(fs)
+	return hostconfig.Read(hostconfig.Host{
+		KV: cfg, Default: defaults, Memberlist: gossip, MemberlistDefault: ofGossip, Switchable: cfg.Multi.ConfigProvider != nil,
+	})
 }

@@ -10,7 +10,6 @@ import (
 	cortexkv "github.com/cortexproject/cortex/pkg/ring/kv"
 	cortexcodec "github.com/cortexproject/cortex/pkg/ring/kv/codec"
 	"github.com/cortexproject/cortex/pkg/ring/kv/memberlist"
-	"github.com/gogo/protobuf/proto"
 	"github.com/golang/snappy"
 
 	"github.com/polykv/polykv/adapters/hostkv"
@@ -47,13 +46,7 @@ func marshal(c cortexcodec.Codec) func(value any) ([]byte, error) {
 	if _, ok := c.(cortexcodec.Proto); !ok {
 		return c.Encode
 	}
-	return hostkv.Stable(c, func(value any) ([]byte, error) {
-		m, ok := value.(proto.Message)
-		if !ok {
-			return nil, fmt.Errorf("the value is a %T, which is no message of protocol buffers", value)
-		}
-		return proto.Marshal(m)
-	}, func(data []byte) []byte { return snappy.Encode(nil, data) })
+	return hostkv.Stable(c, func(data []byte) []byte { return snappy.Encode(nil, data) })
 }
 
 // Client is a client of polykv as Cortex's code expects one, see

@@ -82,6 +82,19 @@ func TestEtcd(t *testing.T) {
 	}
 }
 
+// What can't be a prefix of polykv's is put before the keys in the store itself.
+func TestPrefix(t *testing.T) {
+	for _, prefix := range []string{"rings", "/rings/", "a//b/"} {
+		cfg, told, err := read(t, []string{"-ring.store=multi", "-multi.primary=consul", "-multi.secondary=etcd", "-etcd.endpoints=a:1", "-ring.prefix=" + prefix}, "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m := cfg.Multi; cfg.Prefix != "" || string(m.Primary.Consul.Root) != prefix || string(m.Secondary.Etcd.Root) != prefix || !strings.Contains(notes(told), "prefix (-ring.prefix) is "+prefix+": becomes") {
+			t.Errorf("%s: %v, told\n%s", prefix, cfg, notes(told))
+		}
+	}
+}
+
 func TestMemberlist(t *testing.T) {
 	cfg, told, err := read(t, []string{"-ring.store=memberlist", "-memberlist.join=dns+gossip.example:7946", "-memberlist.gossip-nodes=5"}, "",
 		"bind_addr: [10.0.0.1]\nbind_port: 7947\nadvertise_addr: 10.0.0.2\nleave_timeout: 9s\nabort_if_cluster_join_fails: false\n")
@@ -98,8 +111,8 @@ func TestMemberlist(t *testing.T) {
 			t.Errorf("%q isn't told in\n%s", want, notes(told))
 		}
 	}
-	cfg, _, err = read(t, []string{"-ring.store=memberlist", "-memberlist.join=a:1", "-memberlist.abort-if-join-fails=true"}, "", "")
-	if err != nil || cfg.Memberlist.RequirePeers != 1 {
+	cfg, told, err = read(t, []string{"-ring.store=memberlist", "-memberlist.join=a:1", "-memberlist.abort-if-join-fails=true"}, "", "left_ingesters_timeout: 48h")
+	if err != nil || cfg.Memberlist.RequirePeers != 1 || cfg.Memberlist.TombstoneTimeout != 48*time.Hour || !strings.Contains(notes(told), "becomes require_peers") {
 		t.Errorf("whether to fail without others isn't carried over: %v, %v", cfg, err)
 	}
 }
@@ -123,7 +136,8 @@ func TestWhatIsRefused(t *testing.T) {
 		text, gossip string
 		want         string
 	}{
-		"prefix":        {args: []string{"-ring.prefix=rings"}, want: "prefix: "},
+		"prefix":        {args: []string{"-ring.store=inmemory", "-ring.prefix=rings"}, want: "prefix: "},
+		"prefix of two": {args: []string{"-ring.store=multi", "-multi.primary=consul", "-multi.secondary=inmemory", "-ring.prefix=rings"}, want: "prefix: "},
 		"no store":      {args: []string{"-ring.store=zookeeper"}, want: `store (-ring.store): is "zookeeper"`},
 		"addresses":     {args: []string{"-ring.store=memberlist"}, gossip: "bind_addr: [10.0.0.1, 10.0.0.2]", want: "memberlist.bind_addr (-memberlist.bind-addr): "},
 		"gossip by TLS": {args: []string{"-ring.store=memberlist", "-memberlist.tls-enabled"}, want: "encryption_keys"},

@@ -5,9 +5,6 @@
 package dskit
 
 import (
-	"fmt"
-
-	"github.com/gogo/protobuf/proto"
 	"github.com/golang/snappy"
 	dskitkv "github.com/grafana/dskit/kv"
 	dskitcodec "github.com/grafana/dskit/kv/codec"
@@ -35,13 +32,7 @@ func marshal(c dskitcodec.Codec) func(value any) ([]byte, error) {
 	if _, ok := c.(dskitcodec.Proto); !ok {
 		return c.Encode
 	}
-	return hostkv.Stable(c, func(value any) ([]byte, error) {
-		m, ok := value.(proto.Message)
-		if !ok {
-			return nil, fmt.Errorf("the value is a %T, which is no message of protocol buffers", value)
-		}
-		return proto.Marshal(m)
-	}, func(data []byte) []byte { return snappy.Encode(nil, data) })
+	return hostkv.Stable(c, func(data []byte) []byte { return snappy.Encode(nil, data) })
 }
 
 // NewClient returns c as a client of dskit, for kv.Config.Mock and the

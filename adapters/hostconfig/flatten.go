@@ -2,7 +2,9 @@ package hostconfig
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -10,19 +12,15 @@ import (
 // Names lists the fields of a host's configuration, by their names in YAML, for
 // tests that Read knows them all.
 func Names(cfg any) []string {
-	var names []string
-	for name := range flatten(cfg) {
-		names = append(names, name)
-	}
-	return names
+	return slices.Collect(maps.Keys(flatten("", cfg)))
 }
 
 // flatten finds the fields of a configuration by their names in YAML, those of
-// sections with the sections' names before them.
-func flatten(cfg any) map[string]reflect.Value {
+// sections with the sections' names before them, and prefix before all.
+func flatten(prefix string, cfg any) map[string]reflect.Value {
 	found := map[string]reflect.Value{}
 	if v := reflect.Indirect(reflect.ValueOf(cfg)); v.Kind() == reflect.Struct {
-		collect(found, "", v)
+		collect(found, prefix, v)
 	}
 	return found
 }

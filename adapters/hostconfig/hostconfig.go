@@ -10,8 +10,11 @@ package hostconfig
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 
+	"github.com/polykv/polykv/kv"
+	"github.com/polykv/polykv/kv/driver/kit"
 	"github.com/polykv/polykv/kv/factory"
 )
 
@@ -22,7 +25,7 @@ type Host struct {
 
 	// Memberlist is the host's memberlist.KVConfig, MemberlistDefault the same
 	// with the host's defaults. They are looked at where KV chooses that store,
-	// and may be nil otherwise.
+	// and may be nil, or point to nothing, otherwise.
 	Memberlist, MemberlistDefault any
 
 	// Switchable: the host is given a channel by which its multi store is
@@ -47,10 +50,9 @@ func (n Note) String() string {
 // with a note for each field that is set and isn't carried over as it is. The
 // result is valid. All errors are joined.
 func Read(h Host) (*factory.Config, []Note, error) {
-	r := &reader{set: flatten(h.KV), defaults: flatten(h.Default)}
-	if h.Memberlist != nil {
-		r.add("memberlist.", h.Memberlist, h.MemberlistDefault)
-	}
+	r := &reader{set: flatten("", h.KV), defaults: flatten("", h.Default)}
+	maps.Copy(r.set, flatten("memberlist.", h.Memberlist))
+	maps.Copy(r.defaults, flatten("memberlist.", h.MemberlistDefault))
 	cfg := factory.NewConfig()
 	cfg.Prefix = r.text("prefix")
 	store := r.text("store")
@@ -61,6 +63,10 @@ func Read(h Host) (*factory.Config, []Note, error) {
 	}
 	if err := errors.Join(r.errs...); err != nil {
 		return nil, r.notes, err
+	}
+	if kv.CheckNamespace(cfg.Prefix) != nil && asRoot(cfg, cfg.Prefix) {
+		r.tell("prefix", cfg.Prefix, `becomes the store's root, as it begins with a "/" or ends without one`)
+		cfg.Prefix = ""
 	}
 	if err := cfg.Validate(); err != nil {
 		return nil, r.notes, fmt.Errorf("the host's configuration gives one that polykv refuses: %w", err)
@@ -91,16 +97,6 @@ type reader struct {
 	errs          []error
 }
 
-// add adds the fields of another section.
-func (r *reader) add(prefix string, set, defaults any) {
-	for name, v := range flatten(set) {
-		r.set[prefix+name] = v
-	}
-	for name, v := range flatten(defaults) {
-		r.defaults[prefix+name] = v
-	}
-}
-
 // store fills the section of one store.
 func (r *reader) store(cfg *factory.Config, field, name string) {
 	cfg.Backend = name
@@ -115,11 +111,22 @@ func (r *reader) store(cfg *factory.Config, field, name string) {
 			return
 		}
 		r.apply(cfg, memberlistRows())
-		r.notes = append(r.notes, Note{Field: field, Flag: row{name: field}.flagName(), Value: name, Text: "polykv's gossip; its nodes and the host's own don't understand each other"})
+		r.tell(field, name, "polykv's gossip; its nodes and the host's own don't understand each other")
 	case "inmemory": // all of one process share it, as in the host
 	default:
 		r.fail(row{name: field}, fmt.Errorf("is %q, which polykv doesn't have; it has consul, etcd, inmemory, memberlist and multi", name))
 	}
+}
+
+// asRoot makes what stands before all keys, and can't be a prefix of polykv's,
+// the root of the stores, if they have one. The keys are the same then.
+func asRoot(c *factory.Config, prefix string) bool {
+	roots := map[string]*kit.Root{"consul": &c.Consul.Root, "etcd": &c.Etcd.Root}
+	if root := roots[c.Backend]; root != nil {
+		*root = kit.Root(prefix)
+		return true
+	}
+	return c.Backend == "multi" && asRoot(c.Multi.Primary, prefix) && asRoot(c.Multi.Secondary, prefix)
 }
 
 // multi fills both stores.
@@ -151,13 +158,19 @@ func (r *reader) apply(cfg *factory.Config, rows []row) {
 			}
 		}
 		switch {
+		case !changed && (f.inherited == "" || !v.Bool()):
 		case !changed:
+			r.tell(f.name, f.show(v), f.inherited)
 		case f.refuse != "":
 			r.fail(f, errors.New(f.refuse))
 		case f.note != "":
-			r.notes = append(r.notes, Note{Field: f.name, Flag: f.flagName(), Value: f.show(v), Text: f.note})
+			r.tell(f.name, f.show(v), f.note)
 		}
 	}
+}
+
+func (r *reader) tell(field, value, text string) {
+	r.notes = append(r.notes, Note{Field: field, Flag: Fields()[field], Value: value, Text: text})
 }
 
 func (r *reader) fail(f row, err error) {

@@ -22,6 +22,8 @@ type row struct {
 	// What is said of a value that isn't the host's default: a note, or an
 	// error.
 	note, refuse string
+
+	inherited string // a note on true, where that is the host's default
 }
 
 func (f row) flagName() string {

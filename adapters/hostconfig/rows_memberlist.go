@@ -14,6 +14,8 @@ const (
 	keepsTrying = "not carried over; polykv tries to join for as long as it runs"
 	noPackets   = "not carried over; polykv sends datagrams by UDP, not by connections"
 	noNeed      = "not carried over; polykv has nothing like it"
+	asPeers     = "becomes require_peers; the node itself doesn't count as one"
+	firstStarts = "not carried over, as it is the host's default and the first process of all must start; see require_peers"
 )
 
 func memberlistRows() []row {
@@ -83,12 +85,12 @@ func memberRows() []row {
 			c.Memberlist.Join = append(c.Memberlist.Join, list(v)...)
 		}},
 		{name: "rejoin_interval", ifSet: true, take: func(c *factory.Config, v reflect.Value) { c.Memberlist.RejoinInterval = duration(v) }},
-		{name: "abort_if_cluster_join_fails", note: "becomes require_peers; the node itself doesn't count as one", take: func(c *factory.Config, v reflect.Value) {
+		{name: "abort_if_cluster_join_fails", note: asPeers, inherited: firstStarts, ifSet: true, take: func(c *factory.Config, v reflect.Value) {
 			if v.Bool() && len(c.Memberlist.Join) > 0 {
 				c.Memberlist.RequirePeers = max(c.Memberlist.RequirePeers, 1)
 			}
 		}},
-		{name: "abort_if_cluster_fast_join_fails", note: "becomes require_peers; the node itself doesn't count as one", take: func(c *factory.Config, v reflect.Value) {
+		{name: "abort_if_cluster_fast_join_fails", note: asPeers, take: func(c *factory.Config, v reflect.Value) {
 			if v.Bool() {
 				c.Memberlist.RequirePeers = max(c.Memberlist.RequirePeers, 1)
 			}
@@ -105,6 +107,7 @@ func memberRows() []row {
 func lifeRows() []row {
 	tombstones := func(c *factory.Config, v reflect.Value) {
 		c.Memberlist.TombstoneTimeout = max(c.Memberlist.TombstoneTimeout, duration(v))
+		c.Memberlist.PartitionTolerance = max(c.Memberlist.PartitionTolerance, c.Memberlist.TombstoneTimeout)
 	}
 	return []row{
 		{name: "stream_timeout", ifSet: true, take: func(c *factory.Config, v reflect.Value) { c.Memberlist.StreamTimeout = duration(v) }},

@@ -17,16 +17,17 @@ import (
 	"github.com/polykv/polykv/codec"
 )
 
-// Described is a message as gogo/protobuf generates it: the compressed
-// description of its file, and where in it the message is.
+// Described is a message as gogo/protobuf generates it, which encodes itself and has the
+// compressed description of its file, and where in it the message is.
 type Described interface {
 	Descriptor() (file []byte, path []int)
+	Marshal() ([]byte, error)
 }
 
-// Stable returns what a [Codec] wants as Marshal, of a host's codec of protocol
-// buffers that packs messages as pack does: marshal encodes a message, and its
-// maps are brought into order. What has no description is left to the codec.
-func Stable(c codec.Codec, marshal func(message any) ([]byte, error), pack func([]byte) []byte) func(value any) ([]byte, error) {
+// Stable returns what a [Codec] wants as Marshal, of a host's codec that packs
+// messages of gogo/protobuf as pack does: their maps are brought into order. What
+// isn't [Described] is left to the codec.
+func Stable(c codec.Codec, pack func([]byte) []byte) func(value any) ([]byte, error) {
 	empty, err := c.Decode(pack(nil))
 	if err != nil {
 		return c.Encode // it has required fields, and says so when it is used
@@ -40,7 +41,11 @@ func Stable(c codec.Codec, marshal func(message any) ([]byte, error), pack func(
 		if err != nil {
 			return nil, err
 		}
-		data, err := marshal(value)
+		m, ok := value.(Described)
+		if !ok {
+			return nil, fmt.Errorf("the value is a %T, which is no message of protocol buffers", value)
+		}
+		data, err := m.Marshal()
 		if err == nil {
 			data, err = canonical(data)
 		}
