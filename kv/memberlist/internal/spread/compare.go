@@ -207,17 +207,22 @@ func (s *Spread) learn(peer *standing) {
 // errTurned: what this node said when the comparison began holds no more.
 var errTurned = errors.New("a peer has refused what this node wrote")
 
-// hasTurned reports whether this node said what it has seen, and now leaves some
-// of what it has out of its answers, since a peer has refused it. The other
-// one would take that for deleted.
+// hasTurned reports whether this node said what it has seen, and left some of what
+// it has out of its answers since, for a peer had refused it, be it for a moment. The
+// other one would take that for deleted.
 func (s *Spread) hasTurned(ours *standing) bool {
-	return len(ours.context.Marks) > 0 && s.store.Claim().IsZero()
+	return len(ours.context.Marks) > 0 && (s.store.Claim().IsZero() || s.store.Refusals() != ours.refusals)
 }
 
 // standing returns what this node says about itself when a comparison begins.
 func (s *Spread) standing() standing {
-	seen := s.store.Context()
-	return standing{instance: s.self.Instance, name: s.self.Name, context: seen, codecs: s.store.Roots()}
+	ours := standing{instance: s.self.Instance, name: s.self.Name, refusals: s.store.Refusals()}
+	ours.context = s.store.Context()
+	ours.codecs = s.store.Roots()
+	if s.hasTurned(&ours) {
+		ours.context = state.Context{}
+	}
+	return ours
 }
 
 // give sends the keys that peer may lack.

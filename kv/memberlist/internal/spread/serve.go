@@ -130,6 +130,9 @@ func (v *server) begin(body []byte) error {
 
 func (v *server) buckets(body []byte) error {
 	digests := v.s.store.Buckets(string(body))
+	if v.s.hasTurned(&v.ours) {
+		return errTurned
+	}
 	return v.stream.send(msgBuckets, appendBuckets(nil, &digests))
 }
 

@@ -47,6 +47,8 @@ type standing struct {
 	// context is what the node has seen. It is read before the digests of the
 	// codecs, so that they are never older.
 	context state.Context
+
+	refusals uint64 // of the node's records until then; it isn't sent
 }
 
 // maxCodecs bounds the codecs of a node.

@@ -138,7 +138,7 @@ func TestComparisonEndsWhenTheClockIsWrong(t *testing.T) {
 	c.silent()
 	nodes := c.grow(2)
 	nodes[1].put(t, "key", "refused")
-	for _, kind := range []byte{msgKeys, msgRead} {
+	for _, kind := range []byte{msgBuckets, msgKeys, msgRead} {
 		st := nodes[0].dial(t, nodes[1])
 		ours := nodes[0].spread.standing()
 		if err := st.send(msgBegin, appendStanding(nil, &ours)); err != nil {
@@ -157,8 +157,11 @@ func TestComparisonEndsWhenTheClockIsWrong(t *testing.T) {
 			t.Errorf("it claims that its digests have its writes up to %v", claim)
 		}
 		question := appendBucketList(nil, "string", []int{state.BucketOf("key")})
-		if kind == msgRead {
+		switch kind {
+		case msgRead:
 			question = state.AppendBytes(nil, "string")
+		case msgBuckets:
+			question = []byte("string")
 		}
 		if err := st.send(kind, question); err != nil {
 			t.Fatal(err)
@@ -168,10 +171,32 @@ func TestComparisonEndsWhenTheClockIsWrong(t *testing.T) {
 			if err != nil {
 				break
 			}
-			if answer == msgEnd {
+			if answer == msgEnd || answer == msgBuckets {
 				t.Fatal("the answer ends as if it was all")
 			}
 		}
 		nodes[1].put(t, "key", "taken")
+	}
+}
+
+// TestRefusedForAMoment has a node's write refused while it compares, and taken again
+// before the end: what it read meanwhile was without it.
+func TestRefusedForAMoment(t *testing.T) {
+	c := newCluster(t, network.NewFabric(1))
+	c.silent()
+	n := c.start("a")
+	n.put(t, "key", "refused")
+	ours := n.spread.standing()
+	if len(ours.context.Marks) == 0 || n.spread.hasTurned(&ours) {
+		t.Fatalf("before anything was refused: %v", ours)
+	}
+	e, v := n.store.Get("key").Versions()
+	n.store.Refused("key", e, v)
+	if ours := n.spread.standing(); len(ours.context.Marks) > 0 {
+		t.Errorf("it says what it has seen: %v", ours)
+	}
+	n.put(t, "key", "taken")
+	if !n.spread.hasTurned(&ours) {
+		t.Error("nothing of it is left when the comparison ends")
 	}
 }

@@ -10,7 +10,12 @@ func (s *Store) hide(sh *shard, r *Record) {
 	s.unweigh(sh, r)
 	r.hidden = true
 	s.hidden.Add(1)
+	s.refusals.Add(1)
 }
+
+// Refusals is how often records were left out of the digests so far, for whoever
+// reads several things that must go together.
+func (s *Store) Refusals() uint64 { return s.refusals.Load() }
 
 // Refused notes that a peer refused the state of a key because its version is too
 // far ahead. The state is left out of the digests and Health fails until Restamp has

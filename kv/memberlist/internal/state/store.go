@@ -49,12 +49,13 @@ type Store struct {
 	seq  driver.Version
 	feed feed.Feed
 
-	onLocal func(Update)
-	tombs   tombstones
-	context *contexts
-	hidden  atomic.Int64  // records that a peer refused
-	weighed atomic.Uint64 // changes of what the digests stand for
-	rooted  atomic.Pointer[rooted]
+	onLocal  func(Update)
+	tombs    tombstones
+	context  *contexts
+	hidden   atomic.Int64  // records that a peer refused
+	refusals atomic.Uint64 // see Refusals
+	weighed  atomic.Uint64 // changes of what the digests stand for
+	rooted   atomic.Pointer[rooted]
 }
 
 // shard is one bucket of the keys, deleted ones included.
