@@ -217,8 +217,7 @@ func (s *Spread) hasTurned(ours *standing) bool {
 // standing returns what this node says about itself when a comparison begins.
 func (s *Spread) standing() standing {
 	ours := standing{instance: s.self.Instance, name: s.self.Name, refusals: s.store.Refusals()}
-	ours.context = s.store.Context()
-	ours.codecs = s.store.Roots()
+	ours.context, ours.codecs = s.store.Context(), s.store.Roots() // in this order
 	if s.hasTurned(&ours) {
 		ours.context = state.Context{}
 	}

@@ -63,9 +63,10 @@ func (d *decoder) digestList() digestList {
 
 // digests returns this node's list.
 func (s *Spread) digests() digestList {
+	refusals := s.store.Refusals()
 	l := digestList{wall: s.cfg.Clock(), seq: s.sequence.Load(), claim: s.store.Claim()}
 	roots := s.store.Roots()
-	if s.store.Claim().IsZero() { // what a peer has refused meanwhile is not in the digests
+	if s.store.Claim().IsZero() || s.store.Refusals() != refusals { // what a peer has refused meanwhile is not in the digests
 		l.claim = state.Version{}
 	}
 	first := 0
