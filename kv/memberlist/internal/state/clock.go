@@ -98,7 +98,7 @@ func (c *clock) limit() time.Time {
 // of two in the middle the slower; c.mu is held. So nothing is ahead of it but
 // what most clocks are ahead of. ok is false if too few are known.
 func (c *clock) median() (ahead time.Duration, ok bool) {
-	offsets := append(slices.Collect(maps.Values(c.peers)), 0)
+	offsets := slices.AppendSeq(make([]time.Duration, 1, 1+len(c.peers)), maps.Values(c.peers)) // the first is ours
 	slices.Sort(offsets)
 	return offsets[(len(offsets)-1)/2], len(offsets) >= quorum
 }
