@@ -85,7 +85,7 @@ func (o *options) measure(ctx context.Context, files report.FileNames, results *
 	if o.quick {
 		rounds, seconds = 2, 0.25
 	}
-	rounds, seconds = cmp.Or(o.rounds, rounds), cmp.Or(o.seconds, seconds)
+	rounds, seconds = cmp.Or(max(o.rounds, 0), rounds), cmp.Or(max(o.seconds, 0), seconds)
 	if err := results.Describe(ctx, o.dir); err != nil {
 		return err
 	}
