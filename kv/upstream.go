@@ -28,6 +28,7 @@ type upstream struct {
 	keys     map[string][]*downstream // and of keys
 	waiting  []*downstream            // not yet fed
 	tending  bool                     // a goroutine looks after those who wait
+	asked    uint64                   // counts its questions to the store
 
 	held     map[string]*holding // what the store holds; nil: more than is kept, so nobody can join
 	size     int                 // bytes of that
@@ -59,6 +60,7 @@ type downstream struct {
 	// Under the lock of up.
 	fed    bool
 	joined uint64          // up.session when it came: a snapshot begun later has all that it needs
+	asked  uint64          // the last question that was asked for it
 	goal   driver.Position // from where on it can be fed; nil: not known
 }
 
@@ -69,7 +71,7 @@ func (u *upstream) join(d *downstream) (ok bool) {
 	if u.session > 0 && u.held == nil {
 		return false
 	}
-	d.fed, d.joined, d.goal = false, u.session, nil
+	d.fed, d.joined, d.asked, d.goal = false, u.session, 0, nil
 	if u.session == 0 {
 		u.feed(d)
 		return true

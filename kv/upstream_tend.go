@@ -28,11 +28,11 @@ func (u *upstream) tend() {
 func (u *upstream) locate() {
 	pause := u.e.pauses()
 	for {
-		batch, ok := u.unlocated()
+		ok, full := u.ask()
 		if !ok {
 			return
 		}
-		if u.e.hub.private.Load() || u.full() {
+		if full || u.e.hub.private.Load() {
 			u.e.disperse(u)
 			continue
 		}
@@ -47,38 +47,35 @@ func (u *upstream) locate() {
 			pause.Sleep(u.ctx, u.ctx, nil)
 		default:
 			pause = u.e.pauses()
-			u.located(batch, goal)
+			u.located(goal)
 		}
 	}
 }
 
-// unlocated returns those who wait without a goal. If there are none, or nobody
-// is left, the goroutine that asks ends.
-func (u *upstream) unlocated() (batch []*downstream, ok bool) {
+// ask counts a question to the store, for all who wait without a goal. If there
+// are none, or nobody is left, the goroutine that asks ends. full: what the store
+// holds is more than is kept, so they can't be fed from here.
+func (u *upstream) ask() (ok, full bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.asked, u.tending = u.asked+1, false
+	for _, d := range u.waiting {
+		if d.goal == nil || u.held == nil {
+			d.asked, u.tending = u.asked, u.ctx.Err() == nil
+		}
+	}
+	return u.tending, u.held == nil
+}
+
+// located notes where the store stood after all for whom it was asked had come.
+// Who left meanwhile is not told: the answer is of this range.
+func (u *upstream) located(goal driver.Position) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, d := range u.waiting {
-		if d.goal == nil || u.held == nil {
-			batch = append(batch, d)
+		if d.asked == u.asked {
+			d.goal = goal
 		}
-	}
-	u.tending = len(batch) > 0 && u.ctx.Err() == nil
-	return batch, u.tending
-}
-
-// full reports whether the store holds more than is kept.
-func (u *upstream) full() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.held == nil
-}
-
-// located notes where the store stood after all of batch had come.
-func (u *upstream) located(batch []*downstream, goal driver.Position) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for _, d := range batch {
-		d.goal = goal
 	}
 	u.advance(goal)
 	u.admit(false)
