@@ -77,10 +77,11 @@ WEEKS ?= 200
 weeks:
 	POLYKV_SIM_SEEDS=$(WEEKS) GOGC=400 go test -vet=off -cpu 1 -timeout 1h -run '^TestLightWeeks$$' ./kv/memberlist
 
-# The library by itself, with the lowest versions that it asks for, and then every program that it has to fit into,
-# with the versions that those choose.
+# The library by itself, with the lowest versions that it asks for, its parts that are modules of their own likewise,
+# and then every program that it has to fit into, with the versions that those choose.
 floors:
 	GOWORK=off go vet ./...
+	GOWORK=$(CURDIR)/floors.work go build ./drivers/bolt ./drivers/nats ./drivers/postgres ./kv/otel
 	.ci/compat
 
 # The seeds of all fuzz targets run with the tests. Looking for more is for whoever has time.

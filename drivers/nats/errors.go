@@ -26,7 +26,9 @@ const (
 	codeStorageExceeded       = 10047
 	codeAccountExceeded       = 10002
 	codeStoreFailed           = 10077 // also for errors of a disk
+	codeMessageTooLarge       = 10054
 	codeStreamSealed          = 10109
+	codeOtherWrite            = 10164 // of the key, under way
 	codeIncompleteBatch       = 10176
 	codeTooManyBatches        = 10210
 )
@@ -56,7 +58,7 @@ func isFull(err error) bool {
 // was expected, or that another write of it is under way.
 func isConflict(err error) bool {
 	c := code(err)
-	return c == jetstream.JSErrCodeStreamWrongLastSequence || c == jetstream.JSErrCodeStreamWrongLastSequenceConstant
+	return c == jetstream.JSErrCodeStreamWrongLastSequence || c == codeOtherWrite
 }
 
 // outcome tells what became of a write that was sent and ended with err. What is
@@ -67,8 +69,7 @@ func outcome(err error) driver.Outcome {
 	switch code(err) {
 	case jetstream.JSErrCodeStreamWrongLastSequence:
 		return driver.Conflict
-	case jetstream.JSErrCodeStreamWrongLastSequenceConstant, // another write of the key is under way
-		jetstream.JSErrCodeStreamMessageExceedsMaximum, codeStreamSealed, codeIncompleteBatch, codeTooManyBatches:
+	case codeOtherWrite, codeMessageTooLarge, codeStreamSealed, codeIncompleteBatch, codeTooManyBatches:
 		return driver.NotApplied
 	}
 	// Nobody was there to get the message, and the library sent nothing that is
@@ -92,7 +93,7 @@ func wrap(ctx context.Context, err error) error {
 		class = driver.ErrPermission
 	case isFull(err):
 		class = driver.ErrFull
-	case errors.Is(err, nats.ErrMaxPayload), code(err) == jetstream.JSErrCodeStreamMessageExceedsMaximum:
+	case errors.Is(err, nats.ErrMaxPayload), code(err) == codeMessageTooLarge:
 		class = driver.ErrTooLarge
 	}
 	return kit.Wrap(ctx, err, class)

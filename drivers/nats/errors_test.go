@@ -27,8 +27,8 @@ func TestWhatErrorsProve(t *testing.T) {
 		conflict bool
 	}{
 		{of(jetstream.JSErrCodeStreamWrongLastSequence, ""), driver.Conflict, nil, true},
-		{of(jetstream.JSErrCodeStreamWrongLastSequenceConstant, ""), driver.NotApplied, nil, true},
-		{of(jetstream.JSErrCodeStreamMessageExceedsMaximum, ""), driver.NotApplied, driver.ErrTooLarge, false},
+		{of(codeOtherWrite, ""), driver.NotApplied, nil, true},
+		{of(codeMessageTooLarge, ""), driver.NotApplied, driver.ErrTooLarge, false},
 		{of(codeStreamSealed, ""), driver.NotApplied, nil, false},
 		{of(codeIncompleteBatch, ""), driver.NotApplied, nil, false},
 		{of(codeTooManyBatches, ""), driver.NotApplied, nil, false},

@@ -36,7 +36,7 @@ func (s *store) Locate(ctx context.Context, r driver.Range, from driver.Position
 	if !ok {
 		since = &position{now: math.MaxInt64}
 	}
-	v, err := s.read(ctx, query{rng: r, newer: true, since: since.now, last: true, keysOnly: true, limit: new(1)})
+	v, err := s.read(ctx, query{rng: r, newer: true, since: since.now, last: true, keysOnly: true, limit: 1})
 	if err != nil {
 		return nil, err
 	}

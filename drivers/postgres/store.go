@@ -1,10 +1,12 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -102,12 +104,9 @@ func arrays(guards []driver.Guard) (keys [][]byte, versions []int64) {
 // Scan implements driver.Store. Pages are a moment each: a snapshot would keep a
 // transaction open.
 func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
-	q := query{rng: driver.Range{Key: req.Prefix, IsPrefix: true}, after: req.After, keysOnly: req.KeysOnly}
-	if req.Limit > 0 {
-		q.limit = &req.Limit
-	}
+	q := query{rng: driver.Range{Key: req.Prefix, IsPrefix: true}, after: req.After, keysOnly: req.KeysOnly, limit: req.Limit}
 	v, err := s.read(ctx, q)
-	return driver.Page{Entries: v.found, Generation: v.at.gen, More: q.limit != nil && len(v.found) == req.Limit}, err
+	return driver.Page{Entries: v.found, Generation: v.at.gen, More: req.Limit > 0 && len(v.found) == req.Limit}, err
 }
 
 // swap calls the function if the table is still that of the connection. What it is given
@@ -197,7 +196,7 @@ type query struct {
 	since    uint64 // the version, if newer is set
 	last     bool   // from the last one on
 	keysOnly bool
-	limit    *int // nil: none
+	limit    int // 0: none
 	guards   []driver.Guard
 }
 
@@ -234,7 +233,7 @@ func (q *query) sql(table string) (sql string, args []any) {
 	if q.last {
 		order += " DESC"
 	}
-	args = []any{[]byte(first), end, q.limit, cut, table}
+	args = []any{[]byte(first), end, cmp.Or(q.limit, math.MaxInt), cut, table}
 	if len(q.guards) > 0 {
 		keys, versions := arrays(q.guards)
 		args = append(args, keys, versions)

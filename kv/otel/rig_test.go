@@ -127,7 +127,7 @@ func (r *rig) traces() string {
 			}
 			for _, a := range s.Attributes() {
 				if name, ours := strings.CutPrefix(string(a.Key), "polykv."); ours {
-					fmt.Fprintf(&b, " %s=%s", name, a.Value.String())
+					fmt.Fprintf(&b, " %s=%v", name, a.Value.AsInterface())
 				}
 			}
 			for _, e := range s.Events() {
@@ -166,7 +166,7 @@ func place(known map[trace.SpanID]sdktrace.ReadOnlySpan, id trace.SpanID) string
 func attributeOf(s sdktrace.ReadOnlySpan, key attribute.Key) string {
 	for _, a := range s.Attributes() {
 		if a.Key == key {
-			return a.Value.String()
+			return fmt.Sprint(a.Value.AsInterface())
 		}
 	}
 	return ""
