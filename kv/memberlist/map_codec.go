@@ -50,10 +50,7 @@ func (c MapCodec[K, V]) Encode(value any) ([]byte, error) {
 		return nil, c.fail("encode", reason, codec.ErrType)
 	}
 	values := c.value()
-	n := 0
-	if m.tree != nil {
-		n = m.tree.Len()
-	}
+	n := m.root().Len()
 	b := make([]byte, 0, 16+64*n)
 	b = binary.AppendUvarint(append(b, mapFormat), uint64(n))
 	for p := range m.parts() {

@@ -2,6 +2,7 @@ package memberlist
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/polykv/polykv/kv/memberlist/internal/state"
@@ -55,7 +56,7 @@ func (m *Map[K, V]) mergeReplica(o *Map[K, V]) (change *Map[K, V]) {
 	case 0:
 		return nil
 	case o.tree.Len(): // as when o is a change that didn't come before
-		return &Map[K, V]{tree: o.tree, digest: o.digest, newest: o.newest, dead: o.dead, oldest: o.oldest}
+		return o
 	}
 	change = NewMap[K, V]()
 	for _, p := range newer {
@@ -204,13 +205,7 @@ func (m *Map[K, V]) RemoveTombstones(limit time.Time) (total, removed int) {
 // size.
 func (m *Map[K, V]) Clone() Mergeable {
 	c := *m
-	if c.touched == nil {
-		return &c
-	}
-	c.touched = make(map[string]struct{}, len(m.touched))
-	for key := range m.touched {
-		c.touched[key] = struct{}{}
-	}
+	c.touched = maps.Clone(m.touched)
 	return &c
 }
 

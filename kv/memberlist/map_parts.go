@@ -90,16 +90,17 @@ func (p *part[V]) replaces(old *part[V]) []state.Version {
 	if old == nil || len(old.over) == 0 && (old.deleted || old.version.Instance == p.version.Instance && !p.deleted) {
 		return p.over
 	}
-	over, gone := slices.Clone(p.over), old.over
-	if !old.deleted && !old.version.IsZero() {
-		gone = append([]state.Version{old.version}, gone...)
+	var few, all [17]state.Version // as many as there may be
+	over, gone := append(few[:0], p.over...), append(append(all[:0], old.version), old.over...)
+	if old.deleted || old.version.IsZero() {
+		gone = gone[1:]
 	}
 	for _, v := range gone {
 		if !slices.ContainsFunc(over, func(o state.Version) bool { return o.Instance == v.Instance && !v.After(o) }) {
 			over = append(over, v)
 		}
 	}
-	return over[:min(len(over), 8)] // so many writers are remembered at most
+	return slices.Clone(over[:min(len(over), 8)]) // so many writers are remembered at most
 }
 
 // Removed implements [Causal].
@@ -158,7 +159,7 @@ func (m *Map[K, V]) Without(known Mergeable, seen func(Version) bool) (remains M
 	}
 	rest := m
 	for p := range m.parts() {
-		if other != nil && other.part(p.key) != nil || !seen(p.version) {
+		if !seen(p.version) || other != nil && other.part(p.key) != nil {
 			continue
 		}
 		if rest == m {

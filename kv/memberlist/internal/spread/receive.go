@@ -112,7 +112,9 @@ func (s *Spread) takeItem(it *item, from *network.Peer, seq uint64, now time.Tim
 		}
 		return
 	}
-	it.Value = bytes.Clone(it.Value)
+	if !it.Partial { // else it is decoded, and what is decoded shares no memory
+		it.Value = bytes.Clone(it.Value)
+	}
 	outcome := s.apply(it.Update, nil, refused)
 	s.logItem(it, seq, false, from, now, outcome.String())
 }

@@ -20,7 +20,7 @@ type Applied struct {
 	Err error
 }
 
-// Apply takes in an update of another node, and keeps u.Value. Peer is nil, or, with
+// Apply takes in an update of another node, and keeps u.Value unless u is Partial. Peer is nil, or, with
 // the state of a key that came in a comparison, what the other node had seen when that
 // began: what the store has of a value that merges, and the other has seen and doesn't
 // have, is removed.

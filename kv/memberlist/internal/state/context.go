@@ -69,7 +69,8 @@ func (c *Context) Covers(v Version) bool {
 
 // contexts is the Context of a store.
 type contexts struct {
-	claim func() Version // see Store.Claim
+	claim func() Version     // see Store.Claim
+	seen  func(Version) bool // Covers, under mu: one for all, since it is wanted for each change
 	mu    sync.RWMutex
 	Context
 	forgotten atomic.Uint64 // marks and dots beyond the bounds
@@ -218,11 +219,11 @@ func (s *Store) Context() Context {
 // Learn takes in the Context that a peer had at some moment. It must be called only
 // if all that the peer had then has come to this store.
 func (s *Store) Learn(c *Context) {
+	bound := s.clock.bound
 	if s.breaks(RuleClaim) {
-		s.context.learn(c, func(v Version) Version { return v })
-		return
+		bound = func(v Version) Version { return v }
 	}
-	s.context.learn(c, s.clock.bound)
+	s.context.learn(c, bound)
 }
 
 // Left notes that a writer has left for good.
@@ -269,22 +270,22 @@ func (s *Store) unseen(cur, in *Record) *Record {
 	}
 	s.context.mu.RLock()
 	defer s.context.mu.RUnlock()
-	return in.without(cur, &s.context.Context)
+	return in.without(cur, s.context.seen)
 }
 
 // without is Record.without of a state of the store. The peer may not have seen
 // what the parts that go took the place of.
 func (s *Store) without(r, other *Record, seen *Context) *Record {
-	rest := r.without(other, seen)
+	rest := r.without(other, seen.Covers)
 	if rest != r {
 		s.keepRemoved(r, time.Time{})
 	}
 	return rest
 }
 
-// without returns r without what other lacks although it is covered by seen;
-// nil if nothing is left. Other may be nil.
-func (r *Record) without(other *Record, seen *Context) *Record {
+// without returns r without what other lacks although it was seen; nil if nothing
+// is left. Other may be nil.
+func (r *Record) without(other *Record, seen func(Version) bool) *Record {
 	known := Mergeable(nil)
 	if other.live() {
 		if r.merge == nil || other.merge == nil || r.codec != other.codec || r.e != other.e {
@@ -294,14 +295,14 @@ func (r *Record) without(other *Record, seen *Context) *Record {
 	}
 	causal, ok := r.merge.(Causal)
 	switch {
-	case !ok && known == nil && seen.Covers(r.v):
+	case !ok && known == nil && seen(r.v):
 		return nil
 	case !ok:
 		return r
 	}
-	rest, left := causal.Without(known, seen.Covers)
+	rest, left := causal.Without(known, seen)
 	switch {
-	case left == 0 && known == nil && seen.Covers(r.v):
+	case left == 0 && known == nil && seen(r.v):
 		return nil
 	case rest == r.merge:
 		return r

@@ -91,6 +91,7 @@ func New(cfg Config) (*Store, error) {
 	}
 	s := &Store{cfg: cfg, clock: newClock(cfg), codecs: map[string]*registered{}}
 	s.context = newContexts(s.Claim)
+	s.context.seen = s.context.Covers
 	if err := s.register(cfg.Codecs); err != nil {
 		return nil, err
 	}
