@@ -232,5 +232,6 @@ func (c Config) spread() spread.Config {
 	s := spread.DefaultConfig()
 	s.DirectFanout, s.RelayFanout, s.Coalesce = c.DirectFanout, c.RelayFanout, c.Coalesce
 	s.StreamTimeout, s.ExchangeInterval = c.StreamTimeout, max(c.TombstoneTimeout/16, time.Second)
+	s.Housekeeping = min(s.Housekeeping, max(c.StreamTimeout/3, time.Second))
 	return s
 }

@@ -207,3 +207,15 @@ func TestUnreadableKeysFile(t *testing.T) {
 		}
 	})
 }
+
+// A node ends its idle streams before the other side does: those that weren't used for
+// half of StreamTimeout, at the next housekeeping.
+func TestHousekeepingFollowsStreamTimeout(t *testing.T) {
+	for _, timeout := range []time.Duration{3 * time.Second, 5 * time.Second, 10 * time.Second, time.Hour} {
+		cfg := DefaultConfig()
+		cfg.StreamTimeout = timeout
+		if h := cfg.spread().Housekeeping; h < time.Second || h >= timeout/2 {
+			t.Errorf("with a stream_timeout of %v, housekeeping is due each %v", timeout, h)
+		}
+	}
+}

@@ -41,7 +41,8 @@ type Config struct {
 	StreamTimeout time.Duration
 
 	// Housekeeping is how often a node looks for what is due by time alone: old
-	// tombstones, idle streams.
+	// tombstones, idle streams. It wakes the process, and is less than half of
+	// StreamTimeout, or the other side would end a stream first.
 	Housekeeping time.Duration
 
 	// MaxServed is how many peers at once are sent whole values or what they
@@ -65,7 +66,7 @@ func DefaultConfig() Config {
 		Coalesce:         10 * time.Millisecond,
 		TailDelay:        500 * time.Millisecond,
 		StreamTimeout:    10 * time.Second,
-		Housekeeping:     time.Second,
+		Housekeeping:     3 * time.Second,
 		MaxServed:        4,
 		ExchangeInterval: 4 * time.Minute,
 	}

@@ -43,7 +43,7 @@ func (s *Store) Health() error {
 // Restamp gives a new version to states that were refused and are too far ahead of
 // the cluster's clock, once this node's own clock is right, and returns how many. They
 // reach OnLocal as any write does. What nobody refused keeps its versions. Call it
-// about once a second: it costs nothing as long as all is well.
+// every few seconds: it costs nothing as long as all is well.
 func (s *Store) Restamp() (repaired int) {
 	ahead := s.clock.isAhead()
 	if !ahead && s.hidden.Load() == 0 {

@@ -72,8 +72,8 @@ type Expiry struct {
 }
 
 // Expire removes tombstones older than TombstoneTimeout, or than PartitionTolerance
-// while some writer wasn't heard of for that time and hasn't left. Call it about once a
-// second.
+// while some writer wasn't heard of for that time and hasn't left. Call it every few
+// seconds.
 func (s *Store) Expire() (e Expiry) {
 	now := s.cfg.Clock()
 	s.tombs.hold.Store(!s.breaks(RuleHold) && s.context.lags(s.clock.self(), now.Add(-s.cfg.PartitionTolerance), now.Add(-s.cfg.TombstoneTimeout)))
