@@ -49,6 +49,8 @@ type slot struct {
 	seen    uint64 // the last snapshot that had the key
 	arrived time.Time
 	place   *list.Element // in news; nil: no news
+	early   bool          // it comes before the Synced that was last put into news
+	again   bool          // and was changed since, so that its version comes behind that
 	told    bool          // a value was delivered and no deletion since
 
 	// Only the goroutine that drains the table uses these, without the lock.
@@ -97,11 +99,7 @@ func newWatchTable(wanted func(key string) bool, sum func(stored) digest) *watch
 }
 
 // begin announces a new session.
-func (t *watchTable) begin() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.restart()
-}
+func (t *watchTable) begin() { t.emit(driver.Event{Type: driver.Restart}) }
 
 // emit takes in a driver's event. It never waits for the callback.
 func (t *watchTable) emit(ev driver.Event) {
@@ -115,18 +113,13 @@ func (t *watchTable) emit(ev driver.Event) {
 	case driver.Synced:
 		t.synced()
 	case driver.Restart:
-		t.restart()
+		t.session++
+		t.scanning = true
 	case driver.Resumed:
 		t.scanning = false
 	case driver.Progress:
 	}
 	wait.Signal(t.wake)
-}
-
-// restart begins a snapshot; t.mu is held.
-func (t *watchTable) restart() {
-	t.session++
-	t.scanning = true
 }
 
 // put notes a key's state; t.mu is held.
@@ -166,6 +159,8 @@ func (t *watchTable) queue(s *slot) {
 	case s.place == nil:
 		s.place = t.news.PushBack(s)
 		s.arrived = time.Now()
+	case t.byVersion && s.early && t.sync != nil: // Synced says that every key was told
+		s.again = true
 	case t.byVersion: // it is newer than what came meanwhile
 		t.news.MoveToBack(s.place)
 	}
@@ -192,7 +187,7 @@ func (t *watchTable) synced() {
 	case t.byVersion:
 		t.sortNews(func(a, b *slot) int { return cmp.Compare(a.version, b.version) })
 	}
-	if t.outage = false; news {
+	if t.outage = false; news || t.sync != nil {
 		t.mark(&t.sync, Event{Type: Synced})
 	}
 }
@@ -254,7 +249,7 @@ func (t *watchTable) sortNews(order func(a, b *slot) int) {
 	}
 	slices.SortFunc(slots, order)
 	for _, s := range slots {
-		s.place = t.news.PushBack(s)
+		s.place, s.early, s.again = t.news.PushBack(s), true, false
 	}
 }
 
@@ -289,7 +284,7 @@ func (t *watchTable) next() (pendingEvent, bool) {
 		if !ok || p.slot == nil || t.changed(&p) {
 			return p, ok
 		}
-		if t.byVersion && p.event.Version != p.slot.lastVersion {
+		if t.byVersion && p.event.Version != 0 && p.event.Version != p.slot.lastVersion {
 			p.slot.lastVersion = p.event.Version
 			p.event.Type, p.slot = Rewritten, nil
 			return p, ok
@@ -317,7 +312,7 @@ func (t *watchTable) pop() (pendingEvent, bool) {
 		return t.takeMarker(el), true
 	}
 	t.news.Remove(el)
-	s.place = nil
+	s.place, s.early = nil, false
 	p := pendingEvent{arrived: s.arrived}
 	if !s.exists { // it was told of, see remove
 		delete(t.slots, s.key)
@@ -328,7 +323,11 @@ func (t *watchTable) pop() (pendingEvent, bool) {
 	p.wasTold, p.wasSum = s.told, s.toldSum
 	// It counts as delivered from here on, so that a deletion that comes in
 	// while it is being delivered is not forgotten; see undelivered.
-	s.told, s.value = true, stored{}
+	if s.told = true; !s.again {
+		s.value = stored{}
+		return p, true
+	}
+	p.event.Version, s.again, s.place = 0, false, t.news.PushBack(s)
 	return p, true
 }
 
