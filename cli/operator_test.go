@@ -324,6 +324,10 @@ func TestConvergeOnServers(t *testing.T) {
 	}
 	s.run("migrate", "converge").want(t, 2, "", "--wanted is missing")
 	s.run("migrate", "converge", "--wanted", wanted("stage: moved")).ends(t, 1, "consul: primary")
+	target := writeFile(t, "etcd.yaml", plain.Get(t).Section(prefix))
+	run(t, "", "--config", target, "--record-check=ignore", "put", "extra", "x").want(t, 0, "", "")
+	s.run("migrate", "converge", "--wanted", wanted("stage: copied")).want(t, 1, "", `keys differ though they were just copied: 1 of them, "extra" (extra) among them; run "polykv verify"`)
+	run(t, "", "--config", target, "--record-check=ignore", "delete", "extra").want(t, 0, "", "")
 	var log output
 	done := make(chan result)
 	go func() {

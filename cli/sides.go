@@ -207,7 +207,7 @@ func (a *app) explainMigration(err error) error {
 		return nil
 	case errors.As(err, new(*migrate.WaitingError)):
 		return &exitError{exitFailure, err}
-	case errors.Is(err, migrate.ErrRefused), errors.Is(err, migrate.ErrAborted),
+	case errors.Is(err, migrate.ErrRefused), errors.Is(err, migrate.ErrAborted), errors.Is(err, migrate.ErrBehind),
 		errors.As(err, new(*migrate.DifferencesError)), errors.As(err, new(*migrate.UndoneError)):
 		return &exitError{exitNegative, err}
 	case errors.As(err, new(*exitError)):

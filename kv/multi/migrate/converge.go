@@ -225,7 +225,7 @@ func (m *Migration) copyAndVerify(ctx context.Context) (Result, error) {
 		return nil
 	}})
 	if err == nil && compared.Different > 0 && !m.opts.AllowDifferences {
-		err = fmt.Errorf("%w: %d of them, %s among them", ErrBehind, compared.Different, found)
+		err = fmt.Errorf("%w: %d of them, %s among them; run \"polykv verify\" for all, or allow differences", ErrBehind, compared.Different, found)
 	}
 	return Result{Command: "copy", Phase: Mirroring, Changes: []Change{}, Before: &copied.Totals, Compared: &compared.Totals}, err
 }
