@@ -18,7 +18,7 @@ import (
 const (
 	longestFile     = 450
 	longestFunction = 80
-	allFiles        = 76_866
+	allFiles        = 76_864
 )
 
 // TestSizes keeps the house small.
