@@ -114,10 +114,7 @@ func (a *app) prepareDemo(f demoFlags) error {
 	case c.Backend == "":
 		c.Backend = "inmemory"
 	}
-	if err := c.Validate(); err != nil {
-		return err
-	}
-	if err := a.checkTarget(f); err != nil {
+	if err := cmp.Or(c.Validate(), a.checkTarget(f)); err != nil {
 		return err
 	}
 	name := make([]byte, 4)

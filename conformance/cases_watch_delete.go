@@ -65,10 +65,7 @@ func createdAgainIsDelivered(t *trial) {
 func deletionEverywhere(t *trial) {
 	clients := t.openN(3)
 	t.put(clients[0], "k", "v")
-	var watches []*watcher
-	for _, c := range clients {
-		watches = append(watches, t.watchKey(c, "k"), t.watchPrefix(c, ""))
-	}
+	watches := t.watchBoth(clients, "k", "")
 	for _, w := range watches {
 		w.untilIs("k", "v")
 	}

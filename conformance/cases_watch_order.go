@@ -21,10 +21,7 @@ func watchOrderCases() []testCase {
 func watchInOrder(t *trial) {
 	const writes = 100
 	a, b := t.open(), t.open()
-	var watches []*watcher
-	for _, c := range []kv.Client{a, b} {
-		watches = append(watches, t.watchKey(c, "k"), t.watchPrefix(c, ""))
-	}
+	watches := t.watchBoth([]kv.Client{a, b}, "k", "")
 	for i := 1; i <= writes; i++ {
 		t.put([]kv.Client{a, b}[i/10%2], "k", strconv.Itoa(i))
 		if i%4 != 0 { // or else they would see little of it
@@ -108,10 +105,7 @@ func watchOwnKeyOnly(t *trial) {
 func watchHistory(t *trial) {
 	const keys, writes = 4, 40
 	clients := t.openN(3)
-	var watches []*watcher
-	for _, c := range clients {
-		watches = append(watches, t.watchPrefix(c, "k"), t.watchKey(c, "k0"))
-	}
+	watches := t.watchBoth(clients, "k0", "k")
 	ledgers := make([]ledger, keys)
 	t.each(keys+1, func(g int) {
 		if g == keys { // late watches
@@ -176,10 +170,7 @@ func (t *trial) checkWatches(watches []*watcher, c kv.Client, ledgers []ledger) 
 func contendedWatchHistory(t *trial) {
 	const keys, writers, writes = 3, 6, 15
 	clients := t.openN(3)
-	var watches []*watcher
-	for _, c := range clients {
-		watches = append(watches, t.watchPrefix(c, "k"), t.watchKey(c, "k0"))
-	}
+	watches := t.watchBoth(clients, "k0", "k")
 	chains := make([]chainOf, keys)
 	t.each(writers, func(g int) {
 		for i := range writes {

@@ -28,10 +28,7 @@ func watchSurvives(hook func(Store) func(context.Context) error) func(*trial) {
 		t.put(clients[0], "k0", "before")
 		t.put(clients[0], "k1", "before")
 		ledgers := []ledger{{"before"}, {"before"}}
-		var watches []*watcher
-		for _, c := range clients {
-			watches = append(watches, t.watchPrefix(c, "k"), t.watchKey(c, "k0"))
-		}
+		watches := t.watchBoth(clients, "k0", "k")
 		for _, w := range watches {
 			w.untilIs("k0", "before")
 		}

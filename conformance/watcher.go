@@ -66,6 +66,14 @@ func (t *trial) watchPrefix(c kv.Client, prefix string) *watcher {
 	})
 }
 
+// watchBoth starts a WatchKey and a WatchPrefix on each client.
+func (t *trial) watchBoth(clients []kv.Client, key, prefix string) (all []*watcher) {
+	for _, c := range clients {
+		all = append(all, t.watchKey(c, key), t.watchPrefix(c, prefix))
+	}
+	return all
+}
+
 func (w *watcher) call(key string, value any) bool {
 	w.mu.Lock()
 	w.calls = append(w.calls, seen{key, value})

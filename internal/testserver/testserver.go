@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/polykv/polykv/internal/testserver/certs"
@@ -141,14 +142,11 @@ func (c *Cluster) makeDir() error {
 		return err
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
 	if len(entries) > 0 {
-		return fmt.Errorf("the folder %s is not empty", dir)
+		err = fmt.Errorf("the folder %s is not empty", dir)
 	}
 	c.dir = dir
-	return nil
+	return err
 }
 
 func (c *Cluster) makeSecrets() error {
@@ -214,10 +212,7 @@ func (c *Cluster) startNode(n *node) error {
 
 // portTaken tells whether a node ended because it could not listen.
 func (c *Cluster) portTaken() bool {
-	for _, n := range c.nodes {
-		if n.process != nil && !n.process.running() && bytes.Contains(tail(n.logFile), []byte("address already in use")) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.nodes, func(n *node) bool {
+		return n.process != nil && !n.process.running() && bytes.Contains(tail(n.logFile), []byte("address already in use"))
+	})
 }

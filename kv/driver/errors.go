@@ -1,6 +1,9 @@
 package driver
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // Sentinel errors that a driver returns, wrapped or not. Package kv exports
 // the same values under the same names. An error that matches one of them is
@@ -54,13 +57,6 @@ func Permanent(err error) error {
 // a sentinel of this package other than ErrSnapshotLost, or was marked with
 // Permanent.
 func IsPermanent(err error) bool {
-	if errors.As(err, &permanent{}) {
-		return true
-	}
-	for _, s := range []error{ErrPermission, ErrTooLarge, ErrFull, ErrFenced, ErrLeaseLost, ErrNotSupported, ErrClosed} {
-		if errors.Is(err, s) {
-			return true
-		}
-	}
-	return false
+	final := []error{ErrPermission, ErrTooLarge, ErrFull, ErrFenced, ErrLeaseLost, ErrNotSupported, ErrClosed}
+	return errors.As(err, &permanent{}) || slices.ContainsFunc(final, func(s error) bool { return errors.Is(err, s) })
 }

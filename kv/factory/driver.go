@@ -114,14 +114,7 @@ type opened struct {
 func StoreDriver[S Section](name string, newSection func() S,
 	open func(ctx context.Context, section S, env Env) (driver.Store, error),
 ) Driver {
-	return Driver{
-		Name:       name,
-		newSection: func() Section { return newSection() },
-		open: func(ctx context.Context, s Section, env Env) (opened, error) {
-			store, err := open(ctx, s.(S), env)
-			return opened{store: store}, err
-		},
-	}
+	return newDriver(name, newSection, open, func(store driver.Store) opened { return opened{store: store} })
 }
 
 // ClientDriver returns a Driver that implements kv.Client itself, as gossip
@@ -129,12 +122,16 @@ func StoreDriver[S Section](name string, newSection func() S,
 func ClientDriver[S Section](name string, newSection func() S,
 	open func(ctx context.Context, section S, env Env) (kv.Client, error),
 ) Driver {
+	return newDriver(name, newSection, open, func(client kv.Client) opened { return opened{client: client} })
+}
+
+func newDriver[S Section, R any](name string, newSection func() S, open func(context.Context, S, Env) (R, error), as func(R) opened) Driver {
 	return Driver{
 		Name:       name,
 		newSection: func() Section { return newSection() },
 		open: func(ctx context.Context, s Section, env Env) (opened, error) {
-			client, err := open(ctx, s.(S), env)
-			return opened{client: client}, err
+			result, err := open(ctx, s.(S), env)
+			return as(result), err
 		},
 	}
 }

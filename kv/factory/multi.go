@@ -90,10 +90,7 @@ func (m *MultiConfig) RegisterFlags(fs *pflag.FlagSet, prefix string) {
 
 // Validate implements Section.
 func (m *MultiConfig) Validate() error {
-	if err := inField("primary", 0, m.Primary.Validate()); err != nil {
-		return err
-	}
-	if err := inField("secondary", 0, m.Secondary.Validate()); err != nil {
+	if err := cmp.Or(inField("primary", 0, m.Primary.Validate()), inField("secondary", 0, m.Secondary.Validate())); err != nil {
 		return err
 	}
 	if name := m.Primary.name(); name == m.Secondary.name() {

@@ -91,14 +91,11 @@ func labelled(labels []string, name, value string) bool {
 
 // Close implements workload.Store.
 func (c *cluster) Close() error {
-	var errs []error
+	var clients []kv.Client
 	for _, t := range c.tables {
-		errs = append(errs, t.client.Close())
+		clients = append(clients, t.client)
 	}
-	for _, node := range c.nodes {
-		errs = append(errs, node.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(closeAll(clients), closeAll(c.nodes))
 }
 
 type table struct{ client kv.Client }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"path/filepath"
 
@@ -113,12 +114,12 @@ func (c follower) Follow(ctx context.Context, prefix string) (get func(key strin
 
 // Close implements workload.Store.
 func (s *polykv) Close() error {
-	var errs []error
-	for _, e := range s.elections {
-		errs = append(errs, e.Close())
+	return errors.Join(closeAll(s.elections), closeAll(s.clients))
+}
+
+func closeAll[C io.Closer](all []C) (err error) {
+	for _, c := range all {
+		err = errors.Join(err, c.Close())
 	}
-	for _, c := range s.clients {
-		errs = append(errs, c.Close())
-	}
-	return errors.Join(errs...)
+	return err
 }

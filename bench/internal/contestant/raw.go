@@ -2,7 +2,6 @@ package contestant
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -59,11 +58,7 @@ func (s *rawStore) Client() (workload.Client, error) {
 
 // Close implements workload.Store.
 func (s *rawStore) Close() error {
-	var errs []error
-	for _, c := range s.clients {
-		errs = append(errs, c.Close())
-	}
-	return errors.Join(errs...)
+	return closeAll(s.clients)
 }
 
 // raw implements workload.Client. It knows what it last saw of each key, so that

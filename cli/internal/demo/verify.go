@@ -121,12 +121,7 @@ func (r *run) verifyList(ctx context.Context, store map[string]string) error {
 
 // uncertain tells whether a write may still be applied.
 func (r *run) uncertain() bool {
-	for _, w := range r.workers {
-		if len(w.retired) > 0 {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.workers, func(w *worker) bool { return len(w.retired) > 0 })
 }
 
 // verifyPictures waits until each watcher's picture equals the store.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -239,10 +240,5 @@ func (p *paths) receive(from netip.AddrPort, payload []byte) {
 
 // isPeer reports whether a live member has that address.
 func (n *Network) isPeer(addr netip.AddrPort) bool {
-	for _, peer := range n.Peers() {
-		if peer.Addr == addr {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(n.Peers(), func(peer Peer) bool { return peer.Addr == addr })
 }

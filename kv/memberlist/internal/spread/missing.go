@@ -31,12 +31,10 @@ func (m *missing) add(id string) {
 func (s *Spread) unheard(l digestList) bool {
 	s.missing.mu.Lock()
 	defer s.missing.mu.Unlock()
-	for _, theirs := range l.roots {
-		if _, known := s.missing.ids[theirs.codec]; !known && !s.ours[theirs.codec] && !theirs.root.IsZero() && len(s.missing.ids) < maxCodecs {
-			return true
-		}
-	}
-	return false
+	return len(s.missing.ids) < maxCodecs && slices.ContainsFunc(l.roots, func(theirs codecRoot) bool {
+		_, known := s.missing.ids[theirs.codec]
+		return !known && !s.ours[theirs.codec] && !theirs.root.IsZero()
+	})
 }
 
 // becomeReadyAfter makes the node ready that holds the same as a peer, but
