@@ -88,14 +88,17 @@ func (c *client) Lessor() (*Lessor, error) {
 // MinTTL is the shortest TTL that the store gives.
 func (l *Lessor) MinTTL() time.Duration { return l.leaser.MinLease() }
 
+// longestLease leaves room for what drivers add to it.
+const longestLease = 100 * 365 * 24 * time.Hour
+
 // Grant makes a lease that keeps itself alive until it is closed or lost. Its TTL
-// is ttl or more, see [Lease.TTL]. Close the lease before the client: a lease
+// is ttl or more, but 100 years at most, and a day on Consul, see [Lease.TTL]. Close the lease before the client: a lease
 // whose client is closed ends, and what is attached to it vanishes after its time.
 func (l *LeasedClient) Grant(ctx context.Context, ttl time.Duration) (*Lease, error) {
 	fail := func(err error) (*Lease, error) {
 		return nil, &Error{Op: "Grant", Backend: l.engine.opts.Backend, Err: err}
 	}
-	if ttl <= 0 {
+	if ttl = min(ttl, longestLease); ttl <= 0 {
 		return fail(fmt.Errorf("the TTL %v is not positive", ttl))
 	}
 	lease := &Lease{client: l.client, Lessor: l.Lessor, done: make(chan struct{}), ended: make(chan struct{})}

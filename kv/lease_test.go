@@ -3,6 +3,7 @@ package kv_test
 import (
 	"context"
 	"errors"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -235,6 +236,9 @@ func TestLeasesAreRefused(t *testing.T) {
 		}
 		if _, err := l.Grant(t.Context(), 1); err != nil { // gets more
 			t.Error(err)
+		}
+		if lease, err := l.Grant(t.Context(), math.MaxInt64); err != nil || lease.TTL() < 24*time.Hour || lease.TTL() > 101*365*24*time.Hour {
+			t.Errorf("a lease for ever: %v, %v", lease, err)
 		}
 		s.grant = func() error { return driver.ErrPermission }
 		if _, err := l.Grant(t.Context(), leaseTTL); !errors.Is(err, kv.ErrPermission) {
