@@ -21,19 +21,28 @@ type attempt struct {
 // attempt makes one more attempt, by do, and leaves nothing of it unless it got
 // the lock.
 func (s *session) attempt(ctx context.Context, value string, do func(*attempt, context.Context) (*Held, error)) (held *Held, err error) {
+	ctx, end, err := s.call(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end() // before which Close doesn't clear away
 	s.mu.Lock()
 	s.attempts++
 	a := &attempt{session: s, id: s.id + "." + strconv.FormatUint(s.attempts, 10), value: value}
+	s.running[a.id] = struct{}{}
 	s.mu.Unlock()
 	defer func() {
 		if held == nil {
 			s.leave(a.id)
 		}
 	}()
-	if err := s.enter(ctx); err != nil {
-		return nil, err
+	if err = s.enter(ctx); err == nil {
+		held, err = do(a, ctx)
 	}
-	return do(a, ctx)
+	if held == nil && s.ctx.Err() != nil {
+		err = kv.ErrClosed
+	}
+	return held, err
 }
 
 // queued waits for its turn and takes the lock.
@@ -122,40 +131,36 @@ func (a *attempt) passOver(ctx context.Context, ahead string) (bool, error) {
 
 // dead reports whether a session's beat stood still for a TTL, and still does.
 // Nothing follows from what was seen while the watch was out of step.
-func (a *attempt) dead(ctx context.Context, session string) (bool, error) {
-	if session == a.session.id {
+func (s *session) dead(ctx context.Context, session string) (bool, error) {
+	if session == s.id {
 		return false, nil
 	}
-	a.mu.Lock()
-	p := a.peers[session]
+	s.mu.Lock()
+	p := s.peers[session]
 	if p == nil {
 		p = &lastBeat{since: time.Now()}
-		a.peers[session] = p
+		s.peers[session] = p
 	}
-	suspect := a.seen.synced && time.Since(p.since) >= a.opts.TTL
-	was := p.stored
-	a.mu.Unlock()
+	suspect, was := s.seen.synced && time.Since(p.since) >= s.opts.TTL, p.stored
+	s.mu.Unlock()
 	if !suspect {
 		return false, nil
 	}
 	// The watch may lag; that the beat is the same now proves that none was
 	// written since it was seen.
-	value, version, err := a.versions.GetVersion(ctx, a.names.beat(session))
+	value, version, err := s.versions.GetVersion(ctx, s.names.beat(session))
+	stored, _ := value.([]byte)
 	if err != nil {
-		a.mu.Lock()
-		p.since = time.Now() // the store is away, for others too
-		a.mu.Unlock()
+		stored = []byte(was) // the store is away, for others too
+	}
+	if err != nil || string(stored) != was {
+		s.mu.Lock()
+		s.peers[session] = &lastBeat{stored: string(stored), since: time.Now()}
+		s.mu.Unlock()
 		return false, err
 	}
-	stored, _ := value.([]byte)
-	if string(stored) != was {
-		a.mu.Lock()
-		a.peers[session] = &lastBeat{stored: string(stored), since: time.Now()}
-		a.mu.Unlock()
-		return false, nil
-	}
 	if version != 0 {
-		_, _ = a.versions.SwapVersion(ctx, a.names.beat(session), version, kv.Remove) // nobody else will
+		_, _ = s.versions.SwapVersion(ctx, s.names.beat(session), version, kv.Remove) // nobody else will
 	}
 	return true, nil
 }

@@ -29,9 +29,12 @@ func NewElection(c kv.Client, name string, opts Options) (*Election, error) {
 
 // Campaign waits until this participant leads, under the rules of [Lock.Lock],
 // and returns its leadership. value tells others of the leader, an address for
-// example. Leadership ends by Unlock, which resigns, and when [Held.Done] closes.
+// example; it is valid UTF-8. Leadership ends by Unlock, which resigns, and when [Held.Done] closes.
 // A leader works under [Held.Context] and by [Held.Client].
 func (e *Election) Campaign(ctx context.Context, value string) (*Held, error) {
+	if err := checkText("the value", value); err != nil {
+		return nil, e.session.fail("Campaign", err)
+	}
 	held, err := e.session.attempt(ctx, value, (*attempt).queued)
 	return held, e.session.fail("Campaign", err)
 }
@@ -86,7 +89,4 @@ func (e *Election) Observe(ctx context.Context) iter.Seq2[Leader, error] {
 
 // Close resigns, ends waiting calls with kv.ErrClosed, and releases what e needs.
 // It is idempotent, and leaves the client open.
-func (e *Election) Close() error {
-	e.session.close()
-	return nil
-}
+func (e *Election) Close() error { return e.session.close() }

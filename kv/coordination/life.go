@@ -43,6 +43,32 @@ func (l *life) wait(ctx context.Context, cond func() bool) error {
 	}
 }
 
+// watch tells take, under l.mu, of what happens below a name until Close.
+func (l *life) watch(c kv.Client, n names, take func(kv.Event)) {
+	err := kv.Watch(l.ctx, c, kv.PrefixRange(n.all()), func(e kv.Event) bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		take(e)
+		return true
+	})
+	if l.ctx.Err() == nil {
+		l.opts.Logger.Warn("polykv: the keys of a lock or presence can't be watched any more", "name", n.name, "error", err)
+	}
+}
+
+// call begins a call that Close ends and waits for, unless it came first. end ends it.
+func (l *life) call(parent context.Context) (ctx context.Context, end func(), err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx.Err() != nil {
+		return nil, nil, kv.ErrClosed
+	}
+	l.wg.Add(1)
+	ctx, cancel := context.WithCancelCause(parent)
+	stop := context.AfterFunc(l.ctx, func() { cancel(kv.ErrClosed) })
+	return ctx, func() { stop(); cancel(nil); l.wg.Done() }, nil
+}
+
 // pause waits for a change, but not longer than d.
 func (l *life) pause(ctx context.Context, changed <-chan struct{}, d time.Duration) error {
 	timer := time.NewTimer(d)

@@ -43,10 +43,7 @@ func (l *Lock) TryLock(ctx context.Context) (*Held, error) {
 
 // Close gives back what is held, ends waiting calls with kv.ErrClosed, and
 // releases what l needs. It is idempotent, and leaves the client open.
-func (l *Lock) Close() error {
-	l.session.close()
-	return nil
-}
+func (l *Lock) Close() error { return l.session.close() }
 
 // atOnce takes the lock without waiting for a turn.
 func (a *attempt) atOnce(ctx context.Context) (*Held, error) {

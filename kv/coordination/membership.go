@@ -1,6 +1,7 @@
 package coordination
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -44,24 +45,24 @@ type Membership struct {
 // The id is a part of a key without "/", and is that of one member at a time: who
 // joins last with an id replaces the one before, as a process does that was
 // started again, and the one before is told by ErrReplaced. data is for the
-// observers, an address for example. ctx bounds Join alone.
+// observers, an address for example; it is valid UTF-8. ctx bounds Join alone.
 func (p *Presence) Join(ctx context.Context, id, data string) (*Membership, error) {
-	if err := p.checkID(id); err != nil {
+	if err := cmp.Or(p.checkID(id), checkText("the data", data)); err != nil {
 		return nil, p.fail("Join", err)
 	}
 	m := &Membership{p: p, id: id, run: rand.Text(), data: data, dirty: true, done: make(chan struct{}), kick: make(chan struct{}, 1)}
 	if p.roster != nil {
 		m.node = p.roster.Instance()
 	}
-	m.ctx, m.stop = context.WithCancel(p.ctx)
-	if !p.enter(m) {
-		m.stop()
-		return nil, p.fail("Join", kv.ErrClosed)
+	ctx, end, err := p.call(ctx)
+	if err != nil {
+		return nil, p.fail("Join", err)
 	}
-	defer p.wg.Done()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(m.ctx, func() { cancel(kv.ErrClosed) })()
+	defer end()
+	m.ctx, m.stop = context.WithCancel(p.ctx)
+	p.mu.Lock()
+	p.joined[m] = struct{}{}
+	p.mu.Unlock()
 	if err := m.write(ctx); err != nil {
 		m.end(ErrReleased, "")
 		undo, cancel := p.bounded()
@@ -73,18 +74,6 @@ func (p *Presence) Join(ctx context.Context, id, data string) (*Membership, erro
 	p.wg.Go(m.follow)
 	p.opts.Observer(Event{Name: p.name, ID: id, Type: Joined})
 	return m, nil
-}
-
-// enter notes a member, and that its Join is under way, unless p is closed.
-func (p *Presence) enter(m *Membership) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.joined == nil {
-		return false
-	}
-	p.joined[m] = struct{}{}
-	p.wg.Add(1)
-	return true
 }
 
 func (p *Presence) checkID(id string) error {
@@ -117,8 +106,10 @@ func (m *Membership) Err() error {
 // error when the membership is over.
 func (m *Membership) Update(ctx context.Context, data string) error {
 	m.mu.Lock()
-	err := m.err
-	m.data, m.dirty = data, true
+	err := cmp.Or(m.err, checkText("the data", data))
+	if err == nil {
+		m.data, m.dirty = data, true
+	}
 	m.mu.Unlock()
 	if err == nil {
 		err = m.write(ctx)
@@ -253,7 +244,7 @@ func (m *Membership) show(ctx context.Context) (err error) {
 	}
 	lease, err := m.p.leases.Grant(ctx, m.p.opts.TTL)
 	if errors.Is(err, kv.ErrPermission) { // it may write keys, but have no leases
-		m.beating = true
+		m.beating, m.lease = true, nil
 		return m.show(ctx)
 	}
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/polykv/polykv/kv"
@@ -27,26 +26,12 @@ func (s *observed) moved() { s.since, s.confirmed = time.Now(), time.Time{} }
 func (p *Presence) follow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.following || p.joined == nil {
+	if p.following || p.ctx.Err() != nil {
 		return
 	}
 	p.following = true
-	p.wg.Go(p.watch)
+	p.wg.Go(func() { p.watch(p.client, p.names, p.take) })
 	p.wg.Go(p.observe)
-}
-
-func (p *Presence) watch() {
-	err := kv.Watch(p.ctx, p.client, kv.PrefixRange(p.names.all()), func(e kv.Event) bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.take(e) {
-			p.told()
-		}
-		return true
-	})
-	if p.ctx.Err() == nil {
-		p.opts.Logger.Warn("polykv: the members can't be watched any more", "name", p.name, "error", err)
-	}
 }
 
 // told tells of a change of the members; p.mu is held.
@@ -55,26 +40,21 @@ func (p *Presence) told() {
 	p.tell()
 }
 
-// take notes an event and reports whether others may be there than before; p.mu
-// is held.
-func (p *Presence) take(e kv.Event) bool {
-	switch e.Type {
-	case kv.Interrupted:
+// take notes an event, and tells of it if others may be there than before; p.mu is
+// held.
+func (p *Presence) take(e kv.Event) {
+	member, isRecord := ownPart(e.Key, p.names.members())
+	of, isBeat := ownPart(e.Key, p.names.beats())
+	switch {
+	case e.Type == kv.Interrupted:
 		p.synced = false
-		return false
-	case kv.Synced:
+	case e.Type == kv.Synced:
 		p.synced, p.ready = true, true
 		p.unseen()
-		return true
+		p.told()
+	case isRecord && p.takeRecord(member, e), isBeat && p.takeBeat(of, e):
+		p.told()
 	}
-	if id, ok := strings.CutPrefix(e.Key, p.names.members()); ok {
-		return p.takeRecord(id, e)
-	}
-	if id, ok := strings.CutPrefix(e.Key, p.names.beats()); ok {
-		stored, _ := e.Value.([]byte)
-		return p.takeBeat(id, string(stored))
-	}
-	return false
 }
 
 // unseen notes that what happened up to now nobody saw; p.mu is held.
@@ -95,7 +75,7 @@ func (p *Presence) observed(id string) *observed {
 
 func (p *Presence) takeRecord(id string, e kv.Event) bool {
 	now, err := decode[record](e.Key, e.Value)
-	if err != nil {
+	if err != nil || e.Type == kv.Put && now.Run == "" { // that is no member's
 		p.opts.Logger.Warn("polykv: the record of a member can't be read", "name", p.name, "id", id, "error", err)
 		return false
 	}
@@ -113,10 +93,11 @@ func (p *Presence) takeRecord(id string, e kv.Event) bool {
 	return true
 }
 
-func (p *Presence) takeBeat(id, stored string) bool {
+func (p *Presence) takeBeat(id string, e kv.Event) bool {
 	s := p.observed(id)
-	back := s.gone && stored != ""
-	s.beat = stored
+	stored, _ := e.Value.([]byte)
+	back := s.gone && len(stored) > 0
+	s.beat = string(stored)
 	s.moved()
 	if back {
 		s.gone = false

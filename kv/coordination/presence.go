@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/polykv/polykv/codec"
 	"github.com/polykv/polykv/kv"
@@ -141,17 +142,23 @@ func (p *Presence) there() []Member {
 func (p *Presence) Close() error {
 	p.mu.Lock()
 	p.cancel()
+	p.mu.Unlock()
+	p.wg.Wait()
+	p.mu.Lock()
 	joined := p.joined
 	p.joined = nil
 	p.mu.Unlock()
-	p.wg.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), min(p.opts.requestTimeout(), closeTimeout))
 	defer cancel()
+	var leaving sync.WaitGroup
 	for m := range joined {
-		m.end(ErrReleased, Left)
-		if err := m.remove(ctx); err != nil && !errors.Is(err, kv.ErrClosed) {
-			p.opts.Logger.Warn("polykv: a member could not leave; others take it for dead after a TTL", "name", p.name, "id", m.id, "error", err)
-		}
+		leaving.Go(func() {
+			m.end(ErrReleased, Left)
+			if err := m.remove(ctx); err != nil && !errors.Is(err, kv.ErrClosed) {
+				p.opts.Logger.Warn("polykv: a member could not leave; others take it for dead after a TTL", "name", p.name, "id", m.id, "error", err)
+			}
+		})
 	}
+	leaving.Wait()
 	return nil
 }

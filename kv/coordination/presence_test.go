@@ -275,6 +275,22 @@ func TestPresenceRefuses(t *testing.T) {
 			t.Errorf("the id %q: %v", id, err)
 		}
 	}
+	for _, data := range []string{"\xff", "a\xc3"} {
+		if _, err := newPresence(t, c, nil).Join(t.Context(), "a", data); err == nil {
+			t.Errorf("Join took the data %q, which no observer would see", data)
+		}
+		if err := join(t, newPresence(t, c, nil), "b", "").Update(t.Context(), data); err == nil {
+			t.Errorf("Update took the data %q, which no observer would see", data)
+		}
+		e, err := coordination.NewElection(c, "leader", coordination.Options{Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Campaign(t.Context(), data); err == nil {
+			t.Errorf("Campaign took the value %q, which no observer would see", data)
+		}
+		_ = e.Close()
+	}
 	if _, err := coordination.NewPresence(c, "/ring", coordination.Options{}); !errors.Is(err, kv.ErrInvalidKey) {
 		t.Errorf("a wrong name: %v", err)
 	}

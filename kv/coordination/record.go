@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // holder is what name/holder holds: who has the lock. The ID is that of an
@@ -41,6 +42,21 @@ func (n names) members() string            { return n.name + "/members/" }
 func (n names) member(id string) string    { return n.members() + id }
 func (n names) beats() string              { return n.name + "/beats/" }
 func (n names) beat(session string) string { return n.beats() + session }
+
+// ownPart returns what follows prefix in a key of this lock or presence; below
+// it may lie another one.
+func ownPart(key, prefix string) (string, bool) {
+	part, ok := strings.CutPrefix(key, prefix)
+	return part, ok && !strings.Contains(part, "/")
+}
+
+// checkText refuses what a record would hold otherwise than it was given.
+func checkText(what, text string) error {
+	if utf8.ValidString(text) {
+		return nil
+	}
+	return fmt.Errorf("%s %q is not valid UTF-8", what, text)
+}
 
 // fail says of which call an error is; ErrHeld is one as it stands.
 func (n names) fail(op string, err error) error {

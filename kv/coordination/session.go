@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/polykv/polykv/codec"
@@ -31,7 +30,7 @@ type session struct {
 
 	// Under mu.
 	started  bool
-	users    int                  // attempts and holds
+	running  map[string]struct{}  // attempts and holds
 	attempts uint64               // how many there were
 	beats    uint64               // the last one written
 	beaten   time.Time            // when that began; zero: there is none in the store
@@ -78,7 +77,7 @@ func newSession(c kv.Client, name string, opts Options) (*session, error) {
 	}
 	s := &session{
 		names: own, life: newLife(opts), id: id, client: bytes, own: c, kick: make(chan struct{}, 1),
-		ended: map[string]struct{}{}, peers: map[string]*lastBeat{},
+		running: map[string]struct{}{}, ended: map[string]struct{}{}, peers: map[string]*lastBeat{},
 	}
 	if s.versions, err = kv.Versioned(bytes); err == nil {
 		s.guarded, err = kv.Guarded(bytes)
@@ -90,7 +89,7 @@ func newSession(c kv.Client, name string, opts Options) (*session, error) {
 }
 
 // close ends everything, and leaves nothing in the store if that answers soon.
-func (s *session) close() {
+func (s *session) close() error {
 	s.mu.Lock()
 	held, used := s.held, s.started
 	s.cancel()
@@ -100,7 +99,7 @@ func (s *session) close() {
 		held.end(ErrReleased, Released)
 	}
 	if !used {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), min(s.opts.requestTimeout(), closeTimeout))
 	defer cancel()
@@ -109,17 +108,17 @@ func (s *session) close() {
 	if err != nil && !errors.Is(err, kv.ErrClosed) {
 		s.opts.Logger.Warn("polykv: a lock was closed and could not be given back; others take it over after a TTL", "name", s.name, "error", err)
 	}
+	return nil
 }
 
 // enter counts one more attempt and waits until a beat says that the session is
 // alive, or can't be written.
 func (s *session) enter(ctx context.Context) error {
 	s.mu.Lock()
-	s.users++
 	before := s.beats // what these met may have been cured
-	if s.ctx.Err() == nil && !s.started {
+	if !s.started {
 		s.started = true
-		s.wg.Go(s.follow)
+		s.wg.Go(func() { s.watch(s.client, s.names, s.take) })
 		s.wg.Go(s.live)
 	}
 	s.mu.Unlock()
@@ -138,7 +137,7 @@ func (s *session) enter(ctx context.Context) error {
 // store.
 func (s *session) leave(attempt string) {
 	s.mu.Lock()
-	s.users--
+	delete(s.running, attempt)
 	s.ended[attempt] = struct{}{}
 	s.mu.Unlock()
 	wait.Signal(s.kick)
@@ -153,7 +152,7 @@ func (s *session) live() {
 		}
 		s.mu.Lock()
 		due := s.beaten.Add(s.opts.beatEvery())
-		idle, present := s.users == 0, !s.beaten.IsZero()
+		idle, present := len(s.running) == 0, !s.beaten.IsZero()
 		if s.urgent || s.valid.IsZero() {
 			due = time.Time{}
 		}
@@ -164,6 +163,7 @@ func (s *session) live() {
 		case now.Before(due):
 		case !idle:
 			well = s.beat() && well
+			s.tidy()
 		case present:
 			well = s.removeBeat() && well
 		}
@@ -216,10 +216,28 @@ func (s *session) beat() (ok bool) {
 	return true
 }
 
+// tidy has a holder remove the beat of a session that is gone and neither waited
+// nor held, so that nobody else would; one at a time.
+func (s *session) tidy() {
+	still := ""
+	s.mu.Lock()
+	for id, p := range s.peers {
+		if s.held != nil && p.stored != "" && time.Since(p.since)/3 >= s.opts.TTL {
+			still = id
+		}
+	}
+	s.mu.Unlock()
+	if still != "" {
+		ctx, cancel := s.bounded()
+		defer cancel()
+		_, _ = s.dead(ctx, still)
+	}
+}
+
 // removeBeat removes the beat of a session that neither waits nor holds.
 func (s *session) removeBeat() bool {
 	s.mu.Lock()
-	if s.users > 0 {
+	if len(s.running) > 0 {
 		s.mu.Unlock()
 		return false
 	}
@@ -240,23 +258,22 @@ func (s *session) removeBeat() bool {
 // them may have got. It reports whether all is clear.
 func (s *session) clear() bool {
 	s.mu.Lock()
-	over := slices.Collect(maps.Keys(s.ended))
+	over := s.ended
+	s.ended = map[string]struct{}{} // what comes late meanwhile takes another turn
 	s.mu.Unlock()
 	if len(over) == 0 {
 		return true
 	}
 	ctx, cancel := s.bounded()
 	defer cancel()
-	gone := func(attempt string) bool { return slices.Contains(over, attempt) }
-	if s.release(ctx, standing{}, gone) != nil || s.dequeue(ctx, gone) != nil {
-		return false
+	gone := func(attempt string) bool { _, ok := over[attempt]; return ok }
+	if s.release(ctx, standing{}, gone) == nil && s.dequeue(ctx, gone) == nil {
+		return true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, attempt := range over {
-		delete(s.ended, attempt)
-	}
-	return true
+	maps.Copy(s.ended, over)
+	return false
 }
 
 // release frees the lock if one of these attempts has it, as known or as it turns
@@ -325,51 +342,49 @@ func (s *session) requeue(ctx context.Context, change func([]string) []string) e
 	})
 }
 
-// follow keeps seen and peers up to date until Close.
-func (s *session) follow() {
-	err := kv.Watch(s.ctx, s.client, kv.PrefixRange(s.names.all()), func(e kv.Event) bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.take(e) {
-			s.tell()
-		}
-		return true
-	})
-	if s.ctx.Err() == nil {
-		s.opts.Logger.Warn("polykv: the keys of a lock can't be watched any more", "name", s.name, "error", err)
-	}
-}
-
-// take notes an event and reports whether anybody has to look; s.mu is held.
-func (s *session) take(e kv.Event) bool {
-	stored, _ := e.Value.([]byte)
+// take keeps seen and peers up to date, and tells of what anybody has to look at.
+func (s *session) take(e kv.Event) {
+	session, below := ownPart(e.Key, s.names.beats())
 	switch {
 	case e.Type == kv.Interrupted:
 		s.seen.synced = false
-		return false
 	case e.Type == kv.Synced:
 		s.seen.synced = true
 		for _, p := range s.peers { // what happened meanwhile nobody saw
 			p.since = time.Now()
 		}
-		return true
+		s.tell()
 	case e.Key == s.names.holder():
 		now, err := decode[holder](e.Key, e.Value)
 		if s.seen.holder = (standing{now, e.Version}); err != nil || e.Type != kv.Put {
 			s.seen.holder.version = 0 // the one who wants it reads it
 		}
-		if s.held != nil && s.held.id != s.seen.holder.ID {
+		if s.held != nil && s.held.id != now.ID {
 			s.urgent = true // a beat under the fence finds out
 			wait.Signal(s.kick)
 		}
-		return true
+		s.disown(now.ID)
+		s.tell()
 	case e.Key == s.names.queue():
 		s.seen.queue, _ = decode[[]string](e.Key, e.Value)
-		return true
-	case e.Type == kv.Delete:
-		delete(s.peers, strings.TrimPrefix(e.Key, s.names.beats()))
-	case strings.HasPrefix(e.Key, s.names.beats()):
-		s.peers[strings.TrimPrefix(e.Key, s.names.beats())] = &lastBeat{stored: string(stored), since: time.Now()}
+		s.disown(s.seen.queue...)
+		s.tell()
+	case below:
+		delete(s.peers, session)
+		if now, err := decode[beat](e.Key, e.Value); err == nil && now.N > 0 && now.Run == "" { // not of another lock or presence
+			stored, _ := e.Value.([]byte)
+			s.peers[session] = &lastBeat{stored: string(stored), since: time.Now()}
+		}
 	}
-	return false
+}
+
+// disown has cleared away what own attempts left in the store when they were over
+// already: writes that the store made late. s.mu is held.
+func (s *session) disown(attempts ...string) {
+	for _, attempt := range attempts {
+		if _, running := s.running[attempt]; !running && sessionOf(attempt) == s.id {
+			s.ended[attempt] = struct{}{}
+			wait.Signal(s.kick)
+		}
+	}
 }
