@@ -9,13 +9,19 @@ import (
 	"github.com/polykv/polykv/bench/internal/plan"
 )
 
+// line is a curve of one contestant.
+type line struct {
+	name, backend string
+	points        [][2]float64
+}
+
 // curve writes a row whose figure depends on the size of something.
 func (r *Results) curve(b *strings.Builder, row plan.Row) {
 	lines := r.lines(row)
 	if len(lines) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n### %s\n\n%s\n\n![%s](%s/%s.svg)\n\n", row.Title, row.Shape, row.Title, charts, row.ID)
+	fmt.Fprintf(b, "\n### %s\n\n%s\n\n", row.Title, row.Shape)
 	fmt.Fprintf(b, "| %s |", row.Axis)
 	for _, l := range lines {
 		fmt.Fprintf(b, " %s, %s |", l.name, l.backend)
@@ -35,6 +41,25 @@ func (r *Results) curve(b *strings.Builder, row plan.Row) {
 		b.WriteString("\n")
 	}
 	r.extras(b, row)
+}
+
+// lines are the curves of a row, one for each contestant and backend.
+func (r *Results) lines(row plan.Row) []line {
+	var all []line
+	for _, backend := range plan.Backends() {
+		for _, name := range row.On[backend].Contestants {
+			l := line{name: name, backend: backend}
+			for _, m := range r.of(row.ID, backend) {
+				if s := m.Contestants[name]; s != nil && len(s.Samples) > 0 {
+					l.points = append(l.points, [2]float64{m.X, median(s.Samples)})
+				}
+			}
+			if len(l.points) > 0 {
+				all = append(all, l)
+			}
+		}
+	}
+	return all
 }
 
 func xs(lines []line) []float64 {

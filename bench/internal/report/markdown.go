@@ -41,9 +41,6 @@ func (r *Results) document() string {
 	var b strings.Builder
 	b.WriteString(introduction)
 	r.machine(&b)
-	if len(r.bars()) > 0 {
-		fmt.Fprintf(&b, "\n![ratios to dskit](%s/overview.svg)\n", charts)
-	}
 	r.short(&b)
 	b.WriteString("\n## What was measured\n")
 	for _, row := range plan.Rows() {
