@@ -3,6 +3,7 @@ module github.com/polykv/polykv/cli
 go 1.26.0
 
 require (
+	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/dustin/go-humanize v1.0.1
 	github.com/polykv/polykv v0.1.0
 	github.com/schollz/progressbar/v3 v3.19.1

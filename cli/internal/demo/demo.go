@@ -93,6 +93,7 @@ var ErrLeftBehind = errors.New("could not remove all of the demo's keys")
 // could not be removed are ErrLeftBehind, beside a report if there is one.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	r := &run{Options: o, start: time.Now(), promises: newPromises(o.Move != nil), counters: make([]counter, o.Counters)}
+	r.observer.lag = newHistogram()
 	defer r.close()
 	if err := r.open(ctx); err != nil {
 		return nil, err

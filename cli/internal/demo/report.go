@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/HdrHistogram/hdrhistogram-go"
 	humanize "github.com/dustin/go-humanize"
 )
 
@@ -23,7 +24,7 @@ type Report struct {
 // row is one kind of call or event.
 type row struct {
 	name   string
-	timing *histogram
+	timing histogram
 }
 
 // Broken returns the number of promises that were broken.
@@ -31,19 +32,16 @@ func (r *Report) Broken() int { return r.broken }
 
 func (r *run) report(elapsed time.Duration) *Report {
 	report := &Report{Elapsed: elapsed, Promises: r.promises.all()}
-	var calls [operations]histogram
-	for _, w := range r.workers {
-		for op := range operations {
-			calls[op].merge(&w.timing[op])
-		}
-	}
 	for op, name := range []string{"update a counter", "create a key", "delete a key", "read"} {
-		report.rows = append(report.rows, row{name, &calls[op]})
+		calls := newHistogram()
+		for _, w := range r.workers {
+			calls.Merge(w.timing[op].Histogram)
+		}
+		report.rows = append(report.rows, row{name, calls})
 	}
 	r.observer.mu.Lock()
-	lag := r.observer.lag
+	report.rows = append(report.rows, row{"watch event (lag)", histogram{hdrhistogram.Import(r.observer.lag.Export())}})
 	r.observer.mu.Unlock()
-	report.rows = append(report.rows, row{"watch event (lag)", &lag})
 	report.notes = r.notes()
 
 	clean := "none did"
@@ -88,9 +86,9 @@ func (r *Report) Print(w io.Writer) error {
 	fmt.Fprintf(table, "CALL\t%12s\t%10s\t%9s\t%9s\t%9s\n", "COUNT", "PER SECOND", "P50", "P99", "MAX")
 	for _, row := range r.rows {
 		t := row.timing
-		perSecond := int64(float64(t.n) / max(r.Elapsed.Seconds(), 0.001))
-		fmt.Fprintf(table, "%s\t%12s\t%10s\t%9s\t%9s\t%9s\n", row.name, humanize.Comma(int64(t.n)), humanize.Comma(perSecond),
-			short(t.percentile(0.5)), short(t.percentile(0.99)), short(t.max))
+		perSecond := int64(float64(t.TotalCount()) / max(r.Elapsed.Seconds(), 0.001))
+		fmt.Fprintf(table, "%s\t%12s\t%10s\t%9s\t%9s\t%9s\n", row.name, humanize.Comma(t.TotalCount()), humanize.Comma(perSecond),
+			short(t.percentile(50)), short(t.percentile(99)), short(t.percentile(100)))
 	}
 	table.Flush()
 	for _, note := range r.notes {
@@ -122,7 +120,7 @@ func (r *Report) conclusion() string {
 	return fmt.Sprintf("%d of %d promises BROKEN.", r.broken, len(r.Promises))
 }
 
-// short rounds to three digits, which is more than the buckets have.
+// short rounds to three digits, which is more than a histogram has.
 func short(d time.Duration) string {
 	unit := time.Duration(1)
 	for d/unit >= 1000 {

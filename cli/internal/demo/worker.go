@@ -53,6 +53,9 @@ const slotsPerWorker = 4
 
 func newWorker(r *run, client, number int) *worker {
 	w := &worker{run: r, name: fmt.Sprintf("%02d-%02d", client, number), client: r.clients[client]}
+	for op := range w.timing {
+		w.timing[op] = newHistogram()
+	}
 	for range slotsPerWorker {
 		s := slot{}
 		w.rename(&s)
