@@ -19,8 +19,7 @@ With --if-version it does so only if the key is at that version, as "get --outpu
 shows it; else the exit code is 1.`,
 		Example: `  polykv --config polykv.yaml delete config/color
   polykv --config polykv.yaml delete config/color --if-version 42`,
-		Args:              arguments(1, 1, "a key"),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args: arguments(1, 1, "a key"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.checkKey(args[0]); err != nil {
 				return err

@@ -30,8 +30,7 @@ LOCK_NAME, LOCK_TERM, LOCK_GUARD_KEY and LOCK_GUARD_VERSION.
 All that take part in one election must say the same --ttl. On gossip there are no elections.`,
 		Example: `  polykv --config polykv.yaml elect leaders/compactor --value "$HOSTNAME" -- ./compactor
   polykv --config polykv.yaml elect leaders/compactor`,
-		Args:              nameAndCommand,
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args: nameAndCommand,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := errors.Join(a.checkKey(args[0]), flags.check(args[1:])); err != nil {
 				return err

@@ -28,8 +28,7 @@ With --output json it writes one line with a JSON object: "key", "value" (or
 		Example: `  polykv --config polykv.yaml get config/color
   polykv --config polykv.yaml get images/logo > logo.png
   polykv --config polykv.yaml get config/color --output json | jq .version`,
-		Args:              arguments(1, 1, "a key"),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args: arguments(1, 1, "a key"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.checkKey(args[0]); err != nil {
 				return err

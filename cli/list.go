@@ -24,8 +24,7 @@ versions.
 Keys that the store has and polykv's rules forbid are left out, and stderr says how many.`,
 		Example: `  polykv --config polykv.yaml list config/
   polykv --config polykv.yaml list --values config/ | jq -r .value`,
-		Args:              arguments(0, 1, "one prefix at most"),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args: arguments(0, 1, "one prefix at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			prefix := ""
 			if len(args) == 1 {

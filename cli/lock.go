@@ -50,7 +50,6 @@ lock is held or waited for. On gossip there are no locks.`,
 			}
 			return nil
 		},
-		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.checkKey(args[0]); err != nil {
 				return err

@@ -31,8 +31,7 @@ gets SIGTERM, and SIGKILL after --grace, if another one joins with the same id. 
 same --ttl. It works on every store.`,
 		Example: `  polykv --config polykv.yaml members ring
   polykv --config polykv.yaml members ring --join "$HOSTNAME" --data 10.0.0.1:9095 -- ./server`,
-		Args:              nameAndCommand,
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args: nameAndCommand,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := errors.Join(a.checkKey(args[0]), flags.check(args[1:])); err != nil {
 				return err

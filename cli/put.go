@@ -62,7 +62,6 @@ written and the exit code is 1. Where VALUE comes from is said at put.`,
 func (a *app) writeCommand(cmd *cobra.Command, write func(ctx context.Context, client kv.Client, key string, value []byte) error) *cobra.Command {
 	var file string
 	cmd.Args = arguments(1, 2, "a key and a value")
-	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		fromFile := cmd.Flags().Changed("file")
 		if err := a.checkKey(args[0]); err != nil {

@@ -43,6 +43,9 @@ and shows by a demonstration that the store keeps polykv's promises.`,
 	root.AddCommand(a.getCommand(), a.putCommand(), a.createCommand(), a.deleteCommand(), a.listCommand(), a.watchCommand(),
 		a.copyCommand(), a.verifyCommand(), a.migrateCommand(), a.lockCommand(), a.electCommand(), a.membersCommand(),
 		a.demoCommand(), a.demoClientCommand(), a.gossipCommand(), a.versionCommand(), a.flagsTopic(), a.configTopic())
+	for _, cmd := range root.Commands() { // no argument is a file's name
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
 	_ = root.RegisterFlagCompletionFunc("backend", a.completeBackend) // fails only if there is no such flag
 	return root
 }

@@ -29,8 +29,7 @@ waits for it.
 		Example: `  polykv --config polykv.yaml watch config/color
   polykv --config polykv.yaml watch --by-prefix config/ | jq -r .key
   polykv --config polykv.yaml watch --count 1 job/done`,
-		Args:              arguments(0, 1, "a key, or --by-prefix and one prefix at most"),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args: arguments(0, 1, "a key, or --by-prefix and one prefix at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var r kv.Range
 			switch {
