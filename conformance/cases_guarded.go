@@ -60,14 +60,20 @@ func (t *trial) guardOn(c kv.Client, key string) kv.Guard {
 	return kv.Guard{Key: key, Version: version}
 }
 
+// putGuard writes a guard and returns it, as the reader sees it.
+func (t *trial) putGuard(writer, reader kv.Client) kv.Guard {
+	t.Helper()
+	t.put(writer, "guard", "on")
+	return t.guardOn(reader, "guard")
+}
+
 func write(value any) func(any) (any, bool, error) {
 	return func(any) (any, bool, error) { return value, false, nil }
 }
 
 func guardHolds(t *trial) {
 	a, b := t.open(), t.open()
-	t.put(a, "guard", "on")
-	for _, guards := range [][]kv.Guard{{t.guardOn(b, "guard")}, nil} {
+	for _, guards := range [][]kv.Guard{{t.putGuard(a, b)}, nil} {
 		g := t.guarded(b)
 		t.ok(g.CASGuarded(t.ctx(), "k", write("created"), guards...), "CASGuarded of an absent key")
 		t.wantGet(a, "k", "created")
@@ -111,8 +117,7 @@ func (t *trial) wantFenced(c kv.Client, why string, guards ...kv.Guard) {
 func guardBroken(t *trial) {
 	a, b := t.open(), t.open()
 	t.put(a, "k", "v")
-	t.put(a, "guard", "on")
-	guard := t.guardOn(b, "guard")
+	guard := t.putGuard(a, b)
 	t.ok(t.guarded(b).CASGuarded(t.ctx(), "k", write("v"), guard), "CASGuarded")
 	t.put(a, "guard", "off")
 	t.wantFenced(b, "a guard that was changed", guard)
@@ -137,8 +142,7 @@ func guardBrokenMeanwhile(t *trial) {
 			if key == "absent" && out == kv.Remove {
 				continue
 			}
-			t.put(a, "guard", "on")
-			guard := t.guardOn(b, "guard")
+			guard := t.putGuard(a, b)
 			calls := 0
 			err := t.guarded(b).CASGuarded(t.ctx(), key, func(any) (any, bool, error) {
 				if calls++; calls == 1 {
@@ -151,8 +155,7 @@ func guardBrokenMeanwhile(t *trial) {
 		}
 	}
 	// A broken guard takes precedence over a conflict, which would call again.
-	t.put(a, "guard", "on")
-	guard := t.guardOn(b, "guard")
+	guard := t.putGuard(a, b)
 	err := t.guarded(b).CASGuarded(t.ctx(), "k", func(any) (any, bool, error) {
 		t.put(a, "k", "theirs")
 		t.put(a, "guard", "off")
@@ -165,8 +168,7 @@ func guardBrokenMeanwhile(t *trial) {
 func guardSameBytes(t *trial) {
 	a, b := t.open(), t.open()
 	t.put(a, "k", "v")
-	t.put(a, "guard", "on")
-	guard := t.guardOn(b, "guard")
+	guard := t.putGuard(a, b)
 	t.put(a, "guard", "off")
 	t.put(a, "guard", "on")
 	t.wantFenced(b, "a guard that was changed and changed back", guard)
@@ -179,8 +181,7 @@ func guardSameBytes(t *trial) {
 func guardedDecline(t *trial) {
 	a, b := t.open(), t.open()
 	t.put(a, "k", "v")
-	t.put(a, "guard", "on")
-	guard := t.guardOn(b, "guard")
+	guard := t.putGuard(a, b)
 	g := t.guarded(b)
 	decline := func(any) (any, bool, error) { return nil, false, nil }
 	t.ok(g.CASGuarded(t.ctx(), "k", decline, guard), "CASGuarded that declines")
@@ -262,8 +263,7 @@ func guardedTooLarge(t *trial) {
 	c := t.open()
 	limits, err := kv.LimitsOf(c)
 	t.ok(err, "LimitsOf")
-	t.put(c, "guard", "on")
-	guard := t.guardOn(c, "guard")
+	guard := t.putGuard(c, c)
 	if limits.GuardedValue <= 0 {
 		t.Logf("no limit known")
 		return
