@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/polykv/polykv/kv/driver"
@@ -21,6 +23,7 @@ func driverCases() []testCase {
 		{"Driver", "outcomes", "a Swap tells what became of it, with the entry as it is now if it tells one", needDriver, driverOutcomes},
 		{"Driver", "pages", "the pages of a Scan are sorted, begin after the key that is named, and join without a gap", needDriver, driverPages},
 		{"Driver", "told-once", "a session that begins amid writes tells each state once, those of its snapshot included", needDriver, driverTellsOnce},
+		{"Driver", "hot-keys", "what is written again and again is in each snapshot of a session, and in a Scan of one page", needDriver, driverHotKeys},
 		{"Driver", "ended-ctx", "a call whose ctx is over changes nothing and returns its error", needDriver, driverEndedCtx},
 	}
 }
@@ -309,6 +312,34 @@ func (t *trial) checkSession(events []driver.Event, versions []driver.Version, p
 			at += 1 + next
 		}
 	}
+}
+
+// driverHotKeys reads keys that are there all the time. A store that sends the last
+// change of each key in turn has to see to those that change before their turn comes.
+func driverHotKeys(t *trial) {
+	writer, reader := t.openDriver(), t.openDriver()
+	const hot = 6
+	for i := range hot {
+		t.set(writer, fmt.Sprintf("k/%d", i), nil)
+	}
+	var done atomic.Bool
+	t.each(hot+1, func(i int) {
+		for n := 0; i < hot && !done.Load(); n++ {
+			t.set(writer, fmt.Sprintf("k/%d", i), strconv.AppendInt(nil, int64(n), 10))
+		}
+		if i < hot {
+			return
+		}
+		defer done.Store(true)
+		for range t.many(100, 20) {
+			events := t.session(reader, driver.Range{Key: "k/", IsPrefix: true}, whole)
+			synced := slices.IndexFunc(events, func(ev driver.Event) bool { return ev.Type == driver.Synced })
+			page, err := reader.Scan(t.ctx(), driver.ScanRequest{Prefix: "k/"})
+			if t.ok(err, "Scan"); synced < hot || !page.More && len(page.Entries) != hot {
+				t.Fatalf("of %d keys a session's snapshot tells %d, and Scan %d", hot, synced, len(page.Entries))
+			}
+		}
+	})
 }
 
 // versionsOf prints events by their versions.

@@ -16,7 +16,7 @@ func listCases() []testCase {
 		{"L1", "pages", "a List of several pages is complete", needOptions, listPages},
 		{"L1", "thousands", "a List of more keys than a default page is complete", 0, listThousands},
 		{"L1", "compacted", "a List whose moment the store forgets between two pages starts again, and is complete", needLine | needOptions | needCompact, listCompacted},
-		{"L1", "among-changes", "a List neither misses nor repeats a key while others come and go", 0, listAmongChanges},
+		{"L1", "among-changes", "a List neither misses nor repeats a key while it is written and others come and go", 0, listAmongChanges},
 		{"L1", "own-slice", "the returned slice is the caller's", 0, listOwnSlice},
 	}
 }
@@ -129,6 +129,7 @@ func listAmongChanges(t *trial) {
 			for n := 0; !done.Load(); n++ {
 				key := fmt.Sprintf("k/%05d/%d", n%25, i)
 				t.put(c, key, "passing")
+				t.put(c, stayers[n%3+20*i], key)
 				t.delete(c, key)
 			}
 			return

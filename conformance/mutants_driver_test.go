@@ -2,6 +2,8 @@ package conformance
 
 import (
 	"context"
+	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/polykv/polykv/kv/driver"
@@ -32,6 +34,13 @@ func told(f func(ev driver.Event, emit func(driver.Event))) func(b *brokenStore)
 			return b.Store.Watch(ctx, req, func(ev driver.Event) { f(ev, emit) })
 		}
 	}
+}
+
+// changes reports whether an entry was written again, soon after it was read.
+func (b *brokenStore) changes(ctx context.Context, was driver.Entry) bool {
+	runtime.Gosched()
+	now, err := b.Store.Get(ctx, driver.GetRequest{Key: was.Key})
+	return err == nil && now.Exists() && now.Version != was.Version
 }
 
 func driverMutants() []mutant {
@@ -73,6 +82,32 @@ func driverMutants() []mutant {
 						emit(*last)
 					}
 				})
+			}
+		})},
+		{"a key that is written meanwhile is told after the snapshot", "Driver", "Driver-hot-keys", store(func(b *brokenStore) {
+			b.watch = func(ctx context.Context, req driver.WatchRequest, emit func(driver.Event)) error {
+				var late []driver.Event
+				snapshot := true
+				return b.Store.Watch(ctx, req, func(ev driver.Event) {
+					if snapshot && ev.Type == driver.Put && b.changes(ctx, ev.Entry) {
+						late = append(late, ev)
+						return
+					}
+					emit(ev)
+					if snapshot = snapshot && ev.Type != driver.Synced; !snapshot {
+						for _, ev := range late {
+							emit(ev)
+						}
+						late = nil
+					}
+				})
+			}
+		})},
+		{"a key that is written meanwhile is not listed", "L1", "L1-among-changes Driver-hot-keys", store(func(b *brokenStore) {
+			b.scan = func(ctx context.Context, req driver.ScanRequest) (driver.Page, error) {
+				page, err := b.Store.Scan(ctx, req)
+				page.Entries = slices.DeleteFunc(page.Entries, func(e driver.Entry) bool { return b.changes(ctx, e) })
+				return page, err
 			}
 		})},
 		{"an empty value is told as nil", "Driver", "Driver-entries", store(func(b *brokenStore) {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -139,6 +141,85 @@ func TestSessionAnswers(t *testing.T) {
 		t.Errorf("the session ended: %v", err)
 	}
 	is(ends, "$JS.API.CONSUMER.DELETE.KV_polykv.")
+}
+
+// What the server says that it has to send is an estimate: a snapshot is complete when
+// the leader has nothing later, or when every key has come.
+func TestSnapshotWaitsForEveryKey(t *testing.T) {
+	s := open(t, start(t, nil).config())
+	at := map[string]int{}
+	put := func(key string) { at[key] = int(drivertest.Put(t, s, key, "v").Version) }
+	put("a")
+	put("b")
+	put("a") // after b
+	l, err := s.links.Get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := func() *session {
+		return &session{store: s, link: l, rng: driver.Range{IsPrefix: true}, mark: s.history.Mark(), snapshot: map[string]driver.Entry{}}
+	}
+	comes := func(ss *session, key string, complete bool) {
+		t.Helper()
+		e, _, err := ss.handle(t.Context(), delivered("$KV.polykv."+key, at[key], int(ss.received)+1, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ss.snapshot[e.Key] = e
+		if ok, err := ss.complete(t.Context()); err != nil || ok != complete {
+			t.Errorf("after %s at %d it is complete: %v, %v; want %v", key, at[key], ok, err, complete)
+		}
+	}
+
+	ss := begun()
+	comes(ss, "b", false)
+	comes(ss, "a", true)
+
+	ss = begun()
+	for range 5 {
+		comes(ss, "b", false)
+		put("b")
+		put("a")
+	}
+	comes(ss, "a", true) // the last of the range
+
+	ss = begun() // there is always something later
+	comes(ss, "b", false)
+	put("b")
+	comes(ss, "a", false)
+	old := at["b"]
+	put("b")
+	at["b"] = old
+	comes(ss, "b", true)
+}
+
+// Keys that are written again and again are in every listing.
+func TestHotKeysAreListed(t *testing.T) {
+	s := open(t, start(t, nil).config())
+	ctx, cancel := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	defer cancel()
+	const hot = 8
+	for i := range hot {
+		e := drivertest.Put(t, s, strconv.Itoa(i), "v")
+		writers.Go(func() {
+			for ctx.Err() == nil {
+				if r, err := s.Swap(ctx, driver.Swap{Key: e.Key, Prev: e, Value: []byte("v"), ID: 1}); err == nil {
+					e.Version = r.Entry.Version
+				} else if ctx.Err() == nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 200 {
+		page, err := s.Scan(t.Context(), driver.ScanRequest{})
+		if err != nil || len(page.Entries) != hot {
+			t.Fatalf("%d keys are listed, and %d are there: %v", len(page.Entries), hot, err)
+		}
+	}
 }
 
 // A session that is refused leaves nothing behind on the connection.

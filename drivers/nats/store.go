@@ -95,6 +95,22 @@ func (s *store) last(ctx context.Context, l *link, filter string) (*jetstream.Ra
 	return msg, err
 }
 
+// list returns the subjects that match a filter and have a message. It asks by a handle
+// of its own, since the library keeps the answer there.
+func (s *store) list(ctx context.Context, l *link, filter string) (map[string]uint64, error) {
+	info, err := ask(ctx, s, s.api+"STREAM.INFO."+s.stream+`"`, func(ctx context.Context) (*jetstream.StreamInfo, error) {
+		stream, err := l.js.Stream(ctx, s.stream)
+		if err != nil {
+			return nil, err
+		}
+		return stream.Info(ctx, jetstream.WithSubjectFilter(filter))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return info.State.Subjects, nil
+}
+
 // Swap implements driver.Store.
 func (s *store) Swap(ctx context.Context, w driver.Swap) (driver.Result, error) {
 	l, err := s.links.Get(ctx)

@@ -38,16 +38,15 @@ type session struct {
 
 	received uint64 // messages so far
 	last     uint64 // sequence of the last one
-	pending  uint64 // messages that the server had to send then
-	target   uint64 // sequence of the leader's last message of the range
+	pending  uint64 // messages that the server had to send then, by its estimate
+
+	snapshot map[string]driver.Entry // last state of each key, until it was emitted
+	target   uint64                  // sequence of the leader's last message of the range
+	aimed    int                     // how often the target was moved for the snapshot
 }
 
-// begin begins a session. It asks the leader first how far a snapshot has to go:
-// the consumer may be at a replica that lags.
+// begin begins a session.
 func (ss *session) begin(ctx context.Context, keysOnly bool) error {
-	if err := ss.aim(ctx); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
 	_, err := ask(ctx, ss.store, ss.api+"CONSUMER.CREATE."+ss.stream+".", func(ctx context.Context) (none struct{}, err error) {
@@ -83,6 +82,31 @@ func (ss *session) aim(ctx context.Context) error {
 	return err
 }
 
+// complete reports whether the snapshot has every key. That the server has nothing to
+// send doesn't say so: its consumer may be at a replica that lags, and of a key that is
+// written again the old message may be gone, while the new one is not counted yet. What
+// says so is that the leader has nothing later. Where something always is, since the
+// range is written faster than the leader answers, each of its keys must have come.
+func (ss *session) complete(ctx context.Context) (bool, error) {
+	if ss.snapshot == nil || ss.pending > 0 || ss.last < ss.target {
+		return false, nil
+	}
+	if err := ss.aim(ctx); err != nil || ss.last >= ss.target {
+		return err == nil, err
+	}
+	if ss.aimed++; ss.aimed < 3 {
+		return false, nil
+	}
+	subjects, err := ss.store.list(ctx, ss.link, ss.subjects.filter(ss.rng))
+	for subject := range subjects {
+		key, ok := ss.subjects.key(subject)
+		if _, came := ss.snapshot[key]; ok && !came && ss.rng.Contains(key) {
+			return false, nil
+		}
+	}
+	return err == nil, err
+}
+
 // end ends the session. The server forgets a consumer that nobody listens to
 // after a while; it is told, but not waited for.
 func (ss *session) end(ctx context.Context) {
@@ -98,14 +122,18 @@ func (ss *session) run(ctx context.Context, emit func(driver.Event)) error {
 	defer cancel(nil)
 	watchdog := time.AfterFunc(silence, func() { cancel(errSilent) })
 	defer watchdog.Stop()
-	snapshot := map[string]driver.Entry{} // nil once it was emitted
+	ss.snapshot = map[string]driver.Entry{}
 	for {
-		if snapshot != nil && ss.pending == 0 && ss.last >= ss.target {
-			for _, key := range slices.Sorted(maps.Keys(snapshot)) {
-				emit(snapshot[key].Event())
+		if complete, err := ss.complete(ctx); err != nil {
+			return err
+		} else if complete {
+			for _, key := range slices.Sorted(maps.Keys(ss.snapshot)) {
+				if e := ss.snapshot[key]; e.Exists() {
+					emit(e.Event())
+				}
 			}
 			emit(driver.Event{Type: driver.Synced})
-			snapshot = nil
+			ss.snapshot = nil
 		}
 		msg, err := ss.sub.NextMsgWithContext(ctx)
 		if err != nil {
@@ -120,12 +148,10 @@ func (ss *session) run(ctx context.Context, emit func(driver.Event)) error {
 		case err != nil:
 			return err
 		case !ok:
-		case snapshot == nil:
+		case ss.snapshot == nil:
 			emit(e.Event())
-		case e.Exists():
-			snapshot[e.Key] = e
 		default:
-			delete(snapshot, e.Key)
+			ss.snapshot[e.Key] = e
 		}
 	}
 }
