@@ -18,7 +18,7 @@ import (
 const (
 	longestFile     = 450
 	longestFunction = 80
-	allFiles        = 76_684
+	allFiles        = 76_686
 )
 
 // TestSizes keeps the house small.

@@ -216,6 +216,7 @@ multi:
 func TestTwoStoresBadInput(t *testing.T) {
 	s := newTwoStores(t)
 	good := writeFile(t, "good.yaml", "backend: inmemory\n")
+	below := writeFile(t, "below.yaml", "{backend: inmemory, prefix: below/}\n")
 	wrong := writeFile(t, "wrong.yaml", "backend: etdc\n")
 	both := writeFile(t, "both.yaml", "backend: multi\nmulti:\n  primary: {backend: inmemory, name: a}\n  secondary: {backend: inmemory, name: b}\n")
 	for _, c := range []struct {
@@ -227,12 +228,17 @@ func TestTwoStoresBadInput(t *testing.T) {
 		{[]string{"copy"}, "multi.primary: no backend chosen: give --config with a file that has two stores in its section multi, or --from and --to"},
 		{[]string{"copy", "--config", good}, `the backend is "inmemory"; two stores are needed`},
 		{[]string{"verify", "--from", good}, "--to is missing"},
+		{[]string{"verify", "--from", good, "--to", below, "--to-name", "new"}, `of their prefixes "" and "below/" one begins with the other; neither must`},
 		{[]string{"verify", "--from", good, "--to", good}, `both stores are named "inmemory"; give them --from-name and --to-name`},
 		{[]string{"verify", "--from", "absent.yaml", "--to", good}, "--from: open absent.yaml"},
 		{[]string{"verify", "--from", wrong, "--to", good}, `unknown backend "etdc", did you mean "etcd"?`},
 		{[]string{"verify", "--from", both, "--to", good}, `the backend is "multi"; it must be one store`},
 		{[]string{"verify", "--config", good, "--from", good, "--to", good}, "exclude each other"},
 		{[]string{"verify", "--config", both, "--to-name=x"}, "in the section multi it is multi.secondary.name"},
+		{
+			[]string{"verify", "--multi.primary.backend=etcd", "--multi.secondary.backend=etcd", "--multi.secondary.name=new", "--multi.primary.prefix=a/new/", "--multi.secondary.prefix=a/"},
+			`multi.secondary.prefix: both stores are one, and of their prefixes "a/new/" and "a/" one begins with the other; neither must`,
+		},
 		{[]string{"verify", "--multi.primary.backend=etcd", "--multi.secondary.backend=etcd"}, `both stores are named "etcd"`},
 		{append([]string{"migrate", "status", "--every=-1s"}, s.flags...), "--every -1s: it must not be negative"},
 	} {

@@ -88,7 +88,7 @@ func (s *twoStores) load() error {
 	if from.name == to.name {
 		return usagef("both stores are named %q; give them --from-name and --to-name, the same that the clients know them by", from.name)
 	}
-	return nil
+	return usage(factory.Apart(from.config, to.config))
 }
 
 func (s *twoStores) loadMulti() error {

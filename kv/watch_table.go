@@ -216,16 +216,14 @@ func (t *watchTable) differing(stored map[string]Version) map[string]doubt {
 	defer t.mu.Unlock()
 	doubts := map[string]doubt{}
 	for key, s := range t.slots {
-		version, there := stored[key]
+		version := stored[key]
 		switch {
 		case !s.exists:
 			continue
 		case version != s.version:
 			doubts[key] = doubt{version, s.version}
 		}
-		if there {
-			delete(stored, key)
-		}
+		delete(stored, key)
 	}
 	for key, version := range stored {
 		if t.wanted(key) {
@@ -239,17 +237,15 @@ func (t *watchTable) differing(stored map[string]Version) map[string]doubt {
 // took to read it, and later ones in that of versions if that is wanted.
 func (t *watchTable) sortNews(order func(a, b *slot) int) {
 	var slots []*slot
-	for el := t.news.Front(); el != nil; {
-		next := el.Next()
-		if s, ok := el.Value.(*slot); ok {
+	for _, s := range t.slots {
+		if s.place != nil {
 			slots = append(slots, s)
-			t.news.Remove(el)
 		}
-		el = next
 	}
 	slices.SortFunc(slots, order)
 	for _, s := range slots {
-		s.place, s.early, s.again = t.news.PushBack(s), true, false
+		t.news.MoveToBack(s.place)
+		s.early, s.again = true, false
 	}
 }
 
@@ -323,11 +319,10 @@ func (t *watchTable) pop() (pendingEvent, bool) {
 	p.wasTold, p.wasSum = s.told, s.toldSum
 	// It counts as delivered from here on, so that a deletion that comes in
 	// while it is being delivered is not forgotten; see undelivered.
-	if s.told = true; !s.again {
-		s.value = stored{}
-		return p, true
+	s.told, s.value = true, stored{}
+	if s.again {
+		p.event.Version, s.value, s.again, s.place = 0, p.stored, false, t.news.PushBack(s)
 	}
-	p.event.Version, s.again, s.place = 0, false, t.news.PushBack(s)
 	return p, true
 }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
@@ -99,7 +101,17 @@ func (m *MultiConfig) Validate() error {
 	if m.WantedFile != "" && m.Coordinated {
 		return &FieldError{Field: "wanted_file", Err: errors.New("a coordinated client goes by the stores' records; give one of wanted_file and coordinated")}
 	}
-	return m.Config.Validate()
+	return cmp.Or(inField("secondary", 0, Apart(m.Primary, m.Secondary)), m.Config.Validate())
+}
+
+// Apart makes sure that two stores are not one of which each copy is copied again,
+// as far as their configurations tell: one of the prefixes begins with the other.
+func Apart(a, b *Config) error {
+	if nested := strings.HasPrefix(a.Prefix, b.Prefix) || strings.HasPrefix(b.Prefix, a.Prefix); nested && a.Prefix != b.Prefix &&
+		a.Backend == b.Backend && reflect.DeepEqual(a.Section(a.Backend), b.Section(b.Backend)) {
+		return &FieldError{Field: "prefix", Err: fmt.Errorf("both stores are one, and of their prefixes %q and %q one begins with the other; neither must", a.Prefix, b.Prefix)}
+	}
+	return nil
 }
 
 // name is what a store is told from another one by.
@@ -108,12 +120,7 @@ func (c *Config) name() string { return cmp.Or(c.Name, c.Backend) }
 // target says where both stores are.
 func (m *MultiConfig) target() Target {
 	a, b := m.Primary.Target(), m.Secondary.Target()
-	t := Target{Address: a.Address, DialTimeout: max(a.DialTimeout, b.DialTimeout)}
-	if a.Address != "" && b.Address != "" {
-		t.Address += ", "
-	}
-	t.Address += b.Address
-	return t
+	return Target{Address: strings.Trim(a.Address+", "+b.Address, ", "), DialTimeout: max(a.DialTimeout, b.DialTimeout)}
 }
 
 // open opens both stores and a client over them.
