@@ -203,7 +203,7 @@ func (ss *session) control(ctx context.Context, msg *nats.Msg, status string) er
 // errSynced ends the session of a Scan.
 var errSynced = errors.New("all is there")
 
-// Scan implements driver.Store. A listing is one page, of one moment.
+// Scan implements driver.Store. A listing is one page, mostly of one moment: see complete.
 func (s *store) Scan(ctx context.Context, req driver.ScanRequest) (page driver.Page, err error) {
 	scan, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
