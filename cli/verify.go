@@ -27,8 +27,8 @@ the summary.
   unreadable one of the values can't be read
 
 The store that counts is the one that is primary, the source if there is no migration.
-A key that differs is read again, since one that is being mirrored differs for a
-moment. While clients write, no difference means that none was seen; a cutover
+A key that differs is read again for up to 1.3 s, since one that is being mirrored
+differs for a moment. While clients write, no difference means that none was seen; a cutover
 proves it, with writes held up.`,
 		Example: storesExample("verify") + "\n" + storesExample("verify --json") + " | jq -r .key",
 	}

@@ -332,7 +332,7 @@ var errEnough = errors.New("enough keys differ")
 // that must not: each costs several readings.
 func (r *run) findDifferences(ctx context.Context, s step, found *DifferencesError) error {
 	totals, err := side.Compare(ctx, r.from(s), r.to(s), side.CompareOptions{
-		Equal: r.opts.Equal, Attempts: side.Patient, Progress: r.progress(Comparing), Found: func(d Difference) error {
+		Equal: r.opts.Equal, Progress: r.progress(Comparing), Found: func(d Difference) error {
 			if d.Reason == side.Extra && len(r.result.Deletes) < maxReported && r.opts.DryRun {
 				r.result.Deletes = append(r.result.Deletes, d.Key)
 			}

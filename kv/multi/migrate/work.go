@@ -98,9 +98,7 @@ func (r *run) compare(ctx context.Context, s step) error {
 	// The store that is retired is where the migration came from.
 	primary, standby := r.to(s), r.from(s)
 	found := &DifferencesError{Primary: primary.Name(), Standby: standby.Name()}
-	totals, err := side.Compare(ctx, primary, standby, side.CompareOptions{
-		Equal: r.opts.Equal, Attempts: side.Patient, Progress: r.progress(Comparing), Found: found.add,
-	})
+	totals, err := side.Compare(ctx, primary, standby, side.CompareOptions{Equal: r.opts.Equal, Progress: r.progress(Comparing), Found: found.add})
 	r.result.Compared = &totals
 	if err != nil || found.Count == 0 || r.opts.AllowDifferences {
 		return err

@@ -104,7 +104,7 @@ type CompareOptions struct {
 
 	// Attempts is how often both values of a key are read again before they
 	// count as different, since a write that is being mirrored makes them
-	// differ for a moment. Default 3.
+	// differ for a moment. Default Patient, with Found until very many differ.
 	Attempts int
 
 	// Found is called with each difference, ascending by key and one call at a
@@ -124,7 +124,7 @@ type CompareOptions struct {
 // only those that still differ count. While clients write, equality is thus
 // an observation; it is proven only while both stores are fenced.
 func Compare(ctx context.Context, a, b *Side, o CompareOptions) (Totals, error) {
-	o.Attempts = cmp.Or(o.Attempts, defaultAttempts)
+	o.Attempts = cmp.Or(o.Attempts, Patient)
 	return compare(ctx, Task{From: a, To: b, Equal: o.Equal}, o, func(p pair) error {
 		if o.Found == nil {
 			return nil
@@ -169,9 +169,9 @@ const (
 	// Patient attempts tell a busy key, whose mirror is a second behind, from one that differs.
 	Patient = 8
 
-	atOnce          = -1 // of attempts: what the scans find different counts as that
-	defaultAttempts = 3
-	firstPause      = 10 * time.Millisecond // between two attempts, then twice as long each time
+	atOnce     = -1 // of attempts: what the scans find different counts as that
+	hasty      = 3
+	firstPause = 10 * time.Millisecond // between two attempts, then twice as long each time
 )
 
 // comparison is one run of Compare.
@@ -186,10 +186,12 @@ type comparison struct {
 // confirm reads the doubtful keys again, those that still differ once more
 // after a pause, and so on, and reports what is left.
 func (c *comparison) confirm(ctx context.Context) error {
-	keys, pause := c.doubtful, firstPause
-	c.doubtful = nil
+	keys, pause, attempts := c.doubtful, firstPause, c.opts.Attempts
+	if c.doubtful = nil; c.opts.Found != nil && c.totals.Different >= batchEntries {
+		attempts = min(attempts, hasty)
+	}
 	var first, left []pair
-	for n := range c.opts.Attempts {
+	for n := range attempts {
 		if len(keys) == 0 {
 			return nil
 		}
