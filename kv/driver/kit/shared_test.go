@@ -58,7 +58,6 @@ func TestSharedClose(t *testing.T) {
 	go func() {
 		<-called
 		cancel(errRefused)
-		close(release)
 		s.Close()
 	}()
 	if _, err := kit.Call(ctx, s, func() (int, error) {
@@ -69,6 +68,7 @@ func TestSharedClose(t *testing.T) {
 	}); !errors.Is(err, errRefused) {
 		t.Errorf("Call whose ctx ended: %v", err)
 	}
+	close(release) // not before: a call that has come to its end has no reason to return its ctx's
 	<-s.Done()
 	if _, err := s.Get(t.Context()); !errors.Is(err, driver.ErrClosed) {
 		t.Errorf("Get after Close: %v", err)
