@@ -89,15 +89,15 @@ func (w *session) run(ctx context.Context) error {
 // range also falls when Consul forgets about deletions in it.
 func (w *session) reset(ctx context.Context) (news bool, err error) {
 	now, err := w.read(ctx, 0)
-	if err != nil {
-		return false, err
+	if err != nil || now.index >= w.last.index {
+		return err == nil && w.diff(now), err
 	}
-	if now.index >= w.last.index {
-		return w.diff(now), nil
-	}
+	// Restart comes before its snapshot is read: a watch that came until then goes by it.
 	w.emit(driver.Event{Type: driver.Restart})
-	w.snapshot(now)
-	return true, nil
+	if now, err = w.read(ctx, 0); err == nil {
+		w.snapshot(now)
+	}
+	return true, err
 }
 
 // snapshot emits all of l.
