@@ -54,7 +54,7 @@ func TestWhatComparisonsTell(t *testing.T) {
 		if err != nil || totals.Keys != 131 || totals.Different != 131 || len(differences) != 100 {
 			t.Errorf("Verify: %+v, %d differences, %v", totals, len(differences), err)
 		}
-		kept("Verify", c.Status().Verify, "verify", "", 100, 30*time.Millisecond)
+		kept("Verify", c.Status().Verify, "verify", "", 100, 1270*time.Millisecond)
 		d.expect(t, "Verify", "repaired second: 131, <nil>")
 		if c.Status().Repair != nil {
 			t.Error("a comparison is no repair")
