@@ -279,9 +279,8 @@ func guardedTooLarge(t *trial) {
 // fencedClient puts a fence around a client, and wrappers around and inside it.
 func fencedClient(t *trial) {
 	c, other := t.open(), t.open()
-	t.put(other, "guard", "on")
 	t.put(other, "ns/k", "0")
-	fence := t.guardOn(c, "guard")
+	fence := t.putGuard(other, c)
 	fenced, err := kv.Fenced(c, fence)
 	t.ok(err, "Fenced")
 	inNamespace, err := kv.Prefix(fenced, "ns/")
