@@ -7,7 +7,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
 	humanize "github.com/dustin/go-humanize"
 )
 
@@ -39,9 +38,11 @@ func (r *run) report(elapsed time.Duration) *Report {
 		}
 		report.rows = append(report.rows, row{name, calls})
 	}
+	lag := newHistogram()
 	r.observer.mu.Lock()
-	report.rows = append(report.rows, row{"watch event (lag)", histogram{hdrhistogram.Import(r.observer.lag.Export())}})
+	lag.Merge(r.observer.lag.Histogram)
 	r.observer.mu.Unlock()
+	report.rows = append(report.rows, row{"watch event (lag)", lag})
 	report.notes = r.notes()
 
 	clean := "none did"
